@@ -1,0 +1,422 @@
+"""The rendezvous client of one rank: all-gather of bytes, abort, and word of peers that are lost.
+
+One reader thread owns the receiving side; any thread may send. The wait for a WELCOME is in
+``joining.py``, the way to a server without our launcher in ``endpoint.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
+from hipcomm.rendezvous import joining, protocol
+from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
+from hipcomm.rendezvous.protocol import Frame, GatherFailure, ProtocolError, Type
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in typing itself from Python 3.11 on
+
+    from hipcomm.environment import Identity, Settings
+    from hipcomm.rendezvous.server import Server
+
+    FailureCallback = Callable[[int | None, str], object]
+
+SEND_TIMEOUT = 5.0  # seconds for the server to take a frame
+QUICK_TIMEOUT = 1.0  # the same for frames that must not hold up the caller
+
+
+class _Request:
+    """One all-gather of ours that is under way."""
+
+    __slots__ = ("done", "error", "parts")
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.parts: list[bytes] | None = None
+        self.error: Error | None = None
+
+
+class _Hosted:
+    """The server that this process runs because nobody else does, and the file that says where."""
+
+    def __init__(self, identity: Identity, settings: Settings) -> None:
+        # Imported here: only rank 0 of a job without our launcher needs it.
+        from hipcomm.rendezvous.server import Server
+
+        self._path = file_path(settings.runtime_dir, identity.job_key)
+        token = os.urandom(16).hex()
+        self.server: Server = Server(
+            identity.world_size, token, join_timeout=settings.join_timeout, single=True
+        )
+        try:
+            self.server.start()
+            self.endpoint = Endpoint(*self.server.address, token)
+            publish(self._path, self.endpoint)
+        except BaseException:
+            self.server.close()
+            raise
+
+    def close(self, patience: float) -> None:
+        """Ends the server once everybody has left, at the latest after *patience* seconds."""
+        withdraw(self._path, self.endpoint)
+        self.server.wait_until_empty(patience)
+        self.server.close()
+
+
+class Client:
+    """One rank's end of the rendezvous. Made by :func:`connect`; safe to use from any thread.
+
+    Attributes:
+        rank: this process's rank.
+        world_size: the number of ranks.
+    """
+
+    def __init__(
+        self,
+        rank: int,
+        world_size: int,
+        sock: socket.socket | None,
+        hosted: _Hosted | None = None,
+        patience: float = 60.0,
+        server_rank: int | None = None,
+    ) -> None:
+        """*sock* is connected and welcomed, or None in a world of one. *patience* is how long close()
+        waits, in seconds, for others to leave the server *hosted* here; *server_rank* is the rank
+        whose process hosts the server, None for the launcher's."""
+        self.rank = rank
+        self.world_size = world_size
+        self._sock = sock
+        self._hosted = hosted
+        self._patience = patience
+        self._server_rank = server_rank
+        self._send_lock = threading.Lock()
+        self._lock = threading.Lock()  # guards everything below
+        self._failure: Error | None = None
+        self._failure_event: tuple[int | None, str] | None = None  # what callbacks are told
+        self._callbacks: list[FailureCallback] = []
+        self._requests: dict[int, _Request] = {}
+        self._next_request = 0
+        self._sequences: dict[tuple[tuple[int, ...], str], int] = {}
+        self._closed = False
+        self._reader: threading.Thread | None = None
+        _clients.add(self)
+        if sock is not None:
+            self._reader = threading.Thread(target=self._read, name="hipcomm-client", daemon=True)
+            self._reader.start()
+
+    @property
+    def failure(self) -> Error | None:
+        """Why the world has failed (PeerDied or RendezvousError), or None. Never goes away again."""
+        return self._failure
+
+    def on_failure(self, callback: FailureCallback) -> None:
+        """Calls ``callback(peer, reason)`` once when a peer is lost or aborts, or the server is lost.
+
+        It is called from the reader thread, or at once in this thread if it has happened already.
+        *peer* is None where no particular rank is to blame. Callbacks must not raise and must not
+        wait; they may call :meth:`abort`.
+        """
+        with self._lock:
+            event = self._failure_event
+            if event is None:
+                self._callbacks.append(callback)
+        if event is not None:
+            callback(*event)
+
+    def all_gather(
+        self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None = None
+    ) -> list[bytes]:
+        """Gives *data* to all ranks of the group and returns what each of them gave, in its order.
+
+        Args:
+            tag: names the operation, at most 255 bytes; all ranks of the group use the same. The
+                n-th call with a tag meets the others' n-th call with it.
+            data: up to 1 MiB; the lengths may differ between ranks.
+            timeout: seconds to wait for the others; the shortest of all ranks' counts for all.
+            group: ranks that take part, this one among them, in the same order on each of them; by
+                default all.
+
+        Raises:
+            InvalidArgument: an argument that cannot be; nothing was sent.
+            RendezvousError: time-out, naming the ranks that did not come, on every rank that did; or
+                the server is lost.
+            PeerDied: a rank died or aborted, or has left before this call.
+        """
+        members = self._check_gather(tag, data, timeout, group)
+        if self.world_size == 1 and self._failure is None and not self._closed:
+            return [bytes(data)]
+        request = _Request()
+        with self._lock:
+            self._raise_if_over(f"all_gather {tag!r}")
+            number = self._next_request
+            self._next_request = (number + 1) & 0xFFFFFFFF
+            sequence = self._sequences.get((members, tag), 0)
+            self._sequences[members, tag] = (sequence + 1) & 0xFFFFFFFF
+            self._requests[number] = request
+        message = protocol.GatherMessage(
+            number, sequence, protocol.milliseconds(timeout), members, tag, bytes(data)
+        )
+        try:
+            if not self._send(protocol.pack_gather(message), min(timeout, SEND_TIMEOUT)):
+                self._fail(self._server_rank, f"the rendezvous server took nothing for {SEND_TIMEOUT:g} s")
+            # The server reports the time-out, since it knows who is missing; hence the slack.
+            if not request.done.wait(timeout + joining.ANSWER_SLACK):
+                raise RendezvousError(
+                    f"rank {self.rank}: all_gather {tag!r}: the server did not answer in {timeout:g} s"
+                )
+        finally:
+            with self._lock:
+                self._requests.pop(number, None)
+        if request.parts is not None:
+            return request.parts
+        if request.error is not None:
+            raise request.error
+        with self._lock:
+            self._raise_if_over(f"all_gather {tag!r}")
+        raise RendezvousError(f"rank {self.rank}: all_gather {tag!r}: the client was closed meanwhile")
+
+    def waiting(self, text: str | None) -> None:
+        """Tells the server what this rank is waiting for, for the launcher's summary; None: nothing.
+
+        Never raises and hardly waits: the note is lost where it cannot be sent.
+        """
+        self._send(protocol.frame(Type.WAITING, protocol.encode_text(text or "")), QUICK_TIMEOUT)
+
+    def abort(self, reason: str) -> None:
+        """Tells all ranks that this one ends the job; afterwards this client has failed as well.
+
+        Never raises, and waits for a second at most.
+        """
+        self._send(protocol.frame(Type.ABORT, protocol.encode_text(reason)), QUICK_TIMEOUT)
+        with self._lock:
+            if self._failure is None:
+                self._failure = RendezvousError(f"rank {self.rank}: this rank aborted the job: {reason}")
+            self._release_requests()
+
+    def close(self) -> None:
+        """Leaves in good order: the others do not take this rank for dead. Idempotent.
+
+        Where this process hosts the server (rank 0 without our launcher) it waits for the others to
+        leave as well, for as long as a collective would wait for a peer.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._release_requests()
+        if self._sock is not None:
+            if self._send(protocol.frame(Type.LEAVE), QUICK_TIMEOUT):
+                # The server answers a LEAVE by closing; the reader ends then.
+                self._join_reader(QUICK_TIMEOUT)
+            try:
+                self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reader if it still waits
+            except OSError:
+                pass  # closed by the other side already
+            self._join_reader(QUICK_TIMEOUT)
+            self._sock.close()
+        if self._hosted is not None:
+            self._hosted.close(self._patience if self._failure is None else QUICK_TIMEOUT)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _check_gather(
+        self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None
+    ) -> tuple[int, ...]:
+        who = f"rank {self.rank}: all_gather"
+        if not 0 < len(tag.encode()) <= protocol.MAX_TAG:
+            raise InvalidArgument(f"{who}: a tag of {len(tag.encode())} bytes: not 1 to {protocol.MAX_TAG}")
+        if len(data) > protocol.MAX_DATA:
+            raise InvalidArgument(f"{who} {tag!r}: {len(data)} bytes are more than {protocol.MAX_DATA}")
+        if not 0 < timeout < float("inf"):
+            raise InvalidArgument(f"{who} {tag!r}: timeout={timeout}: not a positive number of seconds")
+        if group is None:
+            return ()
+        members = tuple(group)
+        valid = all(0 <= rank < self.world_size for rank in members)
+        if not valid or self.rank not in members or len(set(members)) != len(members):
+            raise InvalidArgument(
+                f"{who} {tag!r}: group={list(members)}: not distinct ranks below {self.world_size} "
+                f"with {self.rank} among them"
+            )
+        return members
+
+    def _raise_if_over(self, operation: str) -> None:
+        """Raises the failure, told for *operation*; needs the lock."""
+        if self._failure_event is not None:
+            peer, reason = self._failure_event
+            raise self._error(peer, f"{operation}: {reason}")
+        if self._failure is not None:
+            raise RendezvousError(f"{self._failure}")
+        if self._closed:
+            raise RendezvousError(f"rank {self.rank}: {operation}: the client is closed")
+
+    def _error(self, peer: int | None, reason: str) -> Error:
+        message = f"rank {self.rank}: {reason}"
+        return RendezvousError(message) if peer is None else PeerDied(message, peer)
+
+    def _send(self, frame: bytes, timeout: float) -> bool:
+        """Sends a whole frame; False if the connection is gone or *timeout* seconds did not do."""
+        if self._sock is None:
+            return True
+        deadline = time.monotonic() + timeout
+        if not self._send_lock.acquire(timeout=timeout):
+            return False
+        try:
+            remaining = memoryview(frame)
+            while remaining:
+                try:
+                    remaining = remaining[self._sock.send(remaining) :]
+                except BlockingIOError:
+                    patience = deadline - time.monotonic()
+                    if patience <= 0 or not _wait_for(self._sock, select.POLLOUT, patience):
+                        # Part of a frame may have gone: nothing sensible can follow it.
+                        self._sock.shutdown(socket.SHUT_RDWR)
+                        return False
+            return True
+        except (OSError, ValueError):
+            return False  # the reader notices a broken connection and says so
+        finally:
+            self._send_lock.release()
+
+    def _read(self) -> None:
+        """The reader thread."""
+        sock = self._sock
+        assert sock is not None
+        decoder = protocol.Decoder(protocol.max_server_payload(self.world_size))
+        reason = "it closed the connection"
+        try:
+            while True:
+                try:
+                    data = sock.recv(decoder.wanted())
+                except BlockingIOError:
+                    # Without a limit: close() wakes it through shutdown().
+                    _wait_for(sock, select.POLLIN, None)
+                    continue
+                if not data:
+                    break
+                frame = decoder.feed(data)
+                if frame is not None:
+                    self._handle(frame)
+        except (OSError, ValueError, ProtocolError) as error:
+            reason = str(error)
+        if not self._closed:
+            lost = "lost the rendezvous server"
+            where = "" if self._server_rank is None else f" in rank {self._server_rank}"
+            self._fail(self._server_rank, f"{lost}{where} ({reason})")
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.type == Type.RESULT:
+            number, parts = protocol.unpack_result(frame.payload)
+            self._finish(number, parts, None)
+        elif frame.type == Type.FAILED:
+            (number, code, peer), text = protocol.unpack_with_text(protocol.FAILED, frame.payload)
+            self._finish(number, None, self._error(None if code == GatherFailure.TIMEOUT else peer, text))
+        elif frame.type == Type.PEER_LOST:
+            (peer,), text = protocol.unpack_with_text(protocol.PEER, frame.payload)
+            self._fail(peer, f"rank {peer} died: {text}")
+        elif frame.type == Type.ABORTED:
+            (peer,), text = protocol.unpack_with_text(protocol.PEER, frame.payload)
+            self._fail(peer, f"rank {peer} aborted the job: {text}")
+        else:
+            raise ProtocolError(f"it sent a frame of type {frame.type}")
+
+    def _finish(self, number: int, parts: list[bytes] | None, error: Error | None) -> None:
+        with self._lock:
+            request = self._requests.get(number)
+        if request is not None:  # else its caller has given up
+            request.parts, request.error = parts, error
+            request.done.set()
+
+    def _fail(self, peer: int | None, reason: str) -> None:
+        """Notes the first failure, wakes everybody who waits and calls the callbacks."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure = self._error(peer, reason)
+            self._failure_event = (peer, reason)
+            callbacks, self._callbacks = self._callbacks, []
+            self._release_requests()
+        for callback in callbacks:
+            callback(peer, reason)
+
+    def _release_requests(self) -> None:
+        """Wakes all who wait for an answer that will not come; needs the lock."""
+        for request in self._requests.values():
+            request.done.set()
+
+    def _join_reader(self, timeout: float) -> None:
+        if self._reader is not None and self._reader is not threading.current_thread():
+            self._reader.join(timeout)
+
+    def _let_go_in_child(self) -> None:
+        """After a fork, in the child: the parent's death must still close the connection."""
+        self._closed = True
+        self._failure = RendezvousError(f"rank {self.rank}: a forked child cannot use its parent's client")
+        if self._sock is not None:
+            self._sock.close()
+        if self._hosted is not None:
+            self._hosted.server.close_in_child()
+            self._hosted = None
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for client in list(_clients):
+        client._let_go_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _wait_for(sock: socket.socket, event: int, timeout: float | None) -> bool:
+    """Whether *sock* became ready within *timeout* seconds (None: however long it takes)."""
+    poller = select.poll()
+    poller.register(sock, event)
+    return bool(poller.poll(None if timeout is None else max(0, int(timeout * 1000))))
+
+
+def connect(identity: Identity, settings: Settings) -> Client:
+    """Joins the job and returns once all ranks have.
+
+    With ``settings.rendezvous`` the server is there. Without, rank 0 starts one in its own process
+    and publishes it to the others. A world of one needs no server.
+
+    Raises:
+        PeerDied: another rank died before all had joined.
+        RendezvousError: the join failed; after a time-out it says who came and who did not.
+    """
+    rank, world_size = identity.rank, identity.world_size
+    if world_size == 1:
+        return Client(rank, world_size, None)
+    name = f"rank {rank} of {world_size}"
+    join = protocol.JoinMessage(rank, world_size, 0, 0, b"")
+    if settings.rendezvous is not None:
+        endpoint = Endpoint(*settings.rendezvous, settings.token)
+        sock = joining.join_server(name, join, endpoint, settings.join_timeout)
+        return Client(rank, world_size, sock)
+    if rank != 0:
+        path = file_path(settings.runtime_dir, identity.job_key)
+        sock = joining.join_published(name, join, path, settings.join_timeout)
+        return Client(rank, world_size, sock, server_rank=0)
+    hosted = _Hosted(identity, settings)
+    try:
+        sock = joining.join_server(name, join, hosted.endpoint, settings.join_timeout)
+    except BaseException:
+        hosted.close(0)
+        raise
+    return Client(rank, world_size, sock, hosted, settings.timeout)

@@ -1,0 +1,148 @@
+"""Getting a client's socket to the WELCOME: connecting, showing the token, waiting for the others.
+
+Everything here happens in the calling thread and against one deadline.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from hipcomm.errors import PeerDied, RendezvousError
+from hipcomm.rendezvous import protocol
+from hipcomm.rendezvous.endpoint import Endpoint, look_up
+from hipcomm.rendezvous.protocol import Frame, ProtocolError, Refusal, Type
+
+ACCEPT_TIMEOUT = 5.0  # seconds from our JOIN to the ACCEPTED, which the server sends at once
+ANSWER_SLACK = 2.0  # seconds that the server gets beyond a time-out to tell us about it
+POLL_INTERVAL = 0.02  # seconds between two looks at the endpoint file, or two attempts to connect
+
+
+class TryAgain(Exception):
+    """This endpoint did not let us in, another attempt may. Never leaves the package."""
+
+
+def join_server(
+    identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, timeout: float
+) -> socket.socket:
+    """Joins at a known server.
+
+    Args:
+        identity_name: who we are, for messages (``rank 2 of 4``).
+        join: the JOIN to send; its time-out is replaced by what is left of *timeout*.
+        endpoint: the server.
+        timeout: seconds until all ranks must have joined.
+
+    Returns:
+        The socket, non-blocking, after the WELCOME.
+
+    Raises:
+        PeerDied: another rank died before all had joined.
+        RendezvousError: anything else; says who came and who did not where the server knows.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return _attempt(identity_name, join, endpoint, deadline)
+        except ConnectionRefusedError as error:
+            # Nobody listens there yet: a server may be started after its ranks.
+            if time.monotonic() + POLL_INTERVAL >= deadline:
+                raise RendezvousError(
+                    f"{identity_name}: nobody listens at {endpoint.host}:{endpoint.port} "
+                    f"(tried for {timeout:g} s)"
+                ) from error
+            time.sleep(POLL_INTERVAL)
+        except TryAgain as reason:
+            raise RendezvousError(f"{identity_name}: {reason}") from reason
+
+
+def join_published(
+    identity_name: str, join: protocol.JoinMessage, path: str, timeout: float
+) -> socket.socket:
+    """Joins at the server that rank 0 publishes in the endpoint file *path*.
+
+    A file that an earlier job left, or the one that this job is about to replace, is tried again
+    until the time is over. Arguments, result and errors are those of :func:`join_server`.
+    """
+    deadline = time.monotonic() + timeout
+    obstacle = "rank 0 has not written it"
+    while True:
+        endpoint = look_up(path)
+        if endpoint is not None:
+            try:
+                return _attempt(identity_name, join, endpoint, deadline)
+            except ConnectionRefusedError:
+                obstacle = f"nobody listens at {endpoint.host}:{endpoint.port}, which it names"
+            except TryAgain as reason:
+                obstacle = str(reason)
+        if time.monotonic() + POLL_INTERVAL >= deadline:
+            raise RendezvousError(
+                f"{identity_name}: found no server through the endpoint file {path} in {timeout:g} s: "
+                f"{obstacle} (are all ranks of one job on this machine? else set HIPCOMM_JOB_ID)"
+            )
+        time.sleep(POLL_INTERVAL)
+
+
+def _attempt(
+    identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, deadline: float
+) -> socket.socket:
+    """One connection. Raises ConnectionRefusedError, TryAgain, or what is final."""
+    where = f"the server at {endpoint.host}:{endpoint.port}"
+    remaining = max(deadline - time.monotonic(), 0.001)
+    token = endpoint.token.encode()
+    frame = protocol.pack_join(
+        join._replace(timeout_ms=protocol.milliseconds(remaining), pid=os.getpid(), token=token)
+    )
+    try:
+        sock = socket.create_connection((endpoint.host, endpoint.port), timeout=remaining)
+    except ConnectionRefusedError:
+        raise
+    except OSError as error:
+        raise RendezvousError(f"{identity_name}: cannot connect to {where}: {error}") from error
+    stage = "did not let us in; a wrong token looks like this"
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.sendall(frame)
+        decoder = protocol.Decoder(protocol.REFUSED.size + protocol.MAX_TEXT)
+        first = _receive(sock, decoder, time.monotonic() + min(ACCEPT_TIMEOUT, remaining))
+        _check(identity_name, first, Type.ACCEPTED)
+        stage = "was lost before all ranks had come"
+        second = _receive(sock, decoder, deadline + ANSWER_SLACK)
+        _check(identity_name, second, Type.WELCOME)
+        sock.setblocking(False)
+    except (OSError, ProtocolError) as error:
+        sock.close()
+        # A wrong token or protocol version is met with silence: the connection closes at once.
+        raise TryAgain(f"{where} {stage} ({error})") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _receive(sock: socket.socket, decoder: protocol.Decoder, deadline: float) -> Frame:
+    """One frame from a blocking socket. Raises OSError or ProtocolError."""
+    while True:
+        sock.settimeout(max(deadline - time.monotonic(), 0.001))
+        data = sock.recv(decoder.wanted())
+        if not data:
+            raise ConnectionResetError("it closed the connection")
+        frame = decoder.feed(data)
+        if frame is not None:
+            return frame
+
+
+def _check(identity_name: str, frame: Frame, wanted: Type) -> None:
+    if frame.type == wanted:
+        return
+    if frame.type != Type.REFUSED:
+        raise ProtocolError(f"it sent a frame of type {frame.type}")
+    (code, peer), text = protocol.unpack_with_text(protocol.REFUSED, frame.payload)
+    if code == Refusal.WORLD_FULL:
+        raise TryAgain(text)
+    message = f"{identity_name}: join: {text}"
+    if code == Refusal.PEER_LOST:
+        raise PeerDied(message, None if peer == protocol.NO_PEER else peer)
+    raise RendezvousError(message)

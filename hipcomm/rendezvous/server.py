@@ -1,0 +1,432 @@
+"""The rendezvous server: one thread, one selector, one TCP connection per rank.
+
+Connections that have not shown the token are *strangers*. They get no answer, hold at most one JOIN
+frame's worth of memory each, are limited in number and in time, and never delay a rank.
+"""
+
+from __future__ import annotations
+
+import hmac
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hipcomm.errors import InvalidArgument, RendezvousError
+from hipcomm.rendezvous import protocol
+from hipcomm.rendezvous.protocol import Frame, ProtocolError, Refusal, Type
+from hipcomm.rendezvous.world import Member, RankStatus, Refused, World
+
+HANDSHAKE_TIMEOUT = 5.0  # seconds from accept to a complete JOIN
+FRAME_TIMEOUT = 30.0  # seconds from a frame's first byte to its last
+MAX_STRANGERS = 128  # beyond that the oldest one is closed
+ACCEPT_PAUSE = 0.1  # seconds without accepting when the process is out of file descriptors
+CLOSE_TIMEOUT = 5.0  # seconds to wait for the server's thread
+
+
+class _Connection:
+    """One accepted socket; a stranger while ``member`` is None."""
+
+    __slots__ = ("deadline", "decoder", "member", "outbox", "sock", "world")
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self.sock = sock
+        self.decoder = protocol.Decoder(protocol.MAX_JOIN_PAYLOAD)
+        self.deadline = deadline  # for what is being received
+        self.outbox = bytearray()
+        self.member: Member | None = None
+        self.world: World | None = None
+
+
+class Server:
+    """Lets the ranks of a job meet.
+
+    The port is bound by the constructor, so that ranks may be started before :meth:`start`.
+
+    Args:
+        world_size: how many ranks the job has, 1 to ``protocol.MAX_WORLD``.
+        token: the job's secret, 1 to 128 bytes of UTF-8.
+        host: the address to listen on.
+        port: the port; 0 takes a free one.
+        join_timeout: the longest that a rank may wait for the others, in seconds; a rank may ask
+            for less.
+        single: serve one world and refuse further joins; otherwise the same ranks may meet again,
+            for another communicator.
+
+    Raises:
+        InvalidArgument: a size, token or time-out that cannot be.
+        RendezvousError: the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        world_size: int,
+        token: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        join_timeout: float = 60.0,
+        single: bool = False,
+    ) -> None:
+        if not 1 <= world_size <= protocol.MAX_WORLD:
+            raise InvalidArgument(f"Server: world_size={world_size}: not 1 to {protocol.MAX_WORLD}")
+        if not 1 <= len(token.encode()) <= protocol.MAX_TOKEN:
+            raise InvalidArgument(f"Server: a token of {len(token.encode())} bytes: not 1 to 128")
+        if not 0 < join_timeout < float("inf"):
+            raise InvalidArgument(f"Server: join_timeout={join_timeout}: not a positive number of seconds")
+        self.world_size = world_size
+        self._token = token.encode()
+        self._join_timeout = join_timeout
+        self._single = single
+        try:
+            self._listener = _listen(host, port)
+        except OSError as error:
+            raise RendezvousError(f"the rendezvous server cannot listen on {host}:{port}: {error}") from error
+        self._listener.setblocking(False)
+        #: (host, port) that clients connect to.
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._wake_receiver.setblocking(False)
+        self._wake_sender.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._selector.register(self._wake_receiver, selectors.EVENT_READ)
+        self._connections: dict[socket.socket, _Connection] = {}  # in order of arrival
+        self._resume_accepting = 0.0  # when to listen again, while pausing; else 0
+
+        # The thread holds the lock whenever it does not sit in select(); it guards what follows.
+        self._lock = threading.Lock()
+        self._worlds: list[World] = []  # oldest first; only the last one may be unformed
+        self._formed = 0  # how many worlds have formed so far
+        self._dead: dict[int, str] = {}  # ranks whose process is known to be gone, and why
+        self._first_lost: int | None = None
+
+        self._commands: deque[tuple[int, str]] = deque()  # lose(): (rank, reason)
+        self._closing = False
+        self._empty = threading.Event()  # nobody is joined
+        self._empty.set()
+        self._thread: threading.Thread | None = None
+
+    # ---- called from other threads -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts serving, in a thread of its own."""
+        self._thread = threading.Thread(target=self._run, name="hipcomm-rendezvous", daemon=True)
+        self._thread.start()
+
+    def lose(self, rank: int, reason: str) -> None:
+        """Tells the server that *rank*'s process has ended, for good; returns at once.
+
+        If the rank had left, nothing happens. If it was joined, all others hear of its loss. If
+        it had not come yet, those who wait for it hear so instead of waiting for the time-out.
+        """
+        self._commands.append((rank, reason))
+        self._wake()
+
+    def status(self) -> list[RankStatus]:
+        """What is known about each rank, by rank."""
+        with self._lock:
+            return [self._rank_status(rank) for rank in range(self.world_size)]
+
+    def first_lost(self) -> int | None:
+        """The rank whose connection was lost first, or None."""
+        with self._lock:
+            return self._first_lost
+
+    def wait_until_empty(self, timeout: float) -> bool:
+        """Waits until nobody is joined, at most *timeout* seconds; whether that came true."""
+        return self._empty.wait(timeout)
+
+    def close(self) -> None:
+        """Closes every connection and ends the thread. Idempotent."""
+        self._closing = True
+        self._wake()
+        if self._thread is None:
+            self._close_sockets()
+        else:
+            self._thread.join(CLOSE_TIMEOUT)
+
+    def close_in_child(self) -> None:
+        """After a fork, in the child: lets go of the sockets without telling anybody."""
+        for sock in (self._listener, *self._connections):
+            sock.close()
+
+    def _wake(self) -> None:
+        try:
+            self._wake_sender.send(b"\0")
+        except OSError:
+            # Full: the thread is about to look anyway. Closed: there is no thread to wake.
+            return
+
+    def _rank_status(self, rank: int) -> RankStatus:
+        for world in reversed(self._worlds):
+            status = world.status(rank)
+            if status.state != "absent":
+                return status
+        return RankStatus(rank, "lost" if rank in self._dead else "absent")
+
+    # ---- the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                events = self._selector.select(self._pause())
+                with self._lock:
+                    self._step(events)
+        finally:
+            self._close_sockets()
+
+    def _step(self, events: list[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, mask in events:
+            if key.fileobj is self._listener:
+                self._accept()
+            elif key.fileobj is self._wake_receiver:
+                self._wake_receiver.recv(4096)
+            else:
+                connection = key.data
+                # An earlier event of this round may have closed it; _receive() looks for itself.
+                if mask & selectors.EVENT_WRITE and connection.sock in self._connections:
+                    self._flush(connection)
+                if mask & selectors.EVENT_READ:
+                    self._receive(connection)
+        while self._commands:
+            self._lose_rank(*self._commands.popleft())
+        self._expire()
+        self._forget_empty_worlds()
+
+    def _pause(self) -> float | None:
+        """How long select() may sleep: until the next deadline, None if there is none."""
+        deadlines = [connection.deadline for connection in self._connections.values()]
+        deadlines += [world.next_deadline() for world in self._worlds]
+        if self._resume_accepting:
+            deadlines.append(self._resume_accepting)
+        nearest = min(deadlines, default=float("inf"))
+        return None if nearest == float("inf") else max(0.0, nearest - time.monotonic())
+
+    def _accept(self) -> None:
+        for _ in range(MAX_STRANGERS):  # bounded: those who have joined get their turn as well
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # it was gone before we took it
+            except OSError:
+                # Out of file descriptors, most likely: strangers are what we can do without.
+                for stranger in self._strangers():
+                    self._disconnect(stranger)
+                self._selector.unregister(self._listener)
+                self._resume_accepting = time.monotonic() + ACCEPT_PAUSE
+                return
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection = _Connection(sock, time.monotonic() + HANDSHAKE_TIMEOUT)
+            self._connections[sock] = connection
+            self._selector.register(sock, selectors.EVENT_READ, connection)
+            self._limit_strangers()
+
+    def _strangers(self) -> list[_Connection]:
+        return [each for each in self._connections.values() if each.member is None]
+
+    def _limit_strangers(self) -> None:
+        strangers = self._strangers()
+        if len(strangers) > MAX_STRANGERS:
+            self._receive(strangers[0])  # its JOIN may have come in the meantime
+            if strangers[0].member is None:
+                self._disconnect(strangers[0])
+
+    def _receive(self, connection: _Connection) -> None:
+        """Takes what has arrived, until there is no more, and acts on every whole frame."""
+        while connection.sock in self._connections:
+            try:
+                data = connection.sock.recv(connection.decoder.wanted())
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._drop(connection, f"its connection broke ({error.strerror})")
+                return
+            if not data:
+                self._drop(connection, "its connection closed without leaving (the process ended)")
+                return
+            try:
+                was_inside = connection.decoder.inside_frame
+                frame = connection.decoder.feed(data)
+                if connection.member is not None and not was_inside:
+                    connection.deadline = time.monotonic() + FRAME_TIMEOUT
+                if frame is not None:
+                    self._handle(connection, frame)
+            except ProtocolError as error:
+                self._drop(connection, f"it sent {error}")
+                return
+
+    def _handle(self, connection: _Connection, frame: Frame) -> None:
+        member, world = connection.member, connection.world
+        if member is None or world is None:
+            self._admit(connection, frame)
+            return
+        connection.deadline = float("inf")
+        if not world.formed:
+            raise ProtocolError(f"a frame of type {frame.type} before the WELCOME")
+        if frame.type == Type.GATHER:
+            world.gather(member, protocol.unpack_gather(frame.payload))
+        elif frame.type == Type.WAITING:
+            member.note = protocol.decode_text(frame.payload)
+        elif frame.type == Type.ABORT:
+            world.abort(member.rank, protocol.decode_text(frame.payload))
+        elif frame.type == Type.LEAVE:
+            world.leave(member.rank)
+            self._disconnect(connection)
+        else:
+            raise ProtocolError(f"a frame of type {frame.type}")
+
+    def _admit(self, connection: _Connection, frame: Frame) -> None:
+        """A stranger's first frame: the token first, and silence if it is wrong."""
+        if frame.type != Type.JOIN:
+            raise ProtocolError(f"a frame of type {frame.type} before the JOIN")
+        message = protocol.unpack_join(frame.payload)
+        if not hmac.compare_digest(message.token, self._token):
+            raise ProtocolError("a wrong token")
+        try:
+            world = self._world_to_join(message)
+            member = Member(message.rank, message.pid, self._sender(connection))
+            wait = min(message.timeout_ms / 1000, self._join_timeout)
+            world.join(member, time.monotonic() + wait)
+        except Refused as refused:
+            self._send(connection, protocol.pack_refused(refused.code, refused.peer, refused.text))
+            self._disconnect(connection)
+            return
+        connection.member, connection.world = member, world
+        connection.deadline = float("inf")
+        connection.decoder.limit = protocol.MAX_CLIENT_PAYLOAD
+        self._empty.clear()
+        if world not in self._worlds:
+            self._worlds.append(world)
+        if world.formed:
+            self._formed += 1
+        else:
+            self._check_for_dead(world)
+
+    def _world_to_join(self, message: protocol.JoinMessage) -> World:
+        if message.world_size != self.world_size:
+            raise Refused(
+                Refusal.WRONG_WORLD_SIZE,
+                f"rank {message.rank} asked for a world of {message.world_size}, "
+                f"this job has {self.world_size} ranks",
+            )
+        if message.rank >= self.world_size:
+            raise Refused(
+                Refusal.RANK_OUT_OF_RANGE, f"rank {message.rank} of {self.world_size} does not exist"
+            )
+        if self._single and self._formed:
+            raise Refused(Refusal.WORLD_FULL, f"all {self.world_size} ranks of this job have come already")
+        if self._worlds and not self._worlds[-1].formed:
+            return self._worlds[-1]
+        return World(self.world_size)
+
+    def _sender(self, connection: _Connection) -> Callable[[bytes], None]:
+        return lambda data: self._send(connection, data)
+
+    def _send(self, connection: _Connection, data: bytes) -> None:
+        """Sends what the socket takes and keeps the rest, which the rank's own requests bound."""
+        if connection.sock not in self._connections:
+            return
+        if not connection.outbox:
+            connection.outbox += data
+            self._flush(connection)
+        else:
+            connection.outbox += data
+
+    def _flush(self, connection: _Connection) -> None:
+        try:
+            del connection.outbox[: connection.sock.send(connection.outbox)]
+        except BlockingIOError:
+            pass  # full: select() says when there is room
+        except OSError:
+            connection.outbox.clear()  # broken: the receiving side will notice and act
+        mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.outbox else 0)
+        self._selector.modify(connection.sock, mask, connection)
+
+    def _drop(self, connection: _Connection, reason: str) -> None:
+        """A connection has ended without a LEAVE."""
+        self._disconnect(connection)
+        member, world = connection.member, connection.world
+        if member is None or world is None:
+            return
+        if self._first_lost is None:
+            self._first_lost = member.rank
+        if world.formed:
+            world.lose(member.rank, reason)
+        elif world in self._worlds:
+            del world.members[member.rank]
+            self._dissolve(world, Refusal.PEER_LOST, member.rank, f"rank {member.rank} was lost: {reason}")
+
+    def _dissolve(self, world: World, code: Refusal, peer: int, text: str) -> None:
+        self._worlds.remove(world)
+        world.dissolve(code, peer, text)
+        for connection in list(self._connections.values()):
+            if connection.world is world:
+                self._disconnect(connection)
+
+    def _disconnect(self, connection: _Connection) -> None:
+        if self._connections.pop(connection.sock, None) is not None:
+            self._selector.unregister(connection.sock)
+            connection.sock.close()
+
+    def _lose_rank(self, rank: int, reason: str) -> None:
+        self._dead.setdefault(rank, reason)
+        for connection in list(self._connections.values()):
+            if connection.member is not None and connection.member.rank == rank:
+                self._receive(connection)  # what it said before it ended, a LEAVE perhaps
+                if connection.sock in self._connections:
+                    self._drop(connection, reason)
+        if self._worlds and not self._worlds[-1].formed:
+            self._check_for_dead(self._worlds[-1])
+
+    def _check_for_dead(self, world: World) -> None:
+        """A world that a dead rank has not joined will never form."""
+        if self._dead:
+            rank, reason = next(iter(self._dead.items()))
+            text = f"rank {rank} ended before it joined ({reason})"
+            self._dissolve(world, Refusal.PEER_LOST, rank, text)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for world in list(self._worlds):
+            if world.join_deadline <= now:
+                self._dissolve(world, Refusal.JOIN_TIMEOUT, protocol.NO_PEER, "the join timed out")
+            else:
+                world.expire(now)
+        for connection in list(self._connections.values()):
+            if connection.deadline <= now:
+                self._drop(connection, f"it did not finish a frame in {FRAME_TIMEOUT:g} s")
+        if self._resume_accepting and self._resume_accepting <= now:
+            self._resume_accepting = 0.0
+            self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def _forget_empty_worlds(self) -> None:
+        # The last world is kept, for status(): a rank that was lost shall not read as absent.
+        self._worlds = [each for each in self._worlds[:-1] if each.members] + self._worlds[-1:]
+        if not any(world.members for world in self._worlds):
+            self._empty.set()
+
+    def _close_sockets(self) -> None:
+        for sock in (*self._connections, self._listener, self._wake_receiver, self._wake_sender):
+            sock.close()
+        self._connections.clear()
+        self._selector.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, number)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
+    return listener

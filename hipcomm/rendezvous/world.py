@@ -1,0 +1,232 @@
+"""The state of one world on the server: who is in, what is being gathered, what has failed.
+
+No sockets and no threads here. A member is a rank number and a function that sends it a frame.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from hipcomm.rendezvous import protocol
+from hipcomm.rendezvous.protocol import GatherFailure, GatherMessage, ProtocolError, Refusal, Type
+
+
+def name_ranks(ranks: Iterable[int]) -> str:
+    """``rank 3``, ``ranks 0, 2`` or ``no rank``: for messages."""
+    ordered = sorted(ranks)
+    if not ordered:
+        return "no rank"
+    return ("rank " if len(ordered) == 1 else "ranks ") + ", ".join(map(str, ordered))
+
+
+class Refused(Exception):
+    """A JOIN was not accepted. Never leaves the package: it becomes a REFUSED frame."""
+
+    def __init__(self, code: Refusal, text: str, peer: int = protocol.NO_PEER) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.peer = peer
+
+
+class RankStatus(NamedTuple):
+    """What the server knows about one rank.
+
+    Attributes:
+        rank: the rank.
+        state: ``absent``, ``joining``, ``joined``, ``left`` or ``lost``.
+        pid: the process that joined, or None.
+        waiting: what it is waiting for, or None.
+    """
+
+    rank: int
+    state: str
+    pid: int | None = None
+    waiting: str | None = None
+
+
+class Member:
+    """One joined rank.
+
+    Args:
+        rank: its rank.
+        pid: its process id, as it told us.
+        send: sends it a whole frame; never blocks and never raises.
+    """
+
+    __slots__ = ("note", "pending", "pid", "rank", "send")
+
+    def __init__(self, rank: int, pid: int, send: Callable[[bytes], None]) -> None:
+        self.rank = rank
+        self.pid = pid
+        self.send = send
+        self.note = ""  # the text of its last WAITING frame
+        self.pending = 0  # all-gathers under way
+
+
+class _Gather:
+    """One all-gather: the parts that came, until all have come."""
+
+    __slots__ = ("deadline", "failure", "group", "parts", "requests", "tag")
+
+    def __init__(self, group: tuple[int, ...], tag: str) -> None:
+        self.group = group
+        self.tag = tag
+        self.parts: dict[int, bytes] = {}
+        self.requests: dict[int, int] = {}
+        self.deadline = float("inf")
+        self.failure: tuple[GatherFailure, int, str] | None = None
+
+    def missing(self) -> list[int]:
+        return [rank for rank in self.group if rank not in self.parts]
+
+
+class World:
+    """The ranks of one communicator, from the first join to the last leave.
+
+    A world gathers members until it is ``formed``; then its members may all-gather. The first
+    loss or abort fails it for good.
+
+    Args:
+        size: how many ranks it needs.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.formed = False
+        self.members: dict[int, Member] = {}
+        self.join_deadline = float("inf")
+        self._left: set[int] = set()
+        self._lost: set[int] = set()
+        self._failure: tuple[int, str] | None = None
+        self._gathers: dict[tuple[tuple[int, ...], str, int], _Gather] = {}
+
+    def join(self, member: Member, deadline: float) -> None:
+        """Takes *member* in; forms the world when it was the last one. Raises :class:`Refused`."""
+        if member.rank in self.members:
+            other = self.members[member.rank]
+            raise Refused(
+                Refusal.DUPLICATE_RANK, f"rank {member.rank} has joined already, as process {other.pid}"
+            )
+        self.members[member.rank] = member
+        self.join_deadline = min(self.join_deadline, deadline)
+        member.send(protocol.frame(Type.ACCEPTED))
+        if len(self.members) == self.size:
+            self.formed = True
+            self.join_deadline = float("inf")
+            welcome = protocol.frame(Type.WELCOME, protocol.U32.pack(self.size))
+            for each in self.members.values():
+                each.send(welcome)
+
+    def dissolve(self, code: Refusal, peer: int, text: str) -> None:
+        """Sends every member of a world that has not formed away, telling who came and who did not."""
+        came = set(self.members)
+        missing = name_ranks(set(range(self.size)) - came)
+        text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
+        for member in self.members.values():
+            member.send(protocol.pack_refused(code, peer, text))
+
+    def gather(self, member: Member, message: GatherMessage) -> None:
+        """Takes one rank's part; answers everybody once all parts are there. Raises ProtocolError."""
+        group = message.group or tuple(range(self.size))
+        if member.rank not in group or len(set(group)) != len(group) or max(group) >= self.size:
+            raise ProtocolError(f"a GATHER of rank {member.rank} for the group {group}")
+        if self._failure is not None:
+            peer, story = self._failure
+            member.send(protocol.pack_failed(message.request, GatherFailure.PEER_LOST, peer, story))
+            return
+        if member.pending >= protocol.MAX_PENDING:
+            raise ProtocolError(f"more than {protocol.MAX_PENDING} all-gathers at once")
+        key = (group, message.tag, message.sequence)
+        gather = self._gathers.setdefault(key, _Gather(group, message.tag))
+        if member.rank in gather.parts:
+            raise ProtocolError(f"a second GATHER {message.tag!r} number {message.sequence}")
+        member.pending += 1
+        gather.parts[member.rank] = message.data
+        gather.requests[member.rank] = message.request
+        gather.deadline = min(gather.deadline, time.monotonic() + message.timeout_ms / 1000)
+        self._settle(key, gather)
+
+    def _settle(self, key: tuple[tuple[int, ...], str, int], gather: _Gather) -> None:
+        """Answers what can be answered now."""
+        missing = gather.missing()
+        gone = self._left.intersection(missing)
+        if gather.failure is None and gone:
+            peer = min(gone)
+            text = f"{name_ranks(gone)} left the job before all_gather {gather.tag!r}"
+            gather.failure = (GatherFailure.PEER_LEFT, peer, text)
+        if gather.failure is not None:
+            code, peer, text = gather.failure
+            self._answer(gather, lambda request: protocol.pack_failed(request, code, peer, text))
+        elif not missing:
+            parts = [gather.parts[rank] for rank in gather.group]
+            self._answer(gather, lambda request: protocol.pack_result(request, parts))
+        # A failed one is kept until its last rank has heard of it: all fail, or none.
+        if not set(missing) - self._left:
+            del self._gathers[key]
+
+    def _answer(self, gather: _Gather, pack: Callable[[int], bytes]) -> None:
+        for rank, request in gather.requests.items():
+            member = self.members.get(rank)
+            gather.parts[rank] = b""
+            if member is not None:
+                member.pending -= 1
+                member.send(pack(request))
+        gather.requests.clear()
+
+    def expire(self, now: float) -> None:
+        """Fails the all-gathers whose time is over, for all ranks that take part."""
+        for key, gather in list(self._gathers.items()):
+            if gather.failure is None and gather.deadline <= now:
+                came, missing = name_ranks(gather.parts), gather.missing()
+                text = f"all_gather {gather.tag!r} timed out: {came} came; {name_ranks(missing)} did not"
+                gather.failure = (GatherFailure.TIMEOUT, missing[0], text)
+                self._settle(key, gather)
+
+    def next_deadline(self) -> float:
+        """When :meth:`expire` (or the join deadline) is due, on the monotonic clock."""
+        deadlines = [gather.deadline for gather in self._gathers.values() if gather.failure is None]
+        return min([self.join_deadline, *deadlines])
+
+    def leave(self, rank: int) -> None:
+        """A rank said good-bye: no failure, save for those all-gathers that still need it."""
+        del self.members[rank]
+        self._left.add(rank)
+        for key, gather in list(self._gathers.items()):
+            self._settle(key, gather)
+
+    def lose(self, rank: int, reason: str) -> None:
+        """A rank is gone without having left: all others hear it, and the world has failed."""
+        del self.members[rank]
+        self._lost.add(rank)
+        self._fail(Type.PEER_LOST, rank, reason, f"rank {rank} died: {reason}")
+
+    def abort(self, rank: int, reason: str) -> None:
+        """A rank ends the job: all others hear it, and the world has failed."""
+        self._fail(Type.ABORTED, rank, reason, f"rank {rank} aborted the job: {reason}")
+
+    def _fail(self, kind: Type, rank: int, reason: str, story: str) -> None:
+        if self._failure is not None:
+            return  # the first failure is the cause; what follows are its consequences
+        self._failure = (rank, story)  # for those who ask later
+        self._gathers.clear()
+        for member in self.members.values():
+            if member.rank != rank:
+                member.send(protocol.pack_peer(kind, rank, reason))
+
+    def status(self, rank: int) -> RankStatus:
+        """What is known about *rank*."""
+        member = self.members.get(rank)
+        if member is None:
+            state = "left" if rank in self._left else "lost" if rank in self._lost else "absent"
+            return RankStatus(rank, state)
+        waiting = [member.note] if member.note else []
+        if not self.formed:
+            waiting.append(f"join ({name_ranks(set(range(self.size)) - set(self.members))} missing)")
+        for gather in self._gathers.values():
+            if rank in gather.requests:
+                waiting.append(f"all_gather {gather.tag!r} ({name_ranks(gather.missing())} missing)")
+        state = "joined" if self.formed else "joining"
+        return RankStatus(rank, state, member.pid, "; ".join(waiting) or None)
