@@ -229,7 +229,7 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
 }  // namespace hipcomm::cuda
 
 // Every driver function that the platform calls, F(name, parameters).  The names carry the version suffixes
-// that cuda.h adds: a plain cuMemAlloc is the 32-bit interface of 2007.  Nothing here is newer than CUDA 11.4.
+// that cuda.h adds: a plain cuMemAlloc is the 32-bit interface of 2007.  None is newer than CUDA 11.4.
 #define HIPCOMM_CUDA_FUNCTIONS(F)                                                                       \
     F(cuInit, (unsigned flags))                                                                         \
     F(cuDriverGetVersion, (int* version))                                                               \
@@ -275,8 +275,8 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuMemcpyAsync, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream))                 \
     F(cuMemcpyPeer,                                                                                     \
       (CUdeviceptr dst, CUcontext dst_context, CUdeviceptr src, CUcontext src_context, size_t bytes))   \
-    F(cuMemcpyPeerAsync, (CUdeviceptr dst, CUcontext dst_context, CUdeviceptr src, CUcontext src_context, \
-                          size_t bytes, CUstream stream))                                               \
+    F(cuMemcpyPeerAsync, (CUdeviceptr dst, CUcontext dst_context, CUdeviceptr src,                      \
+                          CUcontext src_context, size_t bytes, CUstream stream))                        \
     F(cuMemcpyHtoD_v2, (CUdeviceptr dst, const void* src, size_t bytes))                                \
     F(cuMemcpyDtoH_v2, (void* dst, CUdeviceptr src, size_t bytes))                                      \
     F(cuMemcpyDtoD_v2, (CUdeviceptr dst, CUdeviceptr src, size_t bytes))                                \
