@@ -1,0 +1,151 @@
+"""The command hipcomm-bench."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from hipcomm_bench.contestants import CONTESTANTS
+from hipcomm_bench.data import DTYPES, REDOPS
+from hipcomm_bench.launch import JobFailed, run_job
+from hipcomm_bench.machine import describe
+from hipcomm_bench.ops import OPS
+from hipcomm_bench.report import mode_name, write
+from hipcomm_bench.results import Job, Options, Report
+from hipcomm_bench.sizes import parse_size, size_range
+from hipcomm_bench.table import align, comparison
+from hipcomm_bench.worker import run
+from hipcomm_bench.world import under_launcher
+
+_MODES = {"both": [False, True], "in-place": [True], "out-of-place": [False]}
+
+
+class SizeParameter(click.ParamType[int]):
+    """A number of bytes on the command line, such as 64K."""
+
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return `value` in bytes, or fail as click does."""
+        try:
+            return value if isinstance(value, int) else parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _contestants(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    """Return hipcomm and the names in a comma-separated list, each once."""
+    names = ["hipcomm", *(name.strip() for name in value.split(",") if name.strip())]
+    for name in names:
+        if name not in CONTESTANTS:
+            raise click.BadParameter(f"{name!r} is none of {', '.join(CONTESTANTS)}")
+    return list(dict.fromkeys(names))
+
+
+SIZE = SizeParameter()
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.argument("op", type=click.Choice(list(OPS)), default="all_reduce")
+@click.option("-b", "--minbytes", type=SIZE, default="1K", help="Smallest message.")
+@click.option("-e", "--maxbytes", type=SIZE, default="64M", help="Largest message.")
+@click.option("-f", "--stepfactor", type=int, default=2, help="Factor between sizes.")
+@click.option("-n", "--iters", type=click.IntRange(5), default=1000, help="Most timed calls per size.")
+@click.option("-w", "--warmup", type=click.IntRange(0), default=5, help="Untimed calls before.")
+@click.option("-d", "--datatype", type=click.Choice(DTYPES), default="float32", help="Data type.")
+@click.option("-o", "--redop", type=click.Choice(REDOPS), default="sum", help="Reduction operation.")
+@click.option(
+    "-c", "--check", type=click.Choice(["0", "1"]), default="1", help="Count wrong results, once per size."
+)
+@click.option(
+    "-g", "--ranks", type=click.IntRange(1), multiple=True, default=[2], help="World size; repeatable."
+)
+@click.option("--compare", callback=_contestants, default="", help="Contestants, such as openmpi,gloo.")
+@click.option("--mode", type=click.Choice(list(_MODES)), default="both", help="Which use of the buffers.")
+@click.option("--budget", type=float, default=0.4, help="Seconds per contestant and size; fewer calls then.")
+@click.option("--timeout", type=float, default=600.0, help="Seconds after which a job is ended.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write OUTPUT.json and OUTPUT.md.")
+def main(
+    op: str,
+    minbytes: int,
+    maxbytes: int,
+    stepfactor: int,
+    iters: int,
+    warmup: int,
+    datatype: str,
+    redop: str,
+    check: str,
+    ranks: tuple[int, ...],
+    compare: list[str],
+    mode: str,
+    budget: float,
+    timeout: float,
+    output: Path | None,
+) -> None:
+    """Time a collective operation over a range of sizes, alone or beside other libraries.
+
+    Flags mean what they mean in nccl-tests; -g is the number of ranks, which this command starts itself
+    unless a launcher (hipcomm-run, mpirun) has started it already.
+    Times are the maximum over ranks of the median of single calls. The exit code is 1 if a result was
+    wrong or a job failed.
+    """
+    try:
+        sizes = size_range(minbytes, maxbytes, stepfactor)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    options = Options(
+        op=op,
+        dtype=datatype,
+        redop=redop if OPS[op].reduces else "none",
+        sizes=sizes,
+        iterations=iters,
+        warmup=warmup,
+        budget=budget,
+        check=check == "1",
+        contestants=compare,
+        modes=_MODES[mode],
+    )
+    started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    report = Report(describe(), shlex.join(["hipcomm-bench", *sys.argv[1:]]), started, options, jobs=[])
+    if under_launcher():
+        job = run(options, click.echo)
+        if job is None:  # not rank 0
+            return
+        job.launcher = "the launcher under which hipcomm-bench was called"
+        report.jobs.append(job)
+        _echo_job(job, options)
+    else:
+        for world_size in ranks:
+            click.echo(f"# {op}, {world_size} ranks")
+            try:
+                report.jobs.append(run_job(options, world_size, timeout))
+            except JobFailed as error:
+                raise click.ClickException(str(error)) from error
+            _echo_job(report.jobs[-1], options)
+    for name, value in report.machine.items():
+        click.echo(f"# {name}: {value}")
+    if output is not None:
+        for file in write(report, output):
+            click.echo(f"wrote {file}")
+    wrong = sum(job.wrong() for job in report.jobs)
+    if wrong:
+        raise click.ClickException(f"{wrong} elements were wrong")
+
+
+def _echo_job(job: Job, options: Options) -> None:
+    """Print what the table of one job needs to be understood, and the contestants side by side."""
+    for name, reason in job.missing.items():
+        click.echo(f"# {name} did not run: {reason}")
+    for line in (*job.unsupported, *job.notes):
+        click.echo(f"# {line}")
+    if len(job.versions) < 2:
+        return
+    first = options.contestants[0]
+    for in_place in job.modes():
+        click.echo(f"\n{job.ranks} ranks, {mode_name(in_place)}; a ratio above 1: {first} is faster")
+        click.echo(align(comparison(job, options, in_place)))
+    click.echo()

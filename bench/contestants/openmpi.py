@@ -1,0 +1,66 @@
+"""The contestant Open MPI, through mpi4py. Its ranks are those that mpirun started."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+from hipcomm_bench.contestants.base import Contestant, Unsupported
+from hipcomm_bench.data import Buffers
+from hipcomm_bench.ops import Call
+from hipcomm_bench.world import World
+
+
+class OpenMpi(Contestant):
+    """Open MPI's blocking collectives on NumPy buffers."""
+
+    name: ClassVar[str] = "openmpi"
+
+    @classmethod
+    def why_missing(cls) -> str | None:
+        """Return why Open MPI cannot run here, or None."""
+        if shutil.which("mpirun") is None:
+            return "mpirun is not installed (Debian: apt-get install openmpi-bin)"
+        if find_spec("mpi4py") is None:
+            return "the Python package mpi4py is not installed"
+        return None
+
+    def __init__(self, world: World) -> None:
+        self._mpi: Any = import_module("mpi4py.MPI")
+        self._comm = self._mpi.COMM_WORLD.Dup()  # so that no call meets the benchmark's own
+        library = self._mpi.Get_library_version().split(",")[0]
+        self.version = f"{library.removeprefix('Open MPI v')} (mpi4py {version('mpi4py')})"
+
+    def prepare(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
+        """Return a function that makes this call."""
+        mpi, comm = self._mpi, self._comm
+        reductions = {"sum": mpi.SUM, "max": mpi.MAX, "min": mpi.MIN, "prod": mpi.PROD}
+        if call.dtype in ("float16", "bfloat16"):
+            raise Unsupported(f"MPI has no {call.dtype}")
+        if call.op.reduces and call.redop not in reductions:
+            raise Unsupported(f"MPI has no {call.redop}")
+        # Naming the MPI type here spares mpi4py from working it out in every call.
+        kind = mpi._typedict[buffers.recv.dtype.char]
+        recv: Any = [buffers.recv, kind]
+        send: Any = mpi.IN_PLACE if call.in_place else [buffers.send, kind]
+        if call.op.name == "all_reduce":
+            return lambda: comm.Allreduce(send, recv, reductions[call.redop])
+        if call.op.name == "reduce_scatter":
+            if call.in_place:
+                raise Unsupported("MPI puts an in-place result at the start of the buffer")
+            return lambda: comm.Reduce_scatter_block(send, recv, reductions[call.redop])
+        if call.op.name == "all_gather":
+            return lambda: comm.Allgather(send, recv)
+        if call.op.name == "all_to_all":
+            return lambda: comm.Alltoall(send, recv)
+        if not call.in_place:
+            raise Unsupported("broadcast is in place")
+        return lambda: comm.Bcast(recv)
+
+    def close(self) -> None:
+        """Free the communicator."""
+        self._comm.Free()

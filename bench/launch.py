@@ -1,0 +1,106 @@
+"""Starting the ranks of a benchmark job, and waiting for them with a limit.
+
+MPI's ranks have to be started by mpirun, and hipcomm runs under mpirun as well as under its own launcher.
+So where Open MPI takes part, mpirun starts one job in which all contestants share the processes and take
+turns; otherwise hipcomm-run does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from hipcomm_bench.contestants import CONTESTANTS
+from hipcomm_bench.machine import usable_cores
+from hipcomm_bench.results import Job, Options
+
+_GRACE = 10.0
+
+
+class JobFailed(Exception):
+    """A job ended without a result. The message says how; what the ranks wrote is on stderr."""
+
+
+def run_job(options: Options, ranks: int, timeout: float) -> Job:
+    """Start `ranks` ranks, let them measure and print, and return the results.
+
+    Raises:
+        JobFailed: a launcher is missing, the job failed, or it took more than `timeout` seconds.
+    """
+    by_mpirun = "openmpi" in options.contestants and CONTESTANTS["openmpi"].why_missing() is None
+    launcher, notes = _mpirun(ranks) if by_mpirun else _hipcomm_run(ranks)
+    with tempfile.TemporaryDirectory(prefix="hipcomm-bench-") as directory:
+        options_file, result_file = Path(directory, "options.json"), Path(directory, "result.json")
+        options_file.write_text(json.dumps(asdict(options)), encoding="utf-8")
+        worker = [sys.executable, "-m", "hipcomm_bench.worker", str(options_file), str(result_file)]
+        _run([*launcher, *worker], timeout)
+        job = Job.from_dict(json.loads(result_file.read_text(encoding="utf-8")))
+    job.launcher = " ".join([Path(launcher[0]).name, *launcher[1:]])
+    job.notes += notes
+    return job
+
+
+def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
+    """Return mpirun's command line up to the program, and what to tell the reader about it."""
+    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
+    notes = ["all contestants share the processes that mpirun started, which are bound to no core"]
+    if os.geteuid() == 0:
+        command.insert(1, "--allow-run-as-root")
+    if ranks > usable_cores():
+        command += ["--mca", "mpi_yield_when_idle", "1"]
+        notes.append(
+            f"{ranks} ranks on {usable_cores()} cores: Open MPI runs with mpi_yield_when_idle 1, with which"
+            " its waiting ranks give way to the others; without it they spin"
+        )
+    return command, notes
+
+
+def _hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
+    """Return hipcomm-run's command line up to the program; there is nothing to tell about it."""
+    beside = Path(sys.executable).with_name("hipcomm-run")
+    program = str(beside) if beside.exists() else shutil.which("hipcomm-run")
+    if program is None:
+        raise JobFailed("hipcomm-run is not installed, and Open MPI does not take part")
+    return [program, "-n", str(ranks), "--no-tag"], []
+
+
+def _run(command: list[str], timeout: float) -> None:
+    """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it."""
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
+        finally:
+            _end(process)
+    if code != 0:
+        raise JobFailed(f"exit code {code}: {' '.join(command)}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the process's group if it still runs: politely first, so that the launcher ends its ranks."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _free_port() -> int:
+    """Return a port of the loopback interface that was free a moment ago, for ranks without hipcomm-run."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

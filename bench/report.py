@@ -1,0 +1,57 @@
+"""Writing a report to files: JSON for programs, Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hipcomm_bench.results import Job, Options, Report
+from hipcomm_bench.table import comparison, markdown, nccl_header, nccl_line
+
+
+def mode_name(in_place: bool) -> str:
+    """Return what nccl-tests calls this use of the buffers."""
+    return "in-place" if in_place else "out-of-place"
+
+
+def to_markdown(report: Report) -> str:
+    """Return the report as a page: machine, command, method, and the tables of every world."""
+    options = report.options
+    subject = [options.op, options.dtype] + [options.redop] * (options.redop != "none")
+    lines = [f"# hipcomm-bench: {', '.join(subject)}"]
+    lines += ["", f"`{report.command}`, {report.started}", ""]
+    lines += [f"- {name}: {value}" for name, value in report.machine.items()]
+    lines += [
+        "",
+        "Times are the maximum over ranks of the median of single calls. Contestants take turns on the same"
+        " buffers. A ratio above 1 means that the first contestant is faster.",
+    ]
+    for job in report.jobs:
+        lines += ["", *_job_lines(job, options)]
+    return "\n".join(lines) + "\n"
+
+
+def _job_lines(job: Job, options: Options) -> list[str]:
+    lines = [f"## {job.ranks} ranks", "", f"Started by `{job.launcher}`.", ""]
+    lines += [f"- {name} {version}" for name, version in job.versions.items()]
+    lines += [f"- {name} did not run: {reason}" for name, reason in job.missing.items()]
+    lines += [f"- {reason}" for reason in job.unsupported]
+    lines += [f"- {note}" for note in job.notes]
+    for in_place in job.modes():
+        lines += ["", f"### {job.ranks} ranks, {mode_name(in_place)}", ""]
+        lines += [markdown(comparison(job, options, in_place))]
+    lines += ["", "<details><summary>nccl-tests' columns</summary>", "", "```", nccl_header()]
+    for size in options.sizes:
+        for name in options.contestants:
+            line = nccl_line(options, job.find(name, size, False), job.find(name, size, True))
+            lines += [line] if line else []
+    return [*lines, "```", "", "</details>"]
+
+
+def write(report: Report, stem: Path) -> list[Path]:
+    """Write ``stem.json`` and ``stem.md``, making directories as needed; return the two paths."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    json_file, markdown_file = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    json_file.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
+    markdown_file.write_text(to_markdown(report), encoding="utf-8")
+    return [json_file, markdown_file]

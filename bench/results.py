@@ -1,0 +1,106 @@
+"""What a run of the benchmark finds out, in the form in which it is written to JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, as the command line asked.
+
+    Attributes:
+        op: the operation's name; dtype and redop: nccl-tests' -d and -o.
+        sizes: message sizes in bytes.
+        iterations, warmup, budget: see hipcomm_bench.measure.Effort.
+        check: whether to count wrong results.
+        contestants: names, the first being the one that the others are compared with.
+        modes: which of in place (True) and out of place (False).
+    """
+
+    op: str
+    dtype: str
+    redop: str
+    sizes: list[int]
+    iterations: int
+    warmup: int
+    budget: float
+    check: bool
+    contestants: list[str]
+    modes: list[bool]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant's figures for one size: p50 and p99 in µs, bandwidths in GB/s (10^9 bytes).
+
+    `wrong` counts wrong elements over all ranks; it is None where nothing was checked.
+    """
+
+    contestant: str
+    size: int
+    count: int
+    in_place: bool
+    p50_us: float
+    p99_us: float
+    algbw: float
+    busbw: float
+    calls: int
+    wrong: int | None
+
+
+@dataclass
+class Job:
+    """The results of one world.
+
+    Attributes:
+        ranks: the world size.
+        launcher: the command that started the ranks.
+        notes: what a reader has to know about how it was run.
+        versions: of the contestants that ran, by name.
+        missing: why a contestant that was asked for did not run, by name.
+        unsupported: calls that a contestant does not have, as "name: reason".
+        rows: the figures.
+    """
+
+    ranks: int
+    launcher: str = ""
+    notes: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    unsupported: list[str] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Job:
+        """Return the job whose asdict() is `data`."""
+        return cls(**{**data, "rows": [Row(**row) for row in data["rows"]]})
+
+    def find(self, contestant: str, size: int, in_place: bool) -> Row | None:
+        """Return the row with these three, or None where there is none."""
+        wanted = (contestant, size, in_place)
+        return next((r for r in self.rows if (r.contestant, r.size, r.in_place) == wanted), None)
+
+    def modes(self) -> list[bool]:
+        """Return the uses of the buffers (in place: True) for which there are figures."""
+        return sorted({row.in_place for row in self.rows})
+
+    def wrong(self) -> int:
+        """Return how many elements were wrong in all rows."""
+        return sum(row.wrong or 0 for row in self.rows)
+
+
+@dataclass
+class Report:
+    """One run of hipcomm-bench: the machine, the question, and a job per world."""
+
+    machine: dict[str, str]
+    command: str
+    started: str
+    options: Options
+    jobs: list[Job]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types."""
+        return {"schema": 1, **asdict(self)}

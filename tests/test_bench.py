@@ -1,0 +1,386 @@
+"""hipcomm-bench: sizes, bandwidths, data and its check, statistics, tables, reports, and the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hipcomm_bench.data import DTYPES, REDOPS, Buffers, allocate, count_wrong, fill
+from hipcomm_bench.launch import JobFailed, run_job
+from hipcomm_bench.measure import ROUNDS, Effort, measure, median, percentile, planned_calls
+from hipcomm_bench.ops import OPS, Call, bandwidths
+from hipcomm_bench.report import to_markdown, write
+from hipcomm_bench.results import Job, Options, Report, Row
+from hipcomm_bench.sizes import format_size, parse_size, size_range
+from hipcomm_bench.table import align, comparison, format_us, markdown, nccl_header, nccl_line
+
+# --- sizes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("1000", 1000),
+        ("64K", 65536),
+        ("64k", 65536),
+        ("1M", 2**20),
+        ("2GiB", 2**31),
+        ("8 KB", 8192),
+    ],
+)
+def test_parse_size(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "0K", "-1", "1.5K", "K", "1T", "1KK", "one"])
+def test_parse_size_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(text)
+
+
+@given(st.integers(min_value=1, max_value=2**45))
+def test_a_formatted_size_reads_back(size: int) -> None:
+    assert parse_size(format_size(size)) == size
+
+
+def test_size_range_includes_its_end() -> None:
+    assert size_range(1024, 4096, 2) == [1024, 2048, 4096]
+    assert size_range(1000, 9999, 3) == [1000, 3000, 9000]
+    assert size_range(8, 8, 2) == [8]
+
+
+@pytest.mark.parametrize("arguments", [(8, 4, 2), (0, 4, 2), (4, 8, 1)])
+def test_size_range_refuses(arguments: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match=r"no sizes from|step factor"):
+        size_range(*arguments)
+
+
+# --- operations
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("all_reduce", 1.5),
+        ("all_gather", 0.75),
+        ("reduce_scatter", 0.75),
+        ("all_to_all", 0.75),
+        ("broadcast", 1.0),
+    ],
+)
+def test_bus_bandwidth_of_four_ranks(name: str, factor: float) -> None:
+    assert bandwidths(OPS[name], 2_000_000_000, 0.5, 4) == (4.0, 4.0 * factor)
+    assert bandwidths(OPS[name], 2_000_000_000, 0.5, 1) == (4.0, 0.0)
+
+
+def test_elements_of_the_buffers() -> None:
+    assert OPS["all_reduce"].elements(1000, 4, 3) == (250, 250)
+    assert OPS["broadcast"].elements(1000, 4, 3) == (250, 250)
+    assert OPS["all_gather"].elements(1000, 4, 3) == (83, 249)
+    assert OPS["reduce_scatter"].elements(1000, 4, 3) == (249, 83)
+    assert OPS["all_to_all"].elements(1000, 4, 3) == (249, 249)
+    assert OPS["all_gather"].elements(8, 4, 3) == (0, 0)
+
+
+# --- data: a NumPy stand-in for a library makes the call on all ranks' buffers
+
+
+def perform(call: Call, ranks: Sequence[Buffers]) -> None:
+    """Do to all ranks' buffers what a collective does; sums are made in a wide type and rounded once."""
+    inputs = [buffers.send.copy() for buffers in ranks]
+    n = len(ranks)
+    wide = np.int64 if np.issubdtype(ranks[0].send.dtype, np.integer) else np.float64
+    for rank, buffers in enumerate(ranks):
+        if call.op.reduces:
+            stack = np.stack(inputs).astype(wide)
+            if call.redop in ("sum", "avg"):
+                result = stack.sum(axis=0)
+                if call.redop == "avg":
+                    result = (
+                        (np.trunc(result.astype(buffers.send.dtype) / n)) if wide is np.int64 else result / n
+                    )
+            else:
+                result = getattr(np, call.redop)(stack, axis=0)
+            share = len(result) // n
+            whole = slice(rank * share, (rank + 1) * share) if call.op.recv_shares else slice(None)
+            buffers.recv[...] = result[whole].astype(buffers.recv.dtype)
+        elif call.op.name == "all_gather":
+            buffers.recv[...] = np.concatenate(inputs)
+        elif call.op.name == "all_to_all":
+            buffers.recv[...] = np.concatenate([i.reshape(n, -1)[rank] for i in inputs])
+        else:
+            buffers.recv[...] = inputs[0]
+
+
+def filled(call: Call, size: int, world_size: int) -> list[Buffers]:
+    """Return all ranks' buffers, filled."""
+    ranks = [allocate(call, size, rank, world_size) for rank in range(world_size)]
+    for rank, buffers in enumerate(ranks):
+        fill(buffers, call, rank, world_size)
+    return ranks
+
+
+def wrong_counts(call: Call, ranks: Sequence[Buffers]) -> list[int]:
+    """Return the count of wrong elements of each rank."""
+    return [count_wrong(buffers, call, rank, len(ranks)) for rank, buffers in enumerate(ranks)]
+
+
+CASES = [(op, redop) for op in OPS.values() for redop in (REDOPS if op.reduces else ("none",))]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("op", "redop"), CASES)
+def test_a_right_result_counts_as_right(op: Any, redop: str, dtype: str, world_size: int) -> None:
+    for in_place in (False, True):
+        call = Call(op, dtype, redop, in_place)
+        ranks = filled(call, 24000, world_size)
+        perform(call, ranks)
+        assert wrong_counts(call, ranks) == [0] * world_size
+
+
+@pytest.mark.parametrize(("op", "redop"), CASES)
+def test_one_wrong_element_is_counted(op: Any, redop: str) -> None:
+    call = Call(op, "float32", redop, in_place=False)
+    ranks = filled(call, 24000, 3)
+    perform(call, ranks)
+    ranks[1].recv[77] = np.nextafter(ranks[1].recv[77], np.float32(np.inf))
+    assert wrong_counts(call, ranks) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("op", "redop"), CASES)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_untouched_receive_buffer_is_wrong_everywhere(op: Any, redop: str, dtype: str) -> None:
+    call = Call(op, dtype, redop, in_place=False)
+    ranks = filled(call, 24000, 2)
+    assert wrong_counts(call, ranks) == [len(buffers.recv) for buffers in ranks]
+
+
+def test_a_sum_that_leaves_out_a_rank_is_wrong() -> None:
+    call = Call(OPS["all_reduce"], "float32", "sum", in_place=False)
+    ranks = filled(call, 4096, 3)
+    ranks[0].recv[...] = ranks[0].send + ranks[1].send
+    last_is_zero = int(np.count_nonzero(ranks[2].send == 0))
+    assert wrong_counts(call, ranks)[0] == 1024 - last_is_zero > 900
+
+
+def test_the_check_crosses_the_borders_of_its_chunks() -> None:
+    for name in ("all_gather", "all_to_all", "reduce_scatter"):
+        call = Call(OPS[name], "int8", "sum" if OPS[name].reduces else "none", in_place=False)
+        ranks = filled(call, 3 * (2**20 + 333), 3)
+        perform(call, ranks)
+        assert wrong_counts(call, ranks) == [0, 0, 0]
+
+
+# --- measuring
+
+
+class WorldOfTwo:
+    """Rank 0 of two ranks; the other always reports twice this rank's numbers."""
+
+    rank, size = 0, 2
+
+    def __init__(self) -> None:
+        self.barriers = 0
+
+    def barrier(self) -> None:
+        self.barriers += 1
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        return [list(values), [2 * value for value in values]]
+
+    def share(self, text: str) -> str:
+        return text
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=300))
+def test_percentiles_are_members_that_enough_values_do_not_exceed(values: list[float]) -> None:
+    for percent in (50, 99, 100):
+        value = percentile(values, percent)
+        assert value in values
+        assert sum(v <= value for v in values) * 100 >= percent * len(values)
+        assert sum(v < value for v in values) * 100 < percent * len(values)
+
+
+def test_percentile_and_median_of_a_known_list() -> None:
+    values = [float(v) for v in range(100, 0, -1)]
+    assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (50.0, 99.0, 100.0)
+    assert percentile([3.0], 1) == 3.0
+    assert (median(values), median([3.0, 1.0, 2.0]), median([7.0])) == (50.5, 2.0, 7.0)
+
+
+def test_slow_calls_are_made_less_often() -> None:
+    effort = Effort(iterations=1000, budget=0.5)
+    assert planned_calls(1e-6, effort) == 1000
+    assert planned_calls(0.01, effort) == 50
+    assert planned_calls(3.0, effort) == ROUNDS
+    assert planned_calls(0.0, effort) == 1000
+    assert planned_calls(1e-6, Effort(iterations=18)) == 15
+
+
+def test_contestants_take_turns_and_the_slowest_rank_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0
+    order: list[str] = []
+
+    def contestant(name: str, nanoseconds: int) -> Callable[[], None]:
+        def run() -> None:
+            nonlocal now
+            now += nanoseconds
+            order.append(name)
+
+        return run
+
+    monkeypatch.setattr("time.perf_counter_ns", lambda: now)
+    world = WorldOfTwo()
+    timings = measure({"a": contestant("a", 100), "b": contestant("b", 300)}, world, Effort(10, 2))
+    assert timings["a"].p50 == timings["a"].p99 == pytest.approx(200e-9)
+    assert timings["b"].p50 == pytest.approx(600e-9)
+    assert timings["a"].calls == timings["b"].calls == 10
+    assert "".join(order) == "aabb" + "aaabbb" * ROUNDS
+    assert world.barriers == 2 + 2 * ROUNDS
+
+
+# --- tables and reports
+
+
+def make_row(contestant: str, size: int, p50_us: float, in_place: bool = True, wrong: int | None = 0) -> Row:
+    return Row(contestant, size, size // 4, in_place, p50_us, 2 * p50_us, 1.0, 1.5, 100, wrong)
+
+
+OPTIONS = Options(
+    op="all_reduce",
+    dtype="float32",
+    redop="sum",
+    sizes=[1024, 2**20],
+    iterations=100,
+    warmup=5,
+    budget=0.1,
+    check=True,
+    contestants=["hipcomm", "openmpi", "gloo"],
+    modes=[True],
+)
+JOB = Job(
+    ranks=4,
+    launcher="mpirun -n 4",
+    notes=["a note"],
+    versions={"hipcomm": "1.0", "openmpi": "4.1"},
+    missing={"gloo": "no torch"},
+    rows=[
+        make_row("hipcomm", 1024, 2.0),
+        make_row("openmpi", 1024, 5.0, wrong=3),
+        make_row("hipcomm", 2**20, 123.4),
+    ],
+)
+COMPARISON = [
+    ["size", "hipcomm µs", "openmpi µs", "gloo µs", "openmpi / hipcomm", "gloo / hipcomm"],
+    ["1 KiB", "2.00", "5.00", "-", "2.50", "-"],
+    ["1 MiB", "123", "-", "-", "-", "-"],
+]
+
+
+def test_comparison() -> None:
+    assert comparison(JOB, OPTIONS, in_place=True) == COMPARISON
+    assert JOB.modes() == [True]
+    assert JOB.wrong() == 3
+
+
+def test_aligned_and_markdown_tables() -> None:
+    assert align([["a", "bb"], ["ccc", "d"]]) == "  a  bb\nccc   d"
+    assert markdown([["a", "b"], ["c", "d"]]) == "| a | b |\n| ---: | ---: |\n| c | d |"
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [(0.5, "0.50"), (9.99, "9.99"), (10.0, "10.0"), (99.94, "99.9"), (26900.4, "26900")],
+)
+def test_format_us(microseconds: float, text: str) -> None:
+    assert format_us(microseconds) == text
+
+
+def test_nccl_lines_stand_under_their_heading() -> None:
+    both = nccl_line(OPTIONS, make_row("hipcomm", 1024, 1.0, in_place=False, wrong=None), JOB.rows[0])
+    words = "1024 256 float32 sum 1.00 2.00 1.00 1.50 N/A 2.00 4.00 1.00 1.50 0 hipcomm"
+    assert " ".join(both.split()) == words
+    half = nccl_line(OPTIONS, None, JOB.rows[1])
+    assert " ".join(half.split()) == "1024 256 float32 sum - - - - - 5.00 10.0 1.00 1.50 3 openmpi"
+    heading = nccl_header().splitlines()[1]
+    for line in (both, half):
+        assert line.index(line.split()[-1]) == heading.index("contestant")
+    assert nccl_line(OPTIONS, None, None) == ""
+
+
+def test_report_files_hold_everything(tmp_path: Path) -> None:
+    report = Report({"processor": "a fast one"}, "hipcomm-bench -g 4", "2026-01-01", OPTIONS, [JOB])
+    json_file, markdown_file = write(report, tmp_path / "new" / "cpu-4.2")
+    assert (json_file.name, markdown_file.name) == ("cpu-4.2.json", "cpu-4.2.md")
+    data = json.loads(json_file.read_text(encoding="utf-8"))
+    assert data["schema"] == 1
+    assert [Job.from_dict(job) for job in data["jobs"]] == [JOB]
+    assert data["options"] == asdict(OPTIONS)
+    page = markdown_file.read_text(encoding="utf-8")
+    assert page == to_markdown(report)
+    assert markdown(COMPARISON) in page
+    for text in ("a fast one", "`hipcomm-bench -g 4`, 2026-01-01", "gloo did not run: no torch", "- a note"):
+        assert text in page
+
+
+# --- the command
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run hipcomm-bench with at most two minutes to spend."""
+    command = [sys.executable, "-m", "hipcomm_bench", *arguments]
+    environment = {**os.environ, "HIPCOMM_PLATFORM": "cpu"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+
+
+def test_the_command_measures_and_checks(tmp_path: Path) -> None:
+    result = run_command(
+        "-g", "2", "-b", "4", "-e", "64K", "-f", "128", "-n", "20", "--output", str(tmp_path / "r")
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (job,) = (Job.from_dict(job) for job in json.loads((tmp_path / "r.json").read_text("utf-8"))["jobs"])
+    assert job.ranks == 2
+    assert [(r.size, r.in_place, r.wrong) for r in job.rows] == [
+        (size, in_place, 0) for size in (4, 512, 65536) for in_place in (False, True)
+    ]
+    assert all(0 < row.p50_us <= row.p99_us for row in job.rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-b", "1X"], "'1X' is not a size"),
+        (["-b", "2K", "-e", "1K"], "no sizes from 2048 to 1024 bytes"),
+        (["-f", "1"], "the step factor is 1"),
+        (["--compare", "openmpi,netcat"], "'netcat' is none of hipcomm, openmpi, gloo"),
+        (["all_scatter"], "'all_scatter' is not one of"),
+    ],
+)
+def test_the_command_refuses(arguments: list[str], message: str) -> None:
+    result = run_command(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_job_that_fails_or_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Options(**{**asdict(OPTIONS), "contestants": ["hipcomm"]})
+    monkeypatch.setattr("hipcomm_bench.launch._hipcomm_run", lambda ranks: (["false"], []))
+    with pytest.raises(JobFailed, match="exit code 1: false"):
+        run_job(options, 2, timeout=10)
+    monkeypatch.setattr("hipcomm_bench.launch._hipcomm_run", lambda ranks: (["sh", "-c", "sleep 60"], []))
+    with pytest.raises(JobFailed, match="not done after 0.2 s: sh"):
+        run_job(options, 2, timeout=0.2)
