@@ -98,10 +98,10 @@ class Server:
 
         # The thread holds the lock whenever it does not sit in select(); it guards what follows.
         self._lock = threading.Lock()
-        self._worlds: list[World] = []  # oldest first; only the last one may be unformed
+        self._worlds: list[World] = []  # oldest first; only the last one may still gather
         self._formed = 0  # how many worlds have formed so far
         self._dead: dict[int, str] = {}  # ranks whose process is known to be gone, and why
-        self._first_lost: int | None = None
+        self._first_failed: int | None = None
 
         self._commands: deque[tuple[int, str]] = deque()  # lose(): (rank, reason)
         self._closing = False
@@ -130,10 +130,10 @@ class Server:
         with self._lock:
             return [self._rank_status(rank) for rank in range(self.world_size)]
 
-    def first_lost(self) -> int | None:
-        """The rank whose connection was lost first, or None."""
+    def first_failed(self) -> int | None:
+        """The rank that was lost or aborted first, or None: the likely cause of what came after."""
         with self._lock:
-            return self._first_lost
+            return self._first_failed
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Waits until nobody is joined, at most *timeout* seconds; whether that came true."""
@@ -275,6 +275,7 @@ class Server:
         elif frame.type == Type.WAITING:
             member.note = protocol.decode_text(frame.payload)
         elif frame.type == Type.ABORT:
+            self._note_failure(member.rank)
             world.abort(member.rank, protocol.decode_text(frame.payload))
         elif frame.type == Type.LEAVE:
             world.leave(member.rank)
@@ -322,7 +323,7 @@ class Server:
             )
         if self._single and self._formed:
             raise Refused(Refusal.WORLD_FULL, f"all {self.world_size} ranks of this job have come already")
-        if self._worlds and not self._worlds[-1].formed:
+        if self._worlds and self._worlds[-1].gathering:
             return self._worlds[-1]
         return World(self.world_size)
 
@@ -355,16 +356,17 @@ class Server:
         member, world = connection.member, connection.world
         if member is None or world is None:
             return
-        if self._first_lost is None:
-            self._first_lost = member.rank
+        self._note_failure(member.rank)
         if world.formed:
             world.lose(member.rank, reason)
-        elif world in self._worlds:
-            del world.members[member.rank]
+        elif world.gathering:
             self._dissolve(world, Refusal.PEER_LOST, member.rank, f"rank {member.rank} was lost: {reason}")
 
+    def _note_failure(self, rank: int) -> None:
+        if self._first_failed is None:
+            self._first_failed = rank
+
     def _dissolve(self, world: World, code: Refusal, peer: int, text: str) -> None:
-        self._worlds.remove(world)
         world.dissolve(code, peer, text)
         for connection in list(self._connections.values()):
             if connection.world is world:
@@ -382,7 +384,7 @@ class Server:
                 self._receive(connection)  # what it said before it ended, a LEAVE perhaps
                 if connection.sock in self._connections:
                     self._drop(connection, reason)
-        if self._worlds and not self._worlds[-1].formed:
+        if self._worlds and self._worlds[-1].gathering:
             self._check_for_dead(self._worlds[-1])
 
     def _check_for_dead(self, world: World) -> None:

@@ -102,6 +102,12 @@ class World:
         self._lost: set[int] = set()
         self._failure: tuple[int, str] | None = None
         self._gathers: dict[tuple[tuple[int, ...], str, int], _Gather] = {}
+        self._at_failure: dict[int, RankStatus] = {}  # what was known when it failed
+
+    @property
+    def gathering(self) -> bool:
+        """Whether ranks may still join."""
+        return not self.formed and not self._at_failure
 
     def join(self, member: Member, deadline: float) -> None:
         """Takes *member* in; forms the world when it was the last one. Raises :class:`Refused`."""
@@ -122,11 +128,14 @@ class World:
 
     def dissolve(self, code: Refusal, peer: int, text: str) -> None:
         """Sends every member of a world that has not formed away, telling who came and who did not."""
+        self._remember()
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
         text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
         for member in self.members.values():
             member.send(protocol.pack_refused(code, peer, text))
+        self.members.clear()
+        self.join_deadline = float("inf")
 
     def gather(self, member: Member, message: GatherMessage) -> None:
         """Takes one rank's part; answers everybody once all parts are there. Raises ProtocolError."""
@@ -199,12 +208,14 @@ class World:
 
     def lose(self, rank: int, reason: str) -> None:
         """A rank is gone without having left: all others hear it, and the world has failed."""
+        self._remember()
         del self.members[rank]
         self._lost.add(rank)
         self._fail(Type.PEER_LOST, rank, reason, f"rank {rank} died: {reason}")
 
     def abort(self, rank: int, reason: str) -> None:
         """A rank ends the job: all others hear it, and the world has failed."""
+        self._remember()
         self._fail(Type.ABORTED, rank, reason, f"rank {rank} aborted the job: {reason}")
 
     def _fail(self, kind: Type, rank: int, reason: str, story: str) -> None:
@@ -216,8 +227,17 @@ class World:
             if member.rank != rank:
                 member.send(protocol.pack_peer(kind, rank, reason))
 
+    def _remember(self) -> None:
+        """Keeps the status of this moment, before a failure ends everybody's waiting."""
+        if not self._at_failure:
+            self._at_failure = {rank: self._status(rank) for rank in range(self.size)}
+
     def status(self, rank: int) -> RankStatus:
-        """What is known about *rank*."""
+        """What is known about *rank*; in a failed world, what it did when the world failed."""
+        now = self._status(rank)
+        return now if now.state in ("left", "lost") else self._at_failure.get(rank, now)
+
+    def _status(self, rank: int) -> RankStatus:
         member = self.members.get(rank)
         if member is None:
             state = "left" if rank in self._left else "lost" if rank in self._lost else "absent"

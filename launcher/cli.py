@@ -1,0 +1,155 @@
+"""The command line of hipcomm-run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import NoReturn
+
+import click
+
+from hipcomm.environment import PLATFORMS, Settings
+from hipcomm.errors import Error, InvalidArgument
+
+from .job import Job
+from .spec import (
+    RESERVED,
+    CommandError,
+    Endpoints,
+    Options,
+    parse_devices,
+    rank_environment,
+    resolve_command,
+)
+
+
+def _parse_env(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    env = {}
+    for value in values:
+        name, equals, text = value.partition("=")
+        if not name or not equals:
+            raise click.BadParameter(f"{value!r} is not of the form NAME=VALUE", param=parameter)
+        if name in RESERVED:
+            raise click.BadParameter(f"{name} is set by hipcomm-run itself", param=parameter)
+        env[name] = text
+    return env
+
+
+def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
+    try:
+        return parse_devices(value) if value else []
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=parameter) from error
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "-n",
+    "--nproc-per-node",
+    "nproc",
+    type=click.IntRange(1, 1024),
+    help="Number of ranks. [default: as many as --devices names, else 1]",
+)
+@click.option("-m", "--module", is_flag=True, help="PROGRAM is a Python module.")
+@click.option("--platform", type=click.Choice(PLATFORMS), help="Where to run (HIPCOMM_PLATFORM).")
+@click.option(
+    "--devices",
+    callback=_parse_devices,
+    metavar="LIST",
+    help="One device per rank: ordinals, ranges, PCI bus ids or UUIDs, as in 0,2-3.",
+)
+@click.option("--log-dir", type=click.Path(file_okay=False), help="Write rank3.out and rank3.err there.")
+@click.option("--tee", is_flag=True, help="With --log-dir: show the output as well.")
+@click.option("--tag/--no-tag", default=True, show_default=True, help="Begin every line with its rank.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Stop a job that takes longer, with exit code 124.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between SIGTERM and SIGKILL.",
+)
+@click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
+@click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
+def main(
+    nproc: int | None,
+    module: bool,
+    platform: str | None,
+    devices: list[str],
+    log_dir: str | None,
+    tee: bool,
+    tag: bool,
+    timeout: float | None,
+    grace: float,
+    env: dict[str, str],
+    dry_run: bool,
+    program: tuple[str, ...],
+) -> None:
+    """Start PROGRAM as the ranks of one job on this machine.
+
+    A .py file and a module (-m) run with this Python, anything else is looked for in PATH. The first
+    rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
+    130: Ctrl-C, a second one kills at once.
+    """
+    if nproc is None:
+        nproc = len(devices) or 1
+    if devices and len(devices) < nproc:
+        raise click.UsageError(f"--devices names {len(devices)} devices for {nproc} ranks.")
+    if tee and log_dir is None:
+        raise click.UsageError("--tee needs --log-dir.")
+    # What hipcomm would refuse in every rank is better refused once.
+    inherited = {name: value for name, value in os.environ.items() if name not in RESERVED}
+    try:
+        settings = Settings.read({**inherited, **env})
+        command = resolve_command(program, module, env.get("PATH", os.environ.get("PATH")))
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from error
+    except CommandError as error:
+        _fail(str(error), error.exit_code)
+    options = Options(
+        nproc=nproc,
+        env=env,
+        platform=platform,
+        devices=devices,
+        tag=tag,
+        log_dir=log_dir,
+        tee=tee,
+        timeout=timeout,
+        grace=grace,
+        join_timeout=settings.join_timeout,
+    )
+    if dry_run:
+        _print_commands(command, options)
+        return
+    try:
+        if log_dir is not None:
+            os.makedirs(log_dir, exist_ok=True)
+        exit_code = Job(command, options).run()
+    except (Error, OSError) as error:
+        _fail(str(error), 1)
+    raise SystemExit(exit_code)
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(f"hipcomm-run: {message}", err=True)
+    raise SystemExit(exit_code)
+
+
+def _print_commands(command: list[str], options: Options) -> None:
+    """What would be run, in a form that a shell takes; what is only known later stands in <>."""
+    shown = Endpoints("127.0.0.1:<port>", "<hidden>", "<random>", 0)
+    for rank in range(options.nproc):
+        env = rank_environment(rank, options, shown) | {"MASTER_PORT": "<free port>"}
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
+        click.echo(" ".join([*assignments, shlex.join(command)]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,401 @@
+"""Supervision of one job: start the ranks, pass on their output, stop all when one fails.
+
+One thread, one selector. The job is *running* until all ranks have ended or something goes wrong,
+then it is being *stopped* (SIGTERM), then *killed* (SIGKILL), then *over*; each step has a time limit.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import BinaryIO, NamedTuple
+
+from hipcomm.rendezvous.server import Server
+from hipcomm.rendezvous.world import RankStatus
+
+from . import guardian, summary
+from .output import Stream, Terminal
+from .spec import NOT_EXECUTABLE, NOT_FOUND, Endpoints, Options, rank_environment
+from .worker import Worker, signal_name
+
+TIMED_OUT = 124  # exit code, as timeout(1) has it
+REAP_TIMEOUT = 5.0  # seconds from SIGKILL until a rank counts as stuck in the kernel
+CULPRIT_PATIENCE = 0.5  # seconds for the rank that caused a failure to end itself
+DRAIN_TIMEOUT = 0.5  # seconds for pipes that somebody still holds open after the job
+POLL_INTERVAL = 0.02  # seconds between two looks while the job is being stopped
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Phase(enum.IntEnum):
+    RUNNING = 0
+    STOPPING = 1
+    KILLING = 2
+    OVER = 3
+
+
+class _Outcome(NamedTuple):
+    """How the job ended."""
+
+    exit_code: int
+    headline: str = ""  # empty: all went well, nothing to say
+    culprit: Worker | None = None
+    statuses: Sequence[RankStatus] = ()
+    ranks: Sequence[str] = ()
+
+
+class Job:
+    """One job.
+
+    Args:
+        command: the argument vector of every rank, its first element an executable's path.
+        options: how to run it.
+    """
+
+    def __init__(self, command: Sequence[str], options: Options) -> None:
+        self._command = command
+        self._options = options
+        self._job_id = os.urandom(8).hex()
+        self._workers: list[Worker] = []
+        self._open_streams: list[Stream] = []
+        self._stdout = Terminal(1)
+        # One queue where both are one file (2>&1, a terminal), or else their lines could tear.
+        self._stderr = self._stdout if _same_file(1, 2) else Terminal(2)
+        self._selector = selectors.PollSelector()  # unlike epoll, it takes regular files
+        self._signals: list[int] = []  # those that ask us to stop
+        self._phase = _Phase.RUNNING
+        self._phase_end = float("inf")
+        self._outcome = _Outcome(0)
+        self._notes: list[str] = []
+        self._failed: list[Worker] = []  # in order of time
+
+    def run(self) -> int:
+        """Runs the job to its end and returns the exit code.
+
+        Raises:
+            OSError: the guardian, a log file or a pipe could not be made; no rank is left running.
+            hipcomm.RendezvousError: the server cannot listen.
+        """
+        options = self._options
+        token = os.urandom(16).hex()
+        self._server = Server(options.nproc, token, join_timeout=options.join_timeout)
+        try:
+            host, port = self._server.address
+            endpoints = Endpoints(f"{host}:{port}", token, self._job_id, free_port())
+            with self._caught_signals(), self._guardian():
+                try:
+                    self._start_workers(endpoints)
+                    # Threads only from here on: see worker._die_with.
+                    self._server.start()
+                    self._supervise()
+                finally:
+                    self._end_everything()
+                self._drain()
+        finally:
+            self._server.close()
+            self._selector.close()
+        return self._outcome.exit_code
+
+    # ---- starting ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _caught_signals(self) -> Iterator[None]:
+        """Signals, SIGCHLD included, become bytes on a socket that the selector watches."""
+        receiver, sender = socket.socketpair()
+        receiver.setblocking(False)
+        sender.setblocking(False)
+        self._selector.register(receiver, selectors.EVENT_READ, lambda: self._take_signals(receiver))
+        previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        previous = {}
+        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+            # Under nohup a hang-up is none of our business.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                previous[number] = signal.signal(number, lambda *_: None)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(previous_descriptor)
+            receiver.close()
+            sender.close()
+
+    def _take_signals(self, receiver: socket.socket) -> None:
+        self._signals += [number for number in receiver.recv(4096) if number in _STOP_SIGNALS]
+
+    @contextmanager
+    def _guardian(self) -> Iterator[None]:
+        """The process that kills the ranks if this one is killed; see guardian.py."""
+        # -I -S: it needs nothing installed. No environment: the job's own marks must not be on it.
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", guardian.__file__, self._job_id],
+            env={},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        self._guardian_pipe = process.stdin.fileno()
+        try:
+            yield
+        finally:
+            if self._phase is _Phase.OVER and not self._unended():
+                self._tell_guardian("done")
+            process.stdin.close()
+            try:
+                process.wait(timeout=1.0)
+            except subprocess.TimeoutExpired:
+                pass  # it goes on trying to kill what we could not
+
+    def _tell_guardian(self, line: str) -> None:
+        try:
+            os.write(self._guardian_pipe, f"{line}\n".encode())
+        except BrokenPipeError:
+            pass  # it was killed; the ranks still have PR_SET_PDEATHSIG
+
+    def _start_workers(self, endpoints: Endpoints) -> None:
+        options = self._options
+        shown = options.log_dir is None or options.tee
+        for rank in range(options.nproc):
+            logs = self._open_logs(rank)
+            try:
+                worker = Worker(
+                    rank,
+                    self._command,
+                    {**os.environ, **rank_environment(rank, options, endpoints)},
+                    whole_lines=options.tag or options.nproc > 1,
+                    tag=f"[rank{rank}] ".encode() if options.tag else b"",
+                    terminals=(self._stdout, self._stderr) if shown else (None, None),
+                    logs=logs,
+                )
+            except OSError as error:
+                for log in logs:
+                    if log is not None:
+                        log.close()
+                code = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+                self._stop(_Outcome(code, f"cannot run {self._command[0]}: {error.strerror}"))
+                return
+            self._workers.append(worker)
+            self._open_streams += [worker.stdout, worker.stderr]
+            self._tell_guardian(str(worker.pid))
+
+    def _open_logs(self, rank: int) -> tuple[BinaryIO | None, BinaryIO | None]:
+        directory = self._options.log_dir
+        if directory is None:
+            return None, None
+        with ExitStack() as opened:  # closes the first if the second cannot be opened
+            out, err = (
+                opened.enter_context(open(os.path.join(directory, f"rank{rank}.{name}"), "wb", buffering=0))
+                for name in ("out", "err")
+            )
+            opened.pop_all()
+        return out, err
+
+    # ---- the loop ----------------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        while self._phase is not _Phase.OVER:
+            self._turn(self._pause())
+            self._notice_ends()
+            if self._phase is _Phase.RUNNING:
+                self._look_for_reasons_to_stop()
+            else:
+                self._press_on()
+
+    def _turn(self, pause: float | None) -> None:
+        """Waits for at most *pause* seconds and moves what can be moved between pipes and terminals."""
+        for stream in self._open_streams:
+            wanted = stream.terminal is None or not stream.terminal.is_behind
+            self._watch(stream.descriptor, selectors.EVENT_READ, wanted, self._reader(stream))
+        for terminal in {self._stdout, self._stderr}:
+            wanted = terminal.backlog > 0
+            self._watch(terminal.descriptor, selectors.EVENT_WRITE, wanted, terminal.write_some)
+        for key, _ in self._selector.select(pause):
+            key.data()
+
+    def _watch(self, descriptor: int, event: int, wanted: bool, action: Callable[[], None]) -> None:
+        watched = descriptor in self._selector.get_map()
+        if wanted and not watched:
+            self._selector.register(descriptor, event, action)
+        elif watched and not wanted:
+            self._selector.unregister(descriptor)
+
+    def _reader(self, stream: Stream) -> Callable[[], None]:
+        return lambda: None if stream.read_some() else self._close_stream(stream)
+
+    def _close_stream(self, stream: Stream) -> None:
+        self._watch(stream.descriptor, selectors.EVENT_READ, False, stream.close)
+        self._open_streams.remove(stream)
+        stream.close()
+
+    def _pause(self) -> float | None:
+        """How long to wait for events, None for however long; the end of a rank is an event."""
+        if self._phase is not _Phase.RUNNING or self._failed:
+            return POLL_INTERVAL
+        if self._options.timeout is None or not self._workers:
+            return None
+        return max(0.0, self._workers[0].started + self._options.timeout - time.monotonic())
+
+    def _notice_ends(self) -> None:
+        ended = [worker for worker in self._workers if worker.check()]
+        for worker in ended:
+            # Whoever needs this rank hears of it at once, also if it had never joined.
+            self._server.lose(worker.rank, f"its process {worker.describe_end()}")
+        # Seen at once, in an order we cannot know: a signal is rather the cause than an exit code.
+        self._failed += sorted(
+            filter(lambda worker: worker.result, ended), key=lambda worker: worker.result or 0
+        )
+
+    def _look_for_reasons_to_stop(self) -> None:
+        options = self._options
+        if self._signals:
+            number = self._signals[0]
+            self._stop(_Outcome(128 + number, f"stopped by {signal_name(number)}"))
+        elif self._failed:
+            culprit = self._find_culprit()
+            if culprit is not None:
+                after = f"rank {culprit.rank} {culprit.describe_end()} after {culprit.seconds:.1f} s"
+                self._stop(_Outcome(culprit.exit_code, f"{after} (exit code {culprit.exit_code})", culprit))
+        elif all(worker.result is not None for worker in self._workers):
+            self._stop(_Outcome(0))
+        elif options.timeout is not None and self._workers[0].seconds >= options.timeout:
+            self._stop(_Outcome(TIMED_OUT, f"the job did not end within {options.timeout:g} s"))
+
+    def _find_culprit(self) -> Worker | None:
+        """The rank that failed first, or None while that is not known.
+
+        A rank that fails in good order tells its peers first and ends last: the server knows which
+        one it was, so that rank gets a moment to end before a peer is blamed.
+        """
+        first = self._failed[0]
+        suspect = self._server.first_failed()
+        for worker in self._failed:
+            if worker.rank == suspect:
+                return worker
+        if suspect is None or self._workers[suspect].result is not None:
+            return first
+        return first if time.monotonic() - (first.ended or 0) > CULPRIT_PATIENCE else None
+
+    # ---- stopping ----------------------------------------------------------------------------
+
+    def _stop(self, outcome: _Outcome) -> None:
+        """From running to stopping: SIGTERM to all that is left."""
+        if outcome.headline and self._workers:
+            statuses = self._server.status()
+            others = [worker for worker in self._workers if worker is not outcome.culprit]
+            ranks = [summary.describe_rank(worker, statuses[worker.rank]) for worker in others]
+            outcome = outcome._replace(ranks=ranks)
+        self._outcome = outcome
+        self._phase = _Phase.STOPPING
+        self._phase_end = time.monotonic() + self._options.grace
+        running = [worker for worker in self._workers if worker.result is None]
+        groups = {worker.pid for worker in running}
+        strays = {pid for pid, group in self._find_processes().items() if group not in groups}
+        for worker in running:
+            worker.signal_group(signal.SIGTERM)
+        for pid in strays:
+            guardian.send_signal(pid, signal.SIGTERM)
+        self._signals_seen = len(self._signals)
+
+    def _press_on(self) -> None:
+        """Goes on with stopping: SIGKILL after the grace time, the end when nobody is left."""
+        if not self._unended():
+            self._phase = _Phase.OVER
+            return
+        now = time.monotonic()
+        if self._phase is _Phase.STOPPING:
+            hurry = len(self._signals) > self._signals_seen
+            if now < self._phase_end and not hurry:
+                return
+            self._phase = _Phase.KILLING
+            self._phase_end = now + REAP_TIMEOUT
+            slow = [worker.rank for worker in self._workers if worker.result is None]
+            if slow and not hurry:
+                ranks = ", ".join(map(str, slow))
+                self._notes.append(
+                    f"did not end within {self._options.grace:g} s of SIGTERM, killed: rank {ranks}"
+                )
+        self._kill()
+        if now >= self._phase_end:
+            for worker in self._workers:
+                if worker.result is None:
+                    self._notes.append(
+                        f"rank {worker.rank} (process {worker.pid}) cannot be killed, left behind"
+                    )
+            self._phase = _Phase.OVER
+
+    def _kill(self) -> None:
+        for worker in self._workers:
+            if worker.result is None:
+                worker.signal_group(signal.SIGKILL)
+        for pid in self._find_processes():
+            guardian.send_signal(pid, signal.SIGKILL)
+
+    def _unended(self) -> bool:
+        """Whether a process of the job is left."""
+        return any(worker.result is None for worker in self._workers) or bool(self._find_processes())
+
+    def _find_processes(self) -> dict[int, int]:
+        return guardian.find_processes(self._job_id, {worker.pid for worker in self._workers})
+
+    def _end_everything(self) -> None:
+        """Leaves nothing running, also when an error in here ended the supervision."""
+        if self._phase is not _Phase.OVER:
+            self._kill()
+        for worker in self._workers:
+            worker.check()
+            worker.reap()
+
+    def _drain(self) -> None:
+        """Passes on what is still in the pipes, then the summary.
+
+        Waits for whoever reads our output, as any program that writes does; a signal ends that.
+        """
+        signals_seen = len(self._signals)
+        deadline = time.monotonic() + DRAIN_TIMEOUT
+        while self._open_streams and len(self._signals) == signals_seen:
+            behind = self._stdout.is_behind or self._stderr.is_behind
+            if time.monotonic() >= deadline and not behind:
+                break
+            self._turn(POLL_INTERVAL)
+        for stream in list(self._open_streams):
+            self._close_stream(stream)
+        self._put_summary()
+        while (self._stdout.backlog or self._stderr.backlog) and len(self._signals) == signals_seen:
+            self._turn(None)
+
+    def _put_summary(self) -> None:
+        for worker in self._workers:
+            for name, stream in (("out", worker.stdout), ("err", worker.stderr)):
+                if stream.log_error is not None:
+                    reason = stream.log_error.strerror
+                    self._notes.append(f"rank{worker.rank}.{name} is incomplete: {reason}")
+        outcome = self._outcome
+        if outcome.headline or self._notes:
+            headline = outcome.headline or "the job ended well, but"
+            self._stderr.put(summary.compose(headline, outcome.culprit, outcome.ranks, self._notes))
+
+
+def _same_file(first: int, second: int) -> bool:
+    try:
+        return os.path.sameopenfile(first, second)
+    except OSError:
+        return False  # one of them is closed
+
+
+def free_port() -> int:
+    """A TCP port that is free on 127.0.0.1 right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port

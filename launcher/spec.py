@@ -1,0 +1,152 @@
+"""What is to be started: the command, and each rank's environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+NOT_FOUND = 127  # exit codes, as a shell has them
+NOT_EXECUTABLE = 126
+
+
+class CommandError(Exception):
+    """The program cannot be run.
+
+    Attributes:
+        exit_code: 127 if it was not found, 126 if it is not executable.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Options(NamedTuple):
+    """What the command line says about a job, save for the program.
+
+    Attributes:
+        nproc: the number of ranks.
+        env: variables for all ranks.
+        platform: HIPCOMM_PLATFORM for the ranks, or None: as in our own environment.
+        devices: HIPCOMM_DEVICE by rank; empty: as in our own environment.
+        tag: whether lines get the prefix ``[rank3]``.
+        log_dir: the directory for ``rank3.out`` and ``rank3.err``, or None.
+        tee: with a log directory, whether the output is shown as well.
+        timeout: seconds that the job may take, or None.
+        grace: seconds between SIGTERM and SIGKILL.
+        join_timeout: the longest that ranks may wait for each other to join, in seconds.
+    """
+
+    nproc: int = 1
+    env: Mapping[str, str] = {}
+    platform: str | None = None
+    devices: Sequence[str] = ()
+    tag: bool = True
+    log_dir: str | None = None
+    tee: bool = False
+    timeout: float | None = None
+    grace: float = 5.0
+    join_timeout: float = 60.0
+
+
+class Endpoints(NamedTuple):
+    """Where the ranks of one job meet.
+
+    Attributes:
+        rendezvous: host:port of our server.
+        token: what it wants to be shown.
+        job_id: the job's unique name.
+        master_port: a free port for servers of the program's own (torchrun's MASTER_PORT).
+    """
+
+    rendezvous: str
+    token: str
+    job_id: str
+    master_port: int
+
+
+#: What the launcher sets itself, so that ``--env`` must not.
+RESERVED = frozenset(
+    {
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "HIPCOMM_RANK",
+        "HIPCOMM_LOCAL_RANK",
+        "HIPCOMM_WORLD_SIZE",
+        "HIPCOMM_RENDEZVOUS",
+        "HIPCOMM_TOKEN",
+        "HIPCOMM_JOB_ID",
+    }
+)
+
+
+def parse_devices(text: str) -> list[str]:
+    """The devices of ``0,2-3,0000:c1:00.0,GPU-4a…``, in order. Raises ValueError."""
+    devices: list[str] = []
+    for item in text.split(","):
+        bounds = re.fullmatch(r"(\d+)-(\d+)", item)
+        if bounds:
+            first, last = int(bounds[1]), int(bounds[2])
+            if first > last or last - first >= 1024:
+                raise ValueError(f"{item!r} is no range of devices")
+            devices += map(str, range(first, last + 1))
+        elif item.strip() == item and item:
+            devices.append(item)
+        else:
+            raise ValueError(f"{text!r} holds an empty or blank device")
+    return devices
+
+
+def resolve_command(program: Sequence[str], module: bool, path: str | None) -> list[str]:
+    """The argument vector that runs *program*, its first element a path that can be executed.
+
+    A module (``-m``) and a ``.py`` file run with this interpreter, anything else is looked for in
+    *path*. Raises :class:`CommandError`.
+    """
+    name = program[0]
+    if module:
+        return [sys.executable, "-m", *program]
+    if name.endswith(".py"):
+        if not os.path.isfile(name):
+            raise CommandError(f"{name}: no such file", NOT_FOUND)
+        return [sys.executable, *program]
+    found = shutil.which(name, path=path)
+    if found is None and name in ("python", "python3"):
+        found = sys.executable  # no such name in PATH (Debian has no `python`): then ours is meant
+    if found is not None:
+        return [found, *program[1:]]
+    if os.path.isdir(name):
+        raise CommandError(f"{name}: is a directory", NOT_EXECUTABLE)
+    if "/" in name and os.path.exists(name):
+        raise CommandError(f"{name}: not executable", NOT_EXECUTABLE)
+    raise CommandError(f"{name}: command not found", NOT_FOUND)
+
+
+def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[str, str]:
+    """What is added to our own environment for *rank*."""
+    added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}
+    added |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(endpoints.master_port)}
+    if options.platform is not None:
+        added["HIPCOMM_PLATFORM"] = options.platform
+    added |= options.env
+    if options.devices:
+        added["HIPCOMM_DEVICE"] = options.devices[rank]
+    size = str(options.nproc)
+    return added | {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        "HIPCOMM_RANK": str(rank),
+        "HIPCOMM_LOCAL_RANK": str(rank),
+        "HIPCOMM_WORLD_SIZE": size,
+        "HIPCOMM_RENDEZVOUS": endpoints.rendezvous,
+        "HIPCOMM_TOKEN": endpoints.token,
+        "HIPCOMM_JOB_ID": endpoints.job_id,
+    }
