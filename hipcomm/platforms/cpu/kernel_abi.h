@@ -28,7 +28,8 @@ typedef struct hipcommCpuBlock {
     uint32_t grid[3];      /* blocks in the grid */
     uint32_t block_dim[3]; /* threads in a block: always 1, 1, 1 */
     uint32_t shared_bytes; /* dynamic shared memory that the launch asked for */
-    void* shared;          /* that memory: 64-byte aligned, of this thread alone, contents undefined */
+    void* shared;          /* that memory: 64-byte aligned, of this thread alone, contents undefined;
+                              null where the launch asked for none */
 } hipcommCpuBlock;
 
 typedef void (*hipcommCpuKernel)(const void* kernarg, const hipcommCpuBlock* block);

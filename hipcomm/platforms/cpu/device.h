@@ -1,0 +1,21 @@
+// The devices: how many, which one is current, how they are told apart.
+#pragma once
+
+#include "hip_abi.h"
+
+namespace hipcomm_cpu {
+
+constexpr int kMaxDevices = 254; // PCI bus numbers 1 to 254
+
+// Devices that this process sees: HIPCOMM_CPU_DEVICES, then HIP_VISIBLE_DEVICES.
+int device_count() noexcept;
+
+inline bool is_device(int device) noexcept { return device >= 0 && device < device_count(); }
+
+// The current device of the calling thread.
+int current_device() noexcept;
+
+// Bytes of memory that one device offers: the machine's.
+size_t device_memory_bytes() noexcept;
+
+}  // namespace hipcomm_cpu

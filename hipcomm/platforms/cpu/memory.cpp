@@ -1,0 +1,214 @@
+// Device memory: allocation, release, and what can be asked about an address.
+//
+// Every allocation is a memfd of its own, mapped shared.  Its pages come into being when they are touched, and
+// another process can map it through /proc/<pid>/fd, for as long as this process lives (see ipc.cpp).
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+
+#include "capture.h"
+#include "device.h"
+#include "error.h"
+#include "memory.h"
+#include "regions.h"
+
+namespace hipcomm_cpu {
+namespace {
+
+// One descriptor per allocation: a program with a thousand buffers meets the customary soft limit of 1024,
+// which exists for programs that use select() and is meant to be raised by those that do not.
+bool raise_descriptor_limit() {
+    rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return false;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+FileDescriptor create_memory_file(uint64_t id) {
+    char name[32];
+    memory_file_name(id, name, sizeof name);
+    FileDescriptor file(memfd_create(name, MFD_CLOEXEC));
+    if (!file && errno == EMFILE && raise_descriptor_limit()) file = FileDescriptor(memfd_create(name, MFD_CLOEXEC));
+    return file;
+}
+
+hipError_t allocate(void** pointer, size_t bytes, unsigned flags) {
+    if (pointer == nullptr) return hipErrorInvalidValue;
+    *pointer = nullptr;
+    const hipError_t permitted = check_unsafe_call();
+    if (permitted != hipSuccess) return permitted;
+    if (device_count() == 0) return hipErrorNoDevice;
+    if (bytes == 0) return hipSuccess;
+
+    const int device = current_device();
+    const size_t used = Regions::instance().bytes_on(device);
+    const size_t total = device_memory_bytes();
+    const size_t mapped = round_up_to_pages(bytes);
+    if (mapped == 0 || used > total || mapped > total - used) return hipErrorOutOfMemory;
+
+    auto region = std::make_shared<Region>();
+    if (getrandom(&region->id, sizeof region->id, 0) != sizeof region->id) return hipErrorOperatingSystem;
+    region->file = create_memory_file(region->id);
+    if (!region->file || ftruncate(region->file.get(), static_cast<off_t>(mapped)) != 0) return hipErrorOutOfMemory;
+    void* address = map_memory_file(region->file.get(), mapped);
+    if (address == nullptr) return hipErrorOutOfMemory;
+    region->mapping = Mapping(address, mapped);
+    region->kind = RegionKind::kDevice;
+    region->base = reinterpret_cast<uintptr_t>(address);
+    region->bytes = bytes;
+    region->device = device;
+    region->flags = flags;
+    if (!Regions::instance().insert(std::move(region))) return hipErrorUnknown;
+    *pointer = address;
+    return hipSuccess;
+}
+
+hipError_t release(void* pointer) {
+    const hipError_t permitted = check_unsafe_call();
+    if (permitted != hipSuccess) return permitted;
+    if (pointer == nullptr) return hipSuccess;
+    const auto region = Regions::instance().remove(
+        pointer, [](const Region& candidate) { return candidate.kind == RegionKind::kDevice; });
+    return region != nullptr ? hipSuccess : hipErrorInvalidValue;
+}
+
+hipMemoryType type_of(const Region& region) { return region.is_host() ? hipMemoryTypeHost : hipMemoryTypeDevice; }
+
+}  // namespace
+
+void memory_file_name(uint64_t id, char* name, size_t length) {
+    std::snprintf(name, length, "hipcomm-%016" PRIx64, id);
+}
+
+void* map_memory_file(int file, size_t bytes) {
+    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    return address == MAP_FAILED ? nullptr : address;
+}
+
+}  // namespace hipcomm_cpu
+
+using namespace hipcomm_cpu;
+
+hipError_t hipMalloc(void** pointer, size_t bytes) {
+    return api([&] { return allocate(pointer, bytes, hipDeviceMallocDefault); });
+}
+
+hipError_t hipExtMallocWithFlags(void** pointer, size_t bytes, unsigned int flags) {
+    return api([&] {
+        switch (flags) {
+            case hipDeviceMallocDefault:
+            case hipDeviceMallocFinegrained:
+            case hipDeviceMallocUncached:
+            case hipDeviceMallocContiguous: return allocate(pointer, bytes, flags);
+            // One 8-byte signal, as on AMD GPUs.
+            case hipMallocSignalMemory:
+                return bytes == 8 ? allocate(pointer, bytes, flags) : hipErrorInvalidValue;
+            default: return hipErrorInvalidValue;
+        }
+    });
+}
+
+hipError_t hipMallocAsync(void** pointer, size_t bytes, hipStream_t stream) {
+    return api([&] {
+        // Allocation nodes are not supported in graphs.
+        const hipError_t permitted = check_stream_use(stream);
+        return permitted == hipSuccess ? allocate(pointer, bytes, hipDeviceMallocDefault) : permitted;
+    });
+}
+
+hipError_t hipFree(void* pointer) {
+    return api([&] { return release(pointer); });
+}
+
+hipError_t hipFreeAsync(void* pointer, hipStream_t stream) {
+    return api([&] {
+        if (pointer == nullptr) return hipErrorInvalidValue;
+        // Allocation nodes are not supported in graphs.
+        const hipError_t permitted = check_stream_use(stream);
+        return permitted == hipSuccess ? release(pointer) : permitted;
+    });
+}
+
+hipError_t hipMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
+    return api([&] {
+        if (free_bytes == nullptr || total_bytes == nullptr) return hipErrorInvalidValue;
+        const size_t used = Regions::instance().bytes_on(current_device());
+        *total_bytes = device_memory_bytes();
+        *free_bytes = *total_bytes - std::min(used, *total_bytes);
+        return hipSuccess;
+    });
+}
+
+hipError_t hipMemGetAddressRange(hipDeviceptr_t* base, size_t* bytes, hipDeviceptr_t pointer) {
+    return api([&] {
+        if (base == nullptr || bytes == nullptr || pointer == nullptr) return hipErrorInvalidValue;
+        const auto region = Regions::instance().find(pointer);
+        if (region == nullptr) return hipErrorNotFound;
+        *base = region->pointer();
+        *bytes = region->bytes;
+        return hipSuccess;
+    });
+}
+
+hipError_t hipMemPtrGetInfo(void* pointer, size_t* bytes) {
+    return api([&] {
+        if (pointer == nullptr || bytes == nullptr) return hipErrorInvalidValue;
+        const auto region = Regions::instance().find(pointer);
+        if (region == nullptr) return hipErrorInvalidValue;
+        *bytes = region->bytes;
+        return hipSuccess;
+    });
+}
+
+hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void* pointer) {
+    return api([&] {
+        if (attributes == nullptr || pointer == nullptr) return hipErrorInvalidValue;
+        *attributes = {};
+        void* address = const_cast<void*>(pointer);
+        const auto region = Regions::instance().find(pointer);
+        if (region == nullptr) {
+            constexpr int kNoDevice = -2;  // hipInvalidDeviceId
+            attributes->type = hipMemoryTypeUnregistered;
+            attributes->device = kNoDevice;
+            attributes->hostPointer = address;
+            return hipSuccess;
+        }
+        attributes->type = type_of(*region);
+        attributes->device = region->device;
+        attributes->devicePointer = address;
+        attributes->hostPointer = region->is_host() ? address : nullptr;
+        attributes->allocationFlags = region->flags;
+        return hipSuccess;
+    });
+}
+
+hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attribute, hipDeviceptr_t pointer) {
+    return api([&] {
+        if (data == nullptr || pointer == nullptr) return hipErrorInvalidValue;
+        const auto region = Regions::instance().find(pointer);
+        if (region == nullptr) return hipErrorInvalidValue;
+        switch (attribute) {
+            case HIP_POINTER_ATTRIBUTE_MEMORY_TYPE: *static_cast<unsigned*>(data) = type_of(*region); break;
+            case HIP_POINTER_ATTRIBUTE_DEVICE_POINTER: *static_cast<void**>(data) = pointer; break;
+            case HIP_POINTER_ATTRIBUTE_HOST_POINTER:
+                if (!region->is_host()) return hipErrorInvalidValue;
+                *static_cast<void**>(data) = pointer;
+                break;
+            case HIP_POINTER_ATTRIBUTE_BUFFER_ID: *static_cast<unsigned long long*>(data) = region->id; break;
+            case HIP_POINTER_ATTRIBUTE_IS_MANAGED: *static_cast<bool*>(data) = false; break;
+            case HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(data) = region->device; break;
+            case HIP_POINTER_ATTRIBUTE_IS_LEGACY_HIP_IPC_CAPABLE:
+                *static_cast<bool*>(data) = region->kind == RegionKind::kDevice;
+                break;
+            case HIP_POINTER_ATTRIBUTE_RANGE_START_ADDR: *static_cast<void**>(data) = region->pointer(); break;
+            case HIP_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t*>(data) = region->bytes; break;
+            case HIP_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool*>(data) = true; break;
+            default: return hipErrorInvalidValue;
+        }
+        return hipSuccess;
+    });
+}
