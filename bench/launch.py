@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -50,17 +49,20 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
 
 def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
     """Return mpirun's command line up to the program, and what to tell the reader about it."""
-    command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)]
-    notes = ["all contestants share the processes that mpirun started, which are bound to no core"]
+    command = ["mpirun", "--oversubscribe", "-n", str(ranks)]
     if os.geteuid() == 0:
         command.insert(1, "--allow-run-as-root")
-    if ranks > usable_cores():
-        command += ["--mca", "mpi_yield_when_idle", "1"]
-        notes.append(
-            f"{ranks} ranks on {usable_cores()} cores: Open MPI runs with mpi_yield_when_idle 1, with which"
-            " its waiting ranks give way to the others; without it they spin"
+    if ranks <= usable_cores():
+        # Unbound, two spinning ranks may share a core for whole time slices of the scheduler.
+        command += ["--bind-to", "core"]
+        bound = "each bound to a core of its own"
+    else:
+        command += ["--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
+        bound = (
+            f"bound to no core. {ranks} ranks on {usable_cores()} cores: Open MPI runs with"
+            " mpi_yield_when_idle 1, with which its waiting ranks give way to the others"
         )
-    return command, notes
+    return command, [f"all contestants share the processes that mpirun started, {bound}"]
 
 
 def _hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
@@ -74,8 +76,7 @@ def _hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
 
 def _run(command: list[str], timeout: float) -> None:
     """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    environment.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # the ranks are the parallelism
     with subprocess.Popen(command, env=environment, start_new_session=True) as process:
         try:
             code = process.wait(timeout)
@@ -97,10 +98,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             continue
-
-
-def _free_port() -> int:
-    """Return a port of the loopback interface that was free a moment ago, for ranks without hipcomm-run."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

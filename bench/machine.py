@@ -15,11 +15,12 @@ def usable_cores() -> int:
 
 
 def describe() -> dict[str, str]:
-    """Return the processor, its usable cores, the memory, and the versions of kernel, Python and NumPy."""
+    """Return processor, cores, memory, how busy the machine is, and the versions of what lies beneath."""
     return {
         "processor": _field("/proc/cpuinfo", "model name") or platform.machine(),
         "usable cores": str(usable_cores()),
         "memory": _memory(),
+        "load average of the last minute": f"{os.getloadavg()[0]:.1f}",
         "kernel": platform.release(),
         "python": platform.python_version(),
         "numpy": np.__version__,

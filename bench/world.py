@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hipcomm.environment import Identity
+
 
 class World(Protocol):
     """All ranks of the job, and what the benchmark needs to say to them."""
@@ -91,4 +93,4 @@ def under_mpirun() -> bool:
 
 def under_launcher() -> bool:
     """Tell whether this process is a rank that a launcher started."""
-    return under_mpirun() or "RANK" in os.environ
+    return Identity.read().source != "alone"
