@@ -1,0 +1,192 @@
+/* hipcomm: collective communication between the GPUs of one machine.
+ *
+ * C99. Named after the NCCL habit. No function exits, aborts or prints; every function that can fail
+ * returns a result code, and hipcommGetLastError() has the sentence that goes with it.
+ *
+ * Collectives take device pointers, are enqueued on a HIP stream and return at once; they may be
+ * captured into a graph. All ranks of a communicator make the same calls in the same order. Counts are
+ * elements. A pointer may have any alignment. Sending from where one receives ("in place") is allowed;
+ * buffers that overlap in any other way are refused.
+ */
+#ifndef HIPCOMM_H
+#define HIPCOMM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin (hipcomm/native/build_ffi.py reads from here to the end marker) */
+
+typedef enum {
+    hipcommSuccess = 0,
+    hipcommInvalidArgument = 1, /* nothing was launched; the communicator is unharmed */
+    hipcommPlatformError = 2,   /* a HIP call failed */
+    hipcommPeerTimeout = 3,     /* a peer did not come in time: the communicator has failed for good */
+    hipcommPeerDied = 4,        /* a peer is gone: the communicator has failed for good */
+    hipcommCallMismatch = 5,
+    hipcommOutOfMemory = 6
+} hipcommResult_t;
+
+/* The numbers of ncclDataType_t. */
+typedef enum {
+    hipcommInt8 = 0,
+    hipcommUint8 = 1,
+    hipcommInt32 = 2,
+    hipcommUint32 = 3,
+    hipcommInt64 = 4,
+    hipcommUint64 = 5,
+    hipcommFloat16 = 6,
+    hipcommFloat32 = 7,
+    hipcommFloat64 = 8,
+    hipcommBfloat16 = 9,
+    hipcommNumDataTypes = 10
+} hipcommDataType_t;
+
+/* The numbers of ncclRedOp_t. Elements are combined in rank order; floats narrower than float32
+ * accumulate in float32 and are rounded once; the average divides before that rounding. */
+typedef enum {
+    hipcommSum = 0,
+    hipcommProd = 1,
+    hipcommMax = 2,
+    hipcommMin = 3,
+    hipcommAvg = 4,
+    hipcommNumRedOps = 5
+} hipcommRedOp_t;
+
+typedef enum {
+    hipcommOpAllReduce = 0,
+    hipcommOpAllGather = 1,
+    hipcommOpBroadcast = 2,
+    hipcommOpBarrier = 3,
+    hipcommNumOperations = 4
+} hipcommOperation_t;
+
+typedef enum {
+    hipcommAlgorithmAuto = 0,
+    hipcommAlgorithmOneShot = 1,   /* flag-in-data, every rank sends everything to every peer */
+    hipcommAlgorithmTwoShot = 2,   /* flag-in-data, reduce-scatter then all-gather */
+    hipcommAlgorithmPipelined = 3, /* through the staging slab, in chunks */
+    hipcommAlgorithmCopy = 4,      /* a world of one */
+    hipcommNumAlgorithms = 5
+} hipcommAlgorithm_t;
+
+typedef struct hipcommComm* hipcommComm_t;
+typedef void* hipcommStream_t; /* a hipStream_t; NULL is the default stream */
+
+/* ---- collectives ----------------------------------------------------------------------------- */
+
+/* recvbuf[i] = op over all ranks of sendbuf[i], i < count. In place: sendbuf == recvbuf. */
+hipcommResult_t hipcommAllReduce(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 hipcommRedOp_t op, hipcommComm_t comm, hipcommStream_t stream);
+
+/* recvbuf[r * count + i] = rank r's sendbuf[i], i < count. In place: sendbuf == recvbuf + rank * count. */
+hipcommResult_t hipcommAllGather(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 hipcommComm_t comm, hipcommStream_t stream);
+
+/* recvbuf[i] = the root's sendbuf[i], i < count. sendbuf is read on the root only. */
+hipcommResult_t hipcommBroadcast(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 int root, hipcommComm_t comm, hipcommStream_t stream);
+
+/* No rank's stream passes before every rank's stream has come here. */
+hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream);
+
+/* Wait for the stream, then report what went wrong on it, if anything did. */
+hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);
+
+/* ---- launch plans ------------------------------------------------------------------------------ */
+
+/* What decides how a call is run; equal on all ranks. */
+typedef struct {
+    hipcommOperation_t operation;
+    hipcommDataType_t dtype;
+    hipcommRedOp_t op;
+    uint64_t bytes; /* per rank: count times the size of an element */
+    int world;
+    const char* arch;             /* gcnArchName of the devices */
+    uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */
+    hipcommAlgorithm_t algorithm; /* hipcommAlgorithmAuto, or one to force */
+    uint64_t staging_bytes;       /* of the staging slab; 0: the default */
+} hipcommPlanRequest;
+
+typedef struct {
+    hipcommAlgorithm_t algorithm;
+    int kernel; /* index into the kernel table; -1: no kernel, nothing to move or a copy */
+    uint32_t blocks;
+    uint32_t threads;
+    uint32_t shared_bytes;     /* of dynamic shared memory */
+    uint32_t tile_shift;       /* flag-in-data: log2 of the 16-byte packs of a tile */
+    uint32_t chunk_packs;      /* pipelined: packs of one block's step */
+    uint64_t bytes_per_launch; /* longer messages take several launches */
+} hipcommPlan;
+
+/* A pure function: needs no device and no communicator. */
+hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
+
+/* ---- communicators ------------------------------------------------------------------------------ */
+
+/* The kernels a communicator needs: file (without extension) and name of kernel `index`. */
+int hipcommKernelCount(void);
+hipcommResult_t hipcommKernelInfo(int index, const char** file, const char** name);
+
+/* Sizes that the slabs of a communicator must have. */
+typedef struct {
+    uint64_t control_bytes;
+    uint64_t staging_bytes;
+    uint64_t status_bytes;
+    uint32_t max_blocks;
+} hipcommLayout;
+hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipcommLayout* layout);
+
+/* What the control plane has prepared. All memory stays the control plane's; it must outlive the
+ * communicator. The slabs' contents are set up by hipcommCommCreate (own slab only): create, then
+ * meet the peers, then call. */
+typedef struct {
+    int rank;
+    int world;
+    const char* hip_library; /* path of the libamdhip64.so that everything here came from */
+    const char* arch;
+    int device;
+    uint32_t max_blocks;          /* the least over all ranks; 0: the tuning row's */
+    hipcommAlgorithm_t algorithm; /* forced for all calls, or hipcommAlgorithmAuto */
+    double timeout_seconds;
+    uint64_t staging_bytes;
+    uint32_t first_epoch; /* 0: the default; others are for tests of the wrap-around */
+    void* const* control; /* [world] control slabs as mapped in this process */
+    void* const* staging; /* [world] staging slabs */
+    void* status_host;    /* pinned page, host and device address */
+    void* status_device;
+    void* const* functions; /* [hipcommKernelCount()] hipFunction_t */
+} hipcommConfig;
+
+/* On an error *comm is NULL and hipcommGetLastError(NULL) has this thread's message. */
+hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* comm);
+
+/* Frees the object. The caller has synchronised the streams it used. */
+hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
+
+/* Fail the communicator from outside, from any thread: kernels that wait leave, later calls return
+ * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
+hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);
+
+/* Success, or the failure that the communicator is in. */
+hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm);
+
+/* The peer that a failure names, or -1. */
+int hipcommCommFailedPeer(hipcommComm_t comm);
+
+/* The message of the last error of the communicator; NULL: of the calling thread's last
+ * communicator-less call. Valid until the next call on it. Never NULL. */
+const char* hipcommGetLastError(hipcommComm_t comm);
+
+const char* hipcommGetResultName(hipcommResult_t result);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HIPCOMM_H */

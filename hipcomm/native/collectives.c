@@ -1,0 +1,184 @@
+/* The collectives: check, plan, launch. Nothing here allocates, blocks or asks the device. */
+#include "communicator.h"
+#include "names.h"
+
+/* One call, checked, ready to be planned. */
+typedef struct Call {
+    hipcommOperation_t operation;
+    const char* send;
+    char* recv;
+    uint64_t count;
+    hipcommDataType_t dtype;
+    hipcommRedOp_t op;
+    int root;
+} Call;
+
+/* Order a call behind the communicator's last one when the stream has changed: two launches of one
+ * communicator must not run at the same time. A stream that is being captured is left alone: what is
+ * captured runs later, wherever its graph is launched, and the launch is ordered by the caller. */
+static hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream) {
+    if (comm->has_stream && comm->last_stream == stream) return hipcommSuccess;
+    hipStreamCaptureStatus capturing = hipStreamCaptureStatusNone;
+    hipError_t error = comm->hip.StreamIsCapturing(stream, &capturing);
+    if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
+    if (capturing != hipStreamCaptureStatusNone) return hipcommSuccess;
+    if (comm->has_stream) {
+        error = comm->hip.EventRecord(comm->order, comm->last_stream);
+        if (error != hipSuccess) return hip_error(comm, "hipEventRecord on the stream of the last call", error);
+        error = comm->hip.StreamWaitEvent(stream, comm->order, 0);
+        if (error != hipSuccess) return hip_error(comm, "hipStreamWaitEvent", error);
+    }
+    comm->last_stream = stream;
+    comm->has_stream = true;
+    return hipcommSuccess;
+}
+
+static hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, hipcommKernelArgs* args,
+                              hipStream_t stream) {
+    void* parameters[] = {args};
+    const hipError_t error =
+        comm->hip.ModuleLaunchKernel(comm->functions[plan->kernel], plan->blocks, 1, 1, plan->threads, 1, 1,
+                                     plan->shared_bytes, stream, parameters, NULL);
+    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipModuleLaunchKernel", error);
+}
+
+static hipcommResult_t copy_alone(hipcommComm_t comm, const Call* call, uint64_t bytes, hipStream_t stream) {
+    if (call->send == call->recv || bytes == 0) return hipcommSuccess;
+    const hipError_t error =
+        comm->hip.MemcpyAsync(call->recv, call->send, bytes, hipMemcpyDeviceToDevice, stream);
+    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
+}
+
+static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t stream_handle) {
+    const hipStream_t stream = stream_handle;
+    hipcommResult_t result = check_health(comm);
+    if (result != hipcommSuccess) return result;
+
+    hipcommPlanRequest request = comm->request;
+    request.operation = call->operation;
+    request.dtype = call->dtype;
+    request.op = call->op;
+    request.bytes = call->count * dtype_size(call->dtype);
+    hipcommPlan plan;
+    make_plan(&request, comm->row, &plan);
+    if (plan.algorithm == hipcommAlgorithmCopy) return copy_alone(comm, call, request.bytes, stream);
+    if (plan.kernel < 0) return hipcommSuccess;
+
+    result = order_streams(comm, stream);
+    if (result != hipcommSuccess) return result;
+
+    hipcommKernelArgs args = comm->args;
+    args.recv_stride = request.bytes;
+    args.blocks = plan.blocks;
+    args.threads = plan.threads;
+    args.tile_shift = plan.tile_shift;
+    args.chunk_packs = plan.chunk_packs;
+    args.root = (uint32_t)call->root;
+    args.average = call->op == hipcommAvg;
+    args.operation = (uint32_t)call->operation;
+    args.algorithm = (uint32_t)plan.algorithm;
+    uint64_t done = 0;
+    do {
+        const uint64_t left = request.bytes - done;
+        args.send = call->send ? call->send + done : NULL;
+        args.recv = call->recv ? call->recv + done : NULL;
+        args.bytes = left < plan.bytes_per_launch ? left : plan.bytes_per_launch;
+        result = launch(comm, &plan, &args, stream);
+        if (result != hipcommSuccess) return result;
+        done += args.bytes;
+    } while (done < request.bytes);
+    /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
+    return check_health(comm);
+}
+
+/* ---- argument checks ----------------------------------------------------------------------------- */
+
+static bool overlap(const char* a, uint64_t a_bytes, const char* b, uint64_t b_bytes) {
+    return a < b + b_bytes && b < a + a_bytes;
+}
+
+/* What all calls with data have in common. sizes: how many times count elements recvbuf holds. */
+static hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t sizes) {
+    const char* name = operation_name(call->operation);
+    const unsigned rank = comm->args.rank;
+    if (!dtype_is_valid((int)call->dtype))
+        return set_error(comm, hipcommInvalidArgument, "rank %u: %s: dtype %d is not supported", rank, name,
+                         (int)call->dtype);
+    if (!redop_is_valid((int)call->op))
+        return set_error(comm, hipcommInvalidArgument, "rank %u: %s: reduction %d is not supported", rank, name,
+                         (int)call->op);
+    if (call->root < 0 || call->root >= (int)comm->args.world)
+        return set_error(comm, hipcommInvalidArgument, "rank %u: %s: root %d is not in a world of %u", rank, name,
+                         call->root, comm->args.world);
+    if (call->count > (UINT64_MAX >> 8) / (sizes * dtype_size(call->dtype)))
+        return set_error(comm, hipcommInvalidArgument, "rank %u: %s: count %llu is not possible", rank, name,
+                         (unsigned long long)call->count);
+    if (call->count && (!call->send || !call->recv))
+        return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %s is NULL with a count of %llu", rank, name,
+                         call->send ? "recvbuf" : "sendbuf", (unsigned long long)call->count);
+    return hipcommSuccess;
+}
+
+/* sendbuf may be exactly `in_place`, or disjoint from recvbuf. */
+static hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const char* in_place,
+                                     uint64_t recv_bytes) {
+    const uint64_t send_bytes = call->count * dtype_size(call->dtype);
+    if (call->send == in_place || !overlap(call->send, send_bytes, call->recv, recv_bytes)) return hipcommSuccess;
+    return set_error(comm, hipcommInvalidArgument,
+                     "rank %u: %s: sendbuf %p (%llu bytes) and recvbuf %p (%llu bytes) overlap without being in "
+                     "place",
+                     comm->args.rank, operation_name(call->operation), (const void*)call->send,
+                     (unsigned long long)send_bytes, (void*)call->recv, (unsigned long long)recv_bytes);
+}
+
+static hipcommResult_t no_comm(void) { return set_error(NULL, hipcommInvalidArgument, "comm is NULL"); }
+
+/* ---- the calls -------------------------------------------------------------------------------------*/
+
+hipcommResult_t hipcommAllReduce(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 hipcommRedOp_t op, hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const Call call = {.operation = hipcommOpAllReduce, .send = sendbuf, .recv = recvbuf, .count = count,
+                       .dtype = dtype, .op = op};
+    hipcommResult_t result = check_call(comm, &call, 1);
+    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype));
+    return result == hipcommSuccess ? run(comm, &call, stream) : result;
+}
+
+hipcommResult_t hipcommAllGather(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const Call call = {.operation = hipcommOpAllGather, .send = sendbuf, .recv = recvbuf, .count = count,
+                       .dtype = dtype};
+    hipcommResult_t result = check_call(comm, &call, comm->args.world);
+    if (result == hipcommSuccess) {
+        const uint64_t bytes = count * dtype_size(dtype);
+        result = check_overlap(comm, &call, (const char*)recvbuf + comm->args.rank * bytes,
+                               comm->args.world * bytes);
+    }
+    return result == hipcommSuccess ? run(comm, &call, stream) : result;
+}
+
+hipcommResult_t hipcommBroadcast(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                 int root, hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const bool is_root = (int)comm->args.rank == root;
+    const Call call = {.operation = hipcommOpBroadcast, .send = is_root ? sendbuf : recvbuf, .recv = recvbuf,
+                       .count = count, .dtype = dtype, .root = root};
+    hipcommResult_t result = check_call(comm, &call, 1);
+    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype));
+    return result == hipcommSuccess ? run(comm, &call, stream) : result;
+}
+
+hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const Call call = {.operation = hipcommOpBarrier};
+    return run(comm, &call, stream);
+}
+
+hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const hipError_t error = comm->hip.StreamSynchronize(stream);
+    if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
+    return check_health(comm);
+}

@@ -1,0 +1,211 @@
+#include "communicator.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "names.h"
+
+static _Thread_local char thread_error[1024];
+
+hipcommResult_t set_error(hipcommComm_t comm, hipcommResult_t result, const char* format, ...) {
+    char* buffer = comm ? comm->error : thread_error;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(buffer, sizeof thread_error, format, arguments);
+    va_end(arguments);
+    return result;
+}
+
+hipcommResult_t hip_error(hipcommComm_t comm, const char* call, hipError_t error) {
+    return set_error(comm, hipcommPlatformError, "rank %u: %s failed with %s (%d): %s", comm->args.rank, call,
+                     comm->hip.GetErrorName(error), (int)error, comm->hip.GetErrorString(error));
+}
+
+const char* hipcommGetLastError(hipcommComm_t comm) { return comm ? comm->error : thread_error; }
+
+/* ---- failure ------------------------------------------------------------------------------------- */
+
+hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message) {
+    if (!comm || !message || result == hipcommSuccess) return hipcommInvalidArgument;
+    int unclaimed = 0;
+    if (!atomic_compare_exchange_strong(&comm->failure_claim, &unclaimed, 1)) return hipcommSuccess;
+    snprintf(comm->failure, sizeof comm->failure, "%s", message);
+    comm->failed_peer = peer;
+    atomic_store_explicit(&comm->failed, (int)result, memory_order_release);
+    /* after the message: whoever sees the word finds the reason */
+    __atomic_store_n(&comm->status->abort, peer < 0 ? HIPCOMM_ABORT_JOB : 1u + (uint32_t)peer, __ATOMIC_RELEASE);
+    return hipcommSuccess;
+}
+
+/* Turn a time-out that a kernel has recorded into the communicator's failure. */
+static void adopt_fault(hipcommComm_t comm) {
+    const hipcommStatus* status = comm->status;
+    char message[512];
+    snprintf(message, sizeof message,
+             "rank %u: %s (call %u, %s) waited %.3g s for rank %u, which did not come; HIPCOMM_TIMEOUT sets "
+             "how long to wait",
+             comm->args.rank, operation_name(status->operation), status->epoch - HIPCOMM_FIRST_EPOCH + 1,
+             algorithm_name(status->algorithm), (double)status->waited_ticks / comm->ticks_per_second,
+             status->peer);
+    hipcommCommAbort(comm, hipcommPeerTimeout, (int)status->peer, message);
+}
+
+static hipcommResult_t report_failure(hipcommComm_t comm) {
+    const hipcommStatus* status = comm->status;
+    const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
+    if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
+    const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
+    if (result == hipcommSuccess) /* another thread is about to write the reason */
+        return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
+    if (fault == HIPCOMM_FAULT_ABORTED)
+        return set_error(comm, (hipcommResult_t)result,
+                         "rank %u: %s (call %u, %s) was waiting for rank %u when the job failed: %s",
+                         comm->args.rank, operation_name(status->operation),
+                         status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm), status->peer,
+                         comm->failure);
+    return set_error(comm, (hipcommResult_t)result, "%s", comm->failure);
+}
+
+hipcommResult_t check_health(hipcommComm_t comm) {
+    /* abort and fault in one load, as the kernels do it */
+    const uint64_t both = __atomic_load_n((const uint64_t*)(const void*)comm->status, __ATOMIC_ACQUIRE);
+    return both == 0 ? hipcommSuccess : report_failure(comm);
+}
+
+hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm) {
+    return comm ? check_health(comm) : set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+}
+
+int hipcommCommFailedPeer(hipcommComm_t comm) {
+    if (!comm || atomic_load_explicit(&comm->failed, memory_order_acquire) == hipcommSuccess) return -1;
+    return comm->failed_peer;
+}
+
+/* ---- layout --------------------------------------------------------------------------------------- */
+
+hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipcommLayout* layout) {
+    if (!arch || !layout) return set_error(NULL, hipcommInvalidArgument, "arch or layout is NULL");
+    const TuningRow* row = tuning_row(arch);
+    const uint64_t page = 2 * 1024 * 1024; /* hipIpcGetMemHandle refuses smaller uncached memory */
+    const uint64_t control = HIPCOMM_LINES_OFFSET + 2ull * row->line_capacity * HIPCOMM_LINE_BYTES;
+    layout->control_bytes = (control + page - 1) / page * page;
+    layout->staging_bytes = ((staging_bytes ? staging_bytes : row->staging_bytes) + page - 1) / page * page;
+    layout->status_bytes = 4096;
+    layout->max_blocks = row->max_blocks;
+    return hipcommSuccess;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------- */
+
+static hipcommResult_t check_config(const hipcommConfig* c) {
+    if (!c) return set_error(NULL, hipcommInvalidArgument, "config is NULL");
+    if (c->world < 1 || c->world > HIPCOMM_MAX_RANKS)
+        return set_error(NULL, hipcommInvalidArgument, "world size %d is not between 1 and %d", c->world,
+                         HIPCOMM_MAX_RANKS);
+    if (c->rank < 0 || c->rank >= c->world)
+        return set_error(NULL, hipcommInvalidArgument, "rank %d is not in a world of %d", c->rank, c->world);
+    if (!(c->timeout_seconds > 0))
+        return set_error(NULL, hipcommInvalidArgument, "timeout of %g seconds is not positive", c->timeout_seconds);
+    if (!c->hip_library || !c->arch || !c->control || !c->staging || !c->status_host || !c->status_device ||
+        !c->functions)
+        return set_error(NULL, hipcommInvalidArgument, "a pointer in the config is NULL");
+    if ((int)c->algorithm < 0 || c->algorithm >= hipcommNumAlgorithms)
+        return set_error(NULL, hipcommInvalidArgument, "algorithm %d is not known", (int)c->algorithm);
+    return hipcommSuccess;
+}
+
+/* Everything that needs HIP calls; the object is filled in far enough to be destroyed on a failure. */
+static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, const hipcommLayout* layout) {
+    hipError_t error = comm->hip.SetDevice(config->device);
+    if (error != hipSuccess) return hip_error(comm, "hipSetDevice", error);
+    int kilohertz = 0;
+    error = comm->hip.DeviceGetAttribute(&kilohertz, hipDeviceAttributeWallClockRate, config->device);
+    if (error != hipSuccess) return hip_error(comm, "hipDeviceGetAttribute(WallClockRate)", error);
+    comm->ticks_per_second = kilohertz * 1e3;
+    comm->args.timeout_ticks = (uint64_t)(config->timeout_seconds * comm->ticks_per_second);
+
+    error = comm->hip.EventCreateWithFlags(&comm->order, hipEventDisableTiming);
+    if (error != hipSuccess) return hip_error(comm, "hipEventCreateWithFlags", error);
+
+    memset(comm->status, 0, sizeof *comm->status);
+    error = comm->hip.Memset(config->control[config->rank], 0, layout->control_bytes);
+    if (error != hipSuccess) return hip_error(comm, "hipMemset of the control slab", error);
+    uint32_t epochs[HIPCOMM_MAX_BLOCKS];
+    for (uint32_t i = 0; i < HIPCOMM_MAX_BLOCKS; ++i)
+        epochs[i] = config->first_epoch ? config->first_epoch : HIPCOMM_FIRST_EPOCH;
+    error = comm->hip.Memcpy(config->control[config->rank], epochs, sizeof epochs, hipMemcpyHostToDevice);
+    if (error != hipSuccess) return hip_error(comm, "hipMemcpy of the epochs", error);
+    error = comm->hip.StreamSynchronize(NULL); /* a memset of device memory is asynchronous */
+    if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
+    return hipcommSuccess;
+}
+
+hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* out) {
+    if (!out) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    *out = NULL;
+    hipcommResult_t result = check_config(config);
+    if (result != hipcommSuccess) return result;
+    hipcommLayout layout;
+    hipcommGetLayout(config->arch, config->staging_bytes, &layout);
+
+    hipcommComm_t comm = calloc(1, sizeof *comm);
+    if (!comm) return set_error(NULL, hipcommOutOfMemory, "no memory for the communicator");
+    comm->functions = calloc((size_t)hipcommKernelCount(), sizeof *comm->functions);
+    if (!comm->functions) {
+        free(comm);
+        return set_error(NULL, hipcommOutOfMemory, "no memory for the kernel table");
+    }
+    memcpy(comm->functions, config->functions, (size_t)hipcommKernelCount() * sizeof *comm->functions);
+    snprintf(comm->arch, sizeof comm->arch, "%s", config->arch);
+    comm->row = tuning_row(comm->arch);
+    comm->status = config->status_host;
+    comm->failed_peer = -1;
+    comm->request = (hipcommPlanRequest){
+        .world = config->world,
+        .arch = comm->arch,
+        .max_blocks = config->max_blocks,
+        .algorithm = config->algorithm,
+        .staging_bytes = layout.staging_bytes,
+    };
+    comm->args = (hipcommKernelArgs){
+        .rank = (uint32_t)config->rank,
+        .world = (uint32_t)config->world,
+        .epoch_slots = layout.max_blocks,
+        .line_capacity = comm->row->line_capacity,
+        .staging_bytes = layout.staging_bytes / 2,
+        .status = config->status_device,
+    };
+    for (int rank = 0; rank < config->world; ++rank) {
+        comm->args.control[rank] = config->control[rank];
+        comm->args.staging[rank] = config->staging[rank];
+    }
+
+    const char* missing = hip_api_open(&comm->hip, config->hip_library);
+    result = missing ? set_error(comm, hipcommPlatformError, "cannot use %s: %s", config->hip_library, missing)
+                     : prepare(comm, config, &layout);
+    if (result != hipcommSuccess) {
+        set_error(NULL, result, "%s", comm->error);
+        hipcommCommDestroy(comm);
+        return result;
+    }
+    *out = comm;
+    return hipcommSuccess;
+}
+
+hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
+    if (!comm) return hipcommSuccess;
+    hipcommResult_t result = hipcommSuccess;
+    if (comm->order) {
+        const hipError_t error = comm->hip.EventDestroy(comm->order);
+        if (error != hipSuccess) {
+            hip_error(comm, "hipEventDestroy", error);
+            result = set_error(NULL, hipcommPlatformError, "%s", comm->error);
+        }
+    }
+    hip_api_close(&comm->hip);
+    free(comm->functions);
+    free(comm);
+    return result;
+}

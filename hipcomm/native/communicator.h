@@ -1,0 +1,46 @@
+/* The communicator's state, and how it fails. Private to the C core. */
+#ifndef HIPCOMM_NATIVE_COMMUNICATOR_H
+#define HIPCOMM_NATIVE_COMMUNICATOR_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "../../kernels/abi.h"
+#include "hip_api.h"
+#include "hipcomm.h"
+#include "plan.h"
+
+struct hipcommComm {
+    HipApi hip;
+    const TuningRow* row;
+    hipcommPlanRequest request; /* what all calls have in common; the rest is filled in per call */
+    hipcommKernelArgs args;     /* likewise */
+    hipFunction_t* functions;
+    hipcommStatus* status; /* host address */
+    double ticks_per_second;
+
+    hipStream_t last_stream; /* of the last call; valid if has_stream */
+    bool has_stream;
+    hipEvent_t order; /* orders a call behind the last one on another stream */
+
+    /* The failure, written once by whoever comes first; readers look at `failed` first. */
+    atomic_int failure_claim;
+    atomic_int failed; /* hipcommResult_t */
+    int failed_peer;
+    char failure[512];
+
+    char error[1024]; /* hipcommGetLastError() */
+    char arch[64];
+};
+
+/* Put a message where hipcommGetLastError() finds it (comm may be NULL) and return `result`. */
+hipcommResult_t set_error(hipcommComm_t comm, hipcommResult_t result, const char* format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The message for a HIP call that returned `error`. */
+hipcommResult_t hip_error(hipcommComm_t comm, const char* call, hipError_t error);
+
+/* The failure that the communicator is in, or success. Two loads when all is well. */
+hipcommResult_t check_health(hipcommComm_t comm);
+
+#endif

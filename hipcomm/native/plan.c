@@ -1,0 +1,124 @@
+#include "plan.h"
+
+#include <string.h>
+
+#include "../../kernels/abi.h"
+#include "kernel_table.h"
+#include "names.h"
+
+static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
+
+/* Bytes of dynamic shared memory for a tile of packs from each rank, and, for the two-shot, one more. */
+static uint32_t tile_bytes(const TuningRow* row, int ranks) {
+    enum { kBlockState = 64 }; /* kernels/common/launch.h */
+    return kBlockState + ((uint32_t)ranks << row->tile_shift) * HIPCOMM_PACK_BYTES;
+}
+
+/* Packs that one flag-in-data launch can carry, by the lines that it needs per pack. */
+static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, hipcommAlgorithm_t algorithm,
+                           int world) {
+    if (operation == hipcommOpBroadcast) return row->line_capacity;
+    if (algorithm == hipcommAlgorithmOneShot) return row->line_capacity / (uint64_t)world;
+    /* two-shot: contributions and results, a shard from each rank, shards rounded up */
+    return (row->line_capacity / 2 / (uint64_t)world) * (uint64_t)world;
+}
+
+static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const TuningRow* row) {
+    const int class = world_class(request->world);
+    switch (request->operation) {
+        case hipcommOpAllReduce:
+            if (request->bytes <= row->all_reduce_one_shot[class]) return hipcommAlgorithmOneShot;
+            if (request->bytes <= row->all_reduce_two_shot[class]) return hipcommAlgorithmTwoShot;
+            return hipcommAlgorithmPipelined;
+        case hipcommOpAllGather:
+            return request->bytes <= row->all_gather_one_shot[class] ? hipcommAlgorithmOneShot
+                                                                     : hipcommAlgorithmPipelined;
+        case hipcommOpBroadcast:
+            return request->bytes <= row->broadcast_one_shot[class] ? hipcommAlgorithmOneShot
+                                                                    : hipcommAlgorithmPipelined;
+        default: return hipcommAlgorithmOneShot;
+    }
+}
+
+static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                       hipcommPlan* plan) {
+    const uint64_t world = (uint64_t)request->world;
+    const uint64_t capacity = line_packs(row, request->operation, plan->algorithm, request->world);
+    plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
+    const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
+    uint64_t blocks;
+    if (request->operation == hipcommOpAllReduce) {
+        const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
+        const uint64_t per_rank = two_shot ? ceil_div(packs, world) : packs;
+        plan->tile_shift = row->tile_shift;
+        plan->shared_bytes = tile_bytes(row, request->world + (two_shot ? 1 : 0));
+        blocks = ceil_div(per_rank, 1ull << row->tile_shift);
+    } else {
+        plan->shared_bytes = tile_bytes(row, 0);
+        blocks = ceil_div(packs * world, row->threads);
+    }
+    plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
+}
+
+static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                          hipcommPlan* plan) {
+    /* slots of the ring, areas of a slot, cells of an area: the kernels' headers say why */
+    const uint64_t world = (uint64_t)request->world;
+    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 3 * 2 /* a chunk over all cells */
+                           : request->operation == hipcommOpAllGather ? 4 * world
+                                                                      : 4;
+    const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
+    const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
+    const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
+
+    const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
+    const uint64_t room = staging / (blocks * cells * HIPCOMM_PACK_BYTES);
+    uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
+    chunk = min_u64(min_u64(chunk, row->max_chunk / HIPCOMM_PACK_BYTES), room);
+    chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
+    plan->blocks = (uint32_t)blocks;
+    plan->chunk_packs = (uint32_t)chunk;
+    plan->shared_bytes = tile_bytes(row, 0);
+    plan->bytes_per_launch = UINT64_MAX;
+}
+
+void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {
+    memset(plan, 0, sizeof *plan);
+    plan->kernel = -1;
+    plan->bytes_per_launch = UINT64_MAX;
+    if (request->world == 1) {
+        plan->algorithm = hipcommAlgorithmCopy;
+        return;
+    }
+    if (request->bytes == 0 && request->operation != hipcommOpBarrier) return; /* nothing to move */
+
+    /* a forced algorithm that this operation does not have leaves the choice open */
+    plan->algorithm = request->algorithm;
+    if (kernel_index(request->operation, plan->algorithm, request->dtype, request->op) < 0)
+        plan->algorithm = choose(request, row);
+    plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
+    plan->threads = row->threads;
+
+    const uint32_t max_blocks =
+        request->max_blocks ? (uint32_t)min_u64(request->max_blocks, row->max_blocks) : row->max_blocks;
+    if (request->operation == hipcommOpBarrier) {
+        plan->blocks = 1;
+        plan->shared_bytes = tile_bytes(row, 0);
+    } else if (plan->algorithm == hipcommAlgorithmPipelined) {
+        plan_pipeline(request, row, max_blocks, plan);
+    } else {
+        plan_lines(request, row, max_blocks, plan);
+    }
+}
+
+hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan) {
+    if (!request || !plan || !request->arch || (int)request->operation < 0 ||
+        request->operation >= hipcommNumOperations || !dtype_is_valid((int)request->dtype) ||
+        !redop_is_valid((int)request->op) || request->world < 1 || request->world > HIPCOMM_MAX_RANKS ||
+        (int)request->algorithm < 0 || request->algorithm >= hipcommNumAlgorithms)
+        return hipcommInvalidArgument;
+    make_plan(request, tuning_row(request->arch), plan);
+    return hipcommSuccess;
+}

@@ -1,0 +1,75 @@
+#include "tuning.h"
+
+#include <string.h>
+
+#define KiB *1024ull
+#define MiB *(1024ull * 1024ull)
+
+int world_class(int world) { return world <= 2 ? 0 : world <= 4 ? 1 : world <= 8 ? 2 : 3; }
+
+/* docs/performance.md says where each number comes from. Rows marked "derived" were not measured on
+ * the chip they are for. */
+static const TuningRow rows[] = {
+    {
+        .arch = "x86_64", /* measured: the CPU platform, 2 cores */
+        .max_blocks = 1,
+        .threads = 1,
+        .tile_shift = 6,
+        .line_capacity = 16384,
+        .all_reduce_one_shot = {2 KiB, 1 KiB, 512, 256},
+        .all_reduce_two_shot = {2 KiB, 1 KiB, 1 KiB, 1 KiB},
+        .all_gather_one_shot = {2 KiB, 1 KiB, 512, 256},
+        .broadcast_one_shot = {2 KiB, 1 KiB, 512, 256},
+        .pipelined_blocks = 1,
+        .staging_bytes = 32 MiB,
+        .min_chunk = 64 KiB,
+        .max_chunk = 256 KiB,
+        .min_steps = 1,
+    },
+    {
+        .arch = "sm_*", /* measured on sm_90 with NVLink */
+        .max_blocks = 128,
+        .threads = 512,
+        .tile_shift = 6,
+        .line_capacity = 131072,
+        .all_reduce_one_shot = {256 KiB, 64 KiB, 32 KiB, 16 KiB},
+        .all_reduce_two_shot = {512 KiB, 512 KiB, 512 KiB, 256 KiB},
+        .all_gather_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
+        .broadcast_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
+        .pipelined_blocks = 64,
+        .staging_bytes = 32 MiB,
+        .min_chunk = 16 KiB,
+        .max_chunk = 1 MiB,
+        .min_steps = 2,
+    },
+    {
+        .arch = "gfx*", /* derived */
+        .max_blocks = 64,
+        .threads = 512,
+        .tile_shift = 6,
+        .line_capacity = 131072,
+        .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
+        .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
+        .all_gather_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
+        .broadcast_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
+        .pipelined_blocks = 64,
+        .staging_bytes = 32 MiB,
+        .min_chunk = 16 KiB,
+        .max_chunk = 1 MiB,
+        .min_steps = 2,
+    },
+};
+enum { kRows = sizeof rows / sizeof rows[0] };
+
+static int matches(const char* pattern, const char* arch, size_t arch_length) {
+    const size_t length = strlen(pattern);
+    if (pattern[length - 1] == '*') return arch_length >= length - 1 && !strncmp(pattern, arch, length - 1);
+    return arch_length == length && !strncmp(pattern, arch, length);
+}
+
+const TuningRow* tuning_row(const char* arch) {
+    const size_t length = strcspn(arch, ":"); /* "gfx942:sramecc+:xnack-" */
+    for (int i = 0; i < kRows; ++i)
+        if (matches(rows[i].arch, arch, length)) return &rows[i];
+    return &rows[kRows - 1];
+}

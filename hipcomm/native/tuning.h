@@ -1,0 +1,36 @@
+/* The tuning table: one row per architecture, and the only place where thresholds live. */
+#ifndef HIPCOMM_NATIVE_TUNING_H
+#define HIPCOMM_NATIVE_TUNING_H
+
+#include <stdint.h>
+
+/* Thresholds are per world class: up to 2, 4, 8 and 16 ranks. */
+enum { kWorldClasses = 4 };
+int world_class(int world);
+
+typedef struct TuningRow {
+    const char* arch; /* gcnArchName without its features, or a prefix of it that ends in '*' */
+
+    uint32_t max_blocks; /* most blocks of a launch; all of them must be resident at once */
+    uint32_t threads;    /* per block */
+
+    /* flag-in-data */
+    uint32_t tile_shift;                          /* log2 of the packs of a tile */
+    uint32_t line_capacity;                       /* lines per parity in the control slab */
+    uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */
+    uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it: pipelined */
+    uint64_t all_gather_one_shot[kWorldClasses];  /* bytes per rank */
+    uint64_t broadcast_one_shot[kWorldClasses];
+
+    /* pipelined */
+    uint32_t pipelined_blocks;
+    uint64_t staging_bytes; /* default size of the staging slab */
+    uint64_t min_chunk;     /* bytes: a block takes no less, if the message has it */
+    uint64_t max_chunk;     /* bytes: nor more */
+    uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */
+} TuningRow;
+
+/* Never NULL: unknown architectures get the row of the most careful GPU. */
+const TuningRow* tuning_row(const char* arch);
+
+#endif

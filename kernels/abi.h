@@ -1,0 +1,105 @@
+/* What the host core and the kernels must agree on: argument structs, memory layouts, limits.
+ *
+ * Plain C, no headers beyond <stdint.h>: the C core (hipcomm/native) includes it as C11, the kernels as
+ * C++ for amdgcn, nvptx and the CPU. Every struct is passed to a kernel by value, so it is the
+ * kernel's whole argument segment.
+ */
+#ifndef HIPCOMM_KERNELS_ABI_H
+#define HIPCOMM_KERNELS_ABI_H
+
+#include <stdint.h>
+
+#define HIPCOMM_MAX_RANKS 16
+
+/* Most blocks that one launch may have. One epoch word per block lives in the control slab. */
+#define HIPCOMM_MAX_BLOCKS 256
+
+/* User data moves in packs of 16 bytes; a pack with its flags is a line of 32 bytes. */
+#define HIPCOMM_PACK_BYTES 16
+#define HIPCOMM_LINE_BYTES 32
+
+/* ---- control slab -----------------------------------------------------------------------------
+ *
+ *   offset 0        epoch words, one per block, written only by this rank's kernels
+ *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
+ *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each
+ *   LINES           flag-in-data lines: [parity 2][line_capacity]
+ *
+ * Everything a peer writes exists twice, by the parity of the epoch. No rank leaves an epoch before it
+ * has heard from every other rank in it; so a rank that is in epoch e knows that all others have left
+ * e - 2, and may overwrite what belonged to e - 2. This one rule replaces entry and exit barriers.
+ */
+#define HIPCOMM_FAULT_CLAIM_OFFSET 2048
+#define HIPCOMM_SIGNAL_PHASES 2
+#define HIPCOMM_SIGNAL_BYTES 64
+#define HIPCOMM_SIGNALS_OFFSET 4096
+#define HIPCOMM_SIGNALS_BYTES_PER_PARITY \
+    ((uint64_t)HIPCOMM_MAX_BLOCKS * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS * HIPCOMM_SIGNAL_BYTES)
+#define HIPCOMM_LINES_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
+
+/* Epochs run 2, 3, ..., 2^32 - 1, 2, 3, ...: 0 and 1 mean "never", and parity keeps alternating across
+ * the wrap. The sequence number that errors show is epoch - 1: the first call is call 1. */
+#define HIPCOMM_FIRST_EPOCH 2u
+
+/* Every 2^30 launches the kernels wipe flags that are older than a full turn of the counter could
+ * tell from fresh ones (kernels/common/epoch.h). */
+#define HIPCOMM_SCRUB_PERIOD (1u << 30)
+
+/* ---- status page (pinned host memory, mapped into the device) -----------------------------------*/
+
+/* Values of hipcommStatus.abort. Others: 1 + the rank that was lost. */
+#define HIPCOMM_ABORT_NONE 0u
+#define HIPCOMM_ABORT_JOB 0xffffffffu
+
+enum hipcommFaultKind {
+    HIPCOMM_FAULT_NONE = 0,
+    HIPCOMM_FAULT_TIMEOUT = 1, /* a peer did not come in time */
+    HIPCOMM_FAULT_ABORTED = 2  /* the abort word was set while the kernel waited */
+};
+
+/* abort and fault share one aligned 64-bit word: a waiting kernel looks at both with one load. */
+typedef struct hipcommStatus {
+    uint32_t abort; /* host -> kernels: leave */
+    uint32_t fault; /* kernels -> host: enum hipcommFaultKind, written last */
+    uint32_t operation;
+    uint32_t algorithm;
+    uint32_t peer;
+    uint32_t epoch;
+    uint32_t block;
+    uint32_t reserved;
+    uint64_t waited_ticks;
+} hipcommStatus;
+
+/* ---- kernel arguments -------------------------------------------------------------------------*/
+
+/* One struct for every collective kernel: fields a kernel does not need are zero. */
+typedef struct hipcommKernelArgs {
+    const void* send;
+    void* recv;
+    uint64_t bytes;        /* bytes of the message that this launch moves (per rank for all_gather) */
+    uint64_t recv_stride;  /* all_gather: bytes between the parts of two ranks in recv */
+
+    uint32_t rank;
+    uint32_t world;
+    uint32_t blocks;  /* of this launch; all ranks launch the same number */
+    uint32_t threads; /* per block */
+
+    uint32_t epoch_slots;   /* epoch words in use: the most blocks any launch may have */
+    uint32_t tile_shift;    /* flag-in-data kernels: log2 of the lines of one tile (one block's step) */
+    uint32_t chunk_packs;   /* pipelined kernels: packs of one block's step, over all ranks' shards */
+    uint32_t root;
+    uint32_t average; /* reductions: divide the sum by the world size */
+    uint32_t reserved;
+
+    uint32_t operation;  /* for the fault record */
+    uint32_t algorithm;
+    uint64_t timeout_ticks;
+    uint64_t line_capacity; /* lines per parity in the control slab */
+    uint64_t staging_bytes; /* bytes per parity in the staging slab */
+
+    hipcommStatus* status;
+    char* control[HIPCOMM_MAX_RANKS]; /* every rank's control slab, as mapped here */
+    char* staging[HIPCOMM_MAX_RANKS];
+} hipcommKernelArgs;
+
+#endif

@@ -1,0 +1,146 @@
+/* All-reduce, pipelined two-shot through the staging slab: for messages of any length.
+ *
+ * Every chunk is split into one shard per rank. Three phases, each a loop of its own, three chunks deep:
+ *   push     copy shard p of my chunk into owner p's staging (contributions), signal
+ *   reduce   wait for all contributions, reduce my shard, write it to my result and into everybody's
+ *            staging (results), signal
+ *   collect  wait for all results, copy the other shards into my result
+ * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
+ *
+ * Why a ring of three slots is enough, with push(s), reduce(s - 1), collect(s - 2) in one turn: push(s)
+ * overwrites contributions of step s - 3, which everybody has reduced, for collect(s - 3) waited for
+ * their results. reduce(s - 1) overwrites results of step s - 4, which everybody has collected before
+ * they pushed s - 1, and that push is what reduce(s - 1) waited for.
+ */
+#include "common/epoch.h"
+#include "common/reduce.h"
+#include "common/signal.h"
+#include "common/staging.h"
+
+constexpr uint32_t kRing = 3;
+enum Area : uint32_t { kContributions, kResults, kAreas };
+enum Phase : uint32_t { kPushed, kReduced };
+
+using Cells = Staging<kRing, kAreas>;
+
+DEVICE void push_shards(const Launch& launch, const Cells& cells, const Message& send, const Chunk& chunk,
+                        uint32_t step) {
+    const hipcommKernelArgs& args = launch.args;
+    /* every rank, and every block, begins with another peer, so that all links are busy */
+    NO_UNROLL
+    for (uint32_t i = 0; i < args.world - 1; ++i) {
+        const uint32_t peer =
+            (args.rank + 1 + (i + launch.geometry.block) % (args.world - 1)) % args.world;
+        stage(launch, cells.cell(peer, step, kContributions, args.rank), send,
+              shard_of(chunk, peer, args.world));
+    }
+}
+
+/* Reduce packs begin .. end - 1 of the shard, kInFlight per thread at a time. */
+template <class T, class Op, uint32_t kInFlight, class LoadOwn, class StoreOwn>
+DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step, uint32_t begin,
+                         uint32_t end, LoadOwn load_own, StoreOwn store_own) {
+    const hipcommKernelArgs& args = launch.args;
+    const uint32_t threads = launch.geometry.threads;
+    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
+        Reduction<T, Op> reduction[kInFlight];
+        const auto load_contributions = [&](uint32_t rank, Pack* packs) {
+            const char* cell = cells.cell(args.rank, step, kContributions, rank);
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) {
+                const uint32_t i = base + k * threads;
+                if (i >= end) continue;
+                packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
+            }
+        };
+        Pack packs[kInFlight]{};
+        load_contributions(0, packs);
+        UNROLL(8)
+        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k]);
+        NO_UNROLL
+        for (uint32_t rank = 1; rank < args.world; ++rank) {
+            load_contributions(rank, packs);
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k]);
+        }
+        Pack results[kInFlight];
+        UNROLL(8)
+        for (uint32_t k = 0; k < kInFlight; ++k) {
+            results[k] = reduction[k].finish(args);
+            if (base + k * threads < end) store_own(base + k * threads, results[k]);
+        }
+        NO_UNROLL
+        for (uint32_t peer = 0; peer < args.world; ++peer) {
+            if (peer == args.rank) continue;
+            char* cell = cells.cell(peer, step, kResults, args.rank);
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) {
+                const uint32_t i = base + k * threads;
+                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, results[k]);
+            }
+        }
+    }
+}
+
+template <class T, class Op>
+DEVICE void reduce_shard(const Launch& launch, const Cells& cells, const Message& send,
+                         const Message& recv, const Chunk& shard, uint32_t step) {
+    /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
+    constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
+    const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
+    const uint32_t whole_recv = whole_packs(recv, shard.first, shard.packs);
+    const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
+    const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
+    char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
+    reduce_packs<T, Op, kInFlight>(
+        launch, cells, step, 0, whole,
+        [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
+        [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
+    reduce_packs<T, Op, 1>(
+        launch, cells, step, whole, shard.packs,
+        [&](uint64_t i) { return load_message(send, shard.first + i); },
+        [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });
+}
+
+DEVICE void collect_shards(const Launch& launch, const Cells& cells, const Message& recv,
+                           const Chunk& chunk, uint32_t step) {
+    const hipcommKernelArgs& args = launch.args;
+    NO_UNROLL
+    for (uint32_t i = 1; i < args.world; ++i) {
+        const uint32_t owner = (args.rank + i) % args.world;
+        unstage(launch, recv, shard_of(chunk, owner, args.world),
+                cells.cell(args.rank, step, kResults, owner));
+    }
+}
+
+template <class T, class Op>
+DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args, g);
+    const Message send = message(args.send, args.bytes);
+    const Message recv = message(args.recv, args.bytes);
+    const uint64_t packs = packs_of(args.bytes);
+    const uint32_t steps = steps_of_block(launch, packs);
+    const Cells cells{launch, (args.chunk_packs + args.world - 1) / args.world, args.world};
+
+    for (uint32_t turn = 0; turn < steps + 2; ++turn) {
+        if (turn < steps) {
+            push_shards(launch, cells, send, chunk_of_step(launch, packs, turn), turn);
+            signal_peers(launch, kPushed, turn + 1);
+        }
+        if (turn >= 1 && turn - 1 < steps) {
+            const uint32_t step = turn - 1;
+            if (!wait_for_peers(launch, kPushed, step + 1)) break;
+            reduce_shard<T, Op>(launch, cells, send, recv,
+                                shard_of(chunk_of_step(launch, packs, step), args.rank, args.world), step);
+            signal_peers(launch, kReduced, step + 1);
+        }
+        if (turn >= 2) {
+            const uint32_t step = turn - 2;
+            if (!wait_for_peers(launch, kReduced, step + 1)) break;
+            collect_shards(launch, cells, recv, chunk_of_step(launch, packs, step), step);
+        }
+    }
+    end_launch(launch);
+}
+
+HIPCOMM_REDUCTION_KERNELS(all_reduce_pipelined)

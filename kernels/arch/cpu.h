@@ -1,0 +1,112 @@
+/* The CPU as a target: a block has one thread, a warp has one lane, blocks run one after another.
+ *
+ * Ranks are processes (or threads) that share memory; "system scope" is the cache-coherent machine.
+ * Atomics are the compiler's, which also order the plain accesses around them. Compiles with g++.
+ */
+#pragma once
+
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "../../hipcomm/platforms/cpu/kernel_abi.h"
+#include "../abi.h"
+
+#define DEVICE static inline __attribute__((always_inline))
+#define DEVICE_MEMBER __attribute__((always_inline))
+#define NO_UNROLL
+#define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
+
+/* Define kernel `name`, which calls function(args, geometry). */
+#define KERNEL(name, function)                                                                 \
+    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,           \
+                                                                const hipcommCpuBlock* block) { \
+        const auto& args = *static_cast<const hipcommKernelArgs*>(kernarg);                    \
+        function(args, Geometry{0, 1, block->block[0], args.blocks,                            \
+                                static_cast<char*>(block->shared)});                           \
+    }
+
+struct Geometry {
+    uint32_t thread, threads, block, blocks;
+    char* shared; /* scratch of the block */
+};
+
+DEVICE void block_barrier() {}
+
+/* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */
+DEVICE uint64_t clock_ticks() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return uint64_t(now.tv_sec) * 1000000000u + uint64_t(now.tv_nsec);
+}
+
+/* How often a wait looks at the clock and the abort word. */
+constexpr uint32_t kSpinsPerCheck = 256;
+
+/* Ranks may outnumber cores: after a short spin (about the time a peer on another core needs to
+ * answer) give the core away at every turn. */
+DEVICE void spin_pause(uint32_t spins) {
+    if (spins < 64) {
+        __builtin_ia32_pause();
+    } else {
+        sched_yield();
+    }
+}
+
+DEVICE uint32_t load_relaxed(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+DEVICE uint64_t load_acquire(const uint64_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+DEVICE void store_release(uint64_t* p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+DEVICE void store_release(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
+DEVICE uint32_t exchange(uint32_t* p, uint32_t v) {
+    return __atomic_exchange_n(p, v, __ATOMIC_ACQ_REL);
+}
+
+DEVICE uint64_t load_relaxed(const uint64_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+DEVICE void store_relaxed(uint64_t* p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+DEVICE void store_relaxed(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+DEVICE void fence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+/* Vector loads and stores work at any address. */
+constexpr bool kUnalignedPacks = true;
+
+typedef uint32_t Pack __attribute__((vector_size(16)));
+
+/* A pack of memory that only this rank touches while the kernel runs. */
+DEVICE Pack load_pack(const void* p) {
+    Pack pack;
+    memcpy(&pack, p, sizeof pack);
+    return pack;
+}
+DEVICE void store_pack(void* p, Pack pack) { memcpy(p, &pack, sizeof pack); }
+
+/* A pack of staging memory that several ranks touch while the kernel runs; a signal orders it. */
+DEVICE Pack load_staged(const void* p) { return load_pack(p); }
+DEVICE void store_staged(void* p, Pack pack) { store_pack(p, pack); }
+
+/* Packs that one thread keeps in flight. */
+constexpr uint32_t kPacksInFlight = 1;
+
+/* Copy whole packs between the caller's memory and staging memory. */
+DEVICE void copy_to_staging(char* to, const char* from, uint32_t packs, const Geometry&) {
+    memcpy(to, from, uint64_t(packs) * HIPCOMM_PACK_BYTES);
+}
+DEVICE void copy_from_staging(char* to, const char* from, uint32_t packs, const Geometry&) {
+    memcpy(to, from, uint64_t(packs) * HIPCOMM_PACK_BYTES);
+}
+
+/* A line: four 64-bit words, each 4 bytes of data (low half) and the epoch (high half). Each word is
+ * stored and loaded as one relaxed atomic, so a word whose epoch is right holds the right data. */
+DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
+    for (int i = 0; i < 4; ++i)
+        __atomic_store_n(line + i, uint64_t(epoch) << 32 | pack[i], __ATOMIC_RELAXED);
+}
+DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
+    bool fresh = true;
+    for (int i = 0; i < 4; ++i) {
+        const uint64_t word = __atomic_load_n(line + i, __ATOMIC_RELAXED);
+        fresh &= uint32_t(word >> 32) == epoch;
+        pack[i] = uint32_t(word);
+    }
+    return fresh;
+}

@@ -1,0 +1,98 @@
+/* What amdgcn and nvptx share: attributes, scoped atomics, vector memory accesses.
+ *
+ * No vendor header is included: clang's builtins are enough, so the kernels build without ROCm and
+ * without a CUDA toolkit. Scoped atomics follow the target's memory model; "system" reaches the host
+ * and the other GPUs.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "../abi.h"
+
+#define DEVICE static inline __attribute__((device, always_inline))
+#define DEVICE_MEMBER __attribute__((device, always_inline))
+#define UNROLL(n) _Pragma(UNROLL_TEXT(unroll n))
+/* loops over ranks: unrolling them costs registers and hides nothing */
+#define NO_UNROLL _Pragma("unroll 1")
+#define UNROLL_TEXT(text) #text
+
+/* Most threads of a block; the tuning table (hipcomm/native/tuning.c) stays below it. */
+#define MAX_THREADS 512
+
+/* Define kernel `name`, which calls function(args, geometry). */
+#define KERNEL(name, function)                                                                      \
+    extern "C" __attribute__((global, visibility("protected"), launch_bounds(MAX_THREADS))) void name( \
+        const hipcommKernelArgs args) {                                                             \
+        function(args, Geometry{thread_index(), args.threads, block_index(), args.blocks,           \
+                                shared_scratch()});                                                 \
+    }
+
+extern __attribute__((shared, aligned(16))) char hipcomm_shared_scratch[];
+
+struct Geometry {
+    uint32_t thread, threads, block, blocks;
+    char* shared; /* scratch of the block */
+};
+
+DEVICE char* shared_scratch() { return hipcomm_shared_scratch; }
+
+/* How often a wait looks at the clock and, over the bus, at the abort word. A spin is a load of about
+ * half a microsecond, so this is every half millisecond. */
+constexpr uint32_t kSpinsPerCheck = 1024;
+
+#define GLOBAL(type) __attribute__((address_space(1))) type
+
+DEVICE uint32_t load_relaxed(const uint32_t* p) {
+    return __scoped_atomic_load_n((const GLOBAL(uint32_t)*)p, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE uint64_t load_acquire(const uint64_t* p) {
+    return __scoped_atomic_load_n((const GLOBAL(uint64_t)*)p, __ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_release(uint64_t* p, uint64_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_release(uint32_t* p, uint32_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE uint32_t exchange(uint32_t* p, uint32_t v) {
+    return __scoped_atomic_exchange_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_ACQ_REL, __MEMORY_SCOPE_DEVICE);
+}
+
+DEVICE uint64_t load_relaxed(const uint64_t* p) {
+    return __scoped_atomic_load_n((const GLOBAL(uint64_t)*)p, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_relaxed(uint64_t* p, uint64_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_relaxed(uint32_t* p, uint32_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void fence_system() { __scoped_atomic_thread_fence(__ATOMIC_SEQ_CST, __MEMORY_SCOPE_SYSTEM); }
+
+/* 16-byte accesses need 16-byte alignment. */
+constexpr bool kUnalignedPacks = false;
+
+typedef uint32_t Pack __attribute__((vector_size(16)));
+
+/* A pack of memory that only this rank touches while the kernel runs; p is 16-byte aligned. */
+DEVICE Pack load_pack(const void* p) { return *(const GLOBAL(Pack)*)p; }
+DEVICE void store_pack(void* p, Pack pack) { *(GLOBAL(Pack)*)p = pack; }
+
+/* Packs that one thread keeps in flight: enough to cover the latency of memory with the threads of one
+ * block per compute unit. */
+constexpr uint32_t kPacksInFlight = 4;
+
+/* Copy whole packs between the caller's memory and staging memory, all threads side by side. */
+template <class Load, class Store>
+DEVICE void copy_packs(uint32_t packs, const Geometry& g, Load load, Store store) {
+    for (uint32_t base = g.thread; base < packs; base += g.threads * kPacksInFlight) {
+        Pack pack[kPacksInFlight];
+        UNROLL(8)
+        for (uint32_t k = 0; k < kPacksInFlight; ++k)
+            if (base + k * g.threads < packs) pack[k] = load(base + k * g.threads);
+        UNROLL(8)
+        for (uint32_t k = 0; k < kPacksInFlight; ++k)
+            if (base + k * g.threads < packs) store(base + k * g.threads, pack[k]);
+    }
+}

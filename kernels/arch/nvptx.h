@@ -1,0 +1,56 @@
+/* NVIDIA GPUs, sm_80 and later. Ordering as in the PTX memory consistency model. */
+#pragma once
+
+#include "gpu.h"
+
+DEVICE uint32_t thread_index() { return __nvvm_read_ptx_sreg_tid_x(); }
+DEVICE uint32_t block_index() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+
+DEVICE void block_barrier() { __nvvm_bar_sync(0); }
+
+/* Nanoseconds: WallClockRate of the nvidia platform says 1 GHz. */
+DEVICE uint64_t clock_ticks() {
+    uint64_t now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
+DEVICE void spin_pause(uint32_t) {}
+
+/* Two words at a time: a vector access is treated as that many single accesses of its element type,
+ * each of which is the 64-bit relaxed system-scope atomic that the line needs (PTX ISA, "vector data
+ * types"), and fills half as many NVLink packets. */
+DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
+    for (int i = 0; i < 4; i += 2)
+        asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"((GLOBAL(uint64_t)*)line + i),
+                     "l"(uint64_t(epoch) << 32 | pack[i]), "l"(uint64_t(epoch) << 32 | pack[i + 1])
+                     : "memory");
+}
+DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
+    uint64_t word[4];
+    for (int i = 0; i < 4; i += 2)
+        asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+                     : "=l"(word[i]), "=l"(word[i + 1])
+                     : "l"((const GLOBAL(uint64_t)*)line + i)
+                     : "memory");
+    bool fresh = true;
+    for (int i = 0; i < 4; ++i) {
+        fresh &= uint32_t(word[i] >> 32) == epoch;
+        pack[i] = uint32_t(word[i]);
+    }
+    return fresh;
+}
+
+/* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are
+ * 16 bytes wide. The load goes past L1, which a peer's write does not invalidate. */
+DEVICE Pack load_staged(const void* p) {
+    uint64_t low, high;
+    asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+                 : "=l"(low), "=l"(high)
+                 : "l"((const GLOBAL(uint64_t)*)p)
+                 : "memory");
+    return Pack{uint32_t(low), uint32_t(low >> 32), uint32_t(high), uint32_t(high >> 32)};
+}
+DEVICE void store_staged(void* p, Pack pack) { store_pack(p, pack); }
+
+#include "gpu_copy.h"

@@ -1,0 +1,14 @@
+/* Barrier: everybody tells everybody that it has come. */
+#include "common/epoch.h"
+#include "common/signal.h"
+
+enum Phase : uint32_t { kCame };
+
+DEVICE void barrier(const hipcommKernelArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args, g);
+    signal_peers(launch, kCame, 1);
+    wait_for_peers(launch, kCame, 1);
+    end_launch(launch);
+}
+
+KERNEL(hipcomm_barrier, barrier)

@@ -1,0 +1,58 @@
+/* The epoch: one number per launch, the same on all ranks, kept in device memory so that a captured
+ * launch finds the next one at every replay.
+ *
+ * Each block has an epoch word of its own, and reads no other. A launch of `blocks` blocks advances
+ * all words: block b those of b, b + blocks, b + 2 * blocks, ... Nobody else reads these during the
+ * launch, and the next launch on the stream sees them all, whatever its number of blocks: no counter
+ * that blocks contend for, no last block.
+ */
+#pragma once
+
+#include "launch.h"
+#include "line.h"
+#include "signal.h"
+
+DEVICE uint32_t next_epoch(uint32_t epoch) {
+    return epoch == 0xffffffffu ? HIPCOMM_FIRST_EPOCH : epoch + 1;
+}
+
+DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
+    return reinterpret_cast<uint32_t*>(args.control[args.rank]);
+}
+
+/* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
+ * of the counter would be taken for fresh; so twice in every 2^30 launches, once for each parity, the
+ * launch wipes the flags of the *other* parity. Nobody reads those now (this rank's kernels of that
+ * parity are over), and nobody writes them before this launch has sent something: a peer must hear
+ * from this rank in this epoch before it enters the next. */
+DEVICE void scrub_old_flags(const Launch& launch) {
+    if (launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH > 1) return;
+    const uint32_t parity = launch.parity() ^ 1;
+    const Geometry& g = launch.geometry;
+    const uint64_t first = uint64_t(g.block) * g.threads + g.thread;
+    const uint64_t stride = uint64_t(g.blocks) * g.threads;
+    auto* lines = line_at(launch, launch.args.rank, parity, 0);
+    for (uint64_t i = first; i < launch.args.line_capacity * 4; i += stride) store_relaxed(lines + i, 0);
+    for (uint64_t i = first; i < uint64_t(launch.args.epoch_slots) * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS;
+         i += stride)
+        store_relaxed(signal_slot_by_index(launch, launch.args.rank, parity, i), 0);
+    block_barrier();
+    fence_system(); /* before anything this block sends */
+}
+
+DEVICE Launch begin_launch(const hipcommKernelArgs& args, const Geometry& geometry) {
+    const Launch launch{args, geometry, load_relaxed(epoch_words(args) + geometry.block)};
+    if (geometry.thread == 0) block_state(launch)->failed = 0;
+    block_barrier();
+    scrub_old_flags(launch);
+    return launch;
+}
+
+/* To be called by all threads, also after a failure: the epoch moves on in any case. */
+DEVICE void end_launch(const Launch& launch) {
+    const Geometry& g = launch.geometry;
+    block_barrier(); /* thread 0 of a fast warp must not advance the word before a slow warp reads it */
+    for (uint32_t slot = g.block + g.blocks * g.thread; slot < launch.args.epoch_slots;
+         slot += g.blocks * g.threads)
+        store_relaxed(epoch_words(launch.args) + slot, next_epoch(launch.epoch));
+}
