@@ -2,8 +2,8 @@
 
 using namespace hipcomm::cuda;
 
-// HIP's version, not the driver's: it says which functions and layouts this library speaks.
-static constexpr int kHipVersion = 7 * 10000000;
+// Which functions and layouts this library speaks: HIP 7.2, major * 10^7 + minor * 10^5 + patch.
+static constexpr int kHipVersion = 70200000;
 
 hipError_t hipInit(unsigned int flags) {
     if (flags != 0) {
@@ -13,7 +13,13 @@ hipError_t hipInit(unsigned int flags) {
 }
 
 // CUDA's own number, for example 13000, as HIP documents it for NVIDIA GPUs.
-hipError_t hipDriverGetVersion(int* version) { return call(driver.cuDriverGetVersion, version); }
+hipError_t hipDriverGetVersion(int* version) {
+    if (version == nullptr) {
+        return report(hipErrorInvalidValue);
+    }
+    *version = 0;
+    return call(driver.cuDriverGetVersion, version);
+}
 
 hipError_t hipRuntimeGetVersion(int* version) {
     if (version == nullptr) {

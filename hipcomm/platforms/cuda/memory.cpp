@@ -70,7 +70,7 @@ hipError_t hipMemPtrGetInfo(void* pointer, size_t* bytes) {
 
 // Memory that the driver does not know is not an error: its type is hipMemoryTypeUnregistered.
 hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void* pointer) {
-    if (attributes == nullptr) {
+    if (attributes == nullptr || pointer == nullptr) {
         return report(hipErrorInvalidValue);
     }
     unsigned memory_type = 0;
@@ -88,9 +88,17 @@ hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void
         return report(result);
     }
     *attributes = {};
+    if (memory_type == 0) {
+        constexpr int no_device = -2;  // hipInvalidDeviceId
+        attributes->type = hipMemoryTypeUnregistered;
+        attributes->device = no_device;
+        attributes->hostPointer = const_cast<void*>(pointer);
+        return hipSuccess;
+    }
+    // Host and device memory have CUDA's numbers.
     attributes->type = is_managed != 0 ? hipMemoryTypeManaged : static_cast<hipMemoryType>(memory_type);
     attributes->isManaged = is_managed != 0;
-    attributes->device = memory_type == 0 ? -2 : device;  // no device, in CUDA's and HIP's numbering
+    attributes->device = device;
     attributes->devicePointer = device_pointer;
     attributes->hostPointer = host_pointer;
     if (memory_type == hipMemoryTypeHost && is_managed == 0) {
