@@ -70,6 +70,7 @@ SIZE = SizeParameter()
 @click.option("--timeout", type=float, default=600.0, help="Seconds after which a job is ended.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write OUTPUT.json and OUTPUT.md.")
 def main(
+    *,
     op: str,
     minbytes: int,
     maxbytes: int,

@@ -70,7 +70,7 @@ def count_wrong(buffers: Buffers, call: Call, rank: int, world_size: int) -> int
     wrong = 0
     for start in range(0, len(buffers.recv), _CHUNK):
         stop = min(start + _CHUNK, len(buffers.recv))
-        expected = _result(call, rank, world_size, start, stop, len(buffers.recv))
+        expected = _result(call, rank, world_size, start=start, stop=stop, count=len(buffers.recv))
         wrong += int(np.count_nonzero(buffers.recv[start:stop] != expected))
     return wrong
 
@@ -84,7 +84,7 @@ def _input(call: Call, rank: int, world_size: int, start: int, stop: int) -> Arr
     return values * world_size if call.op.reduces and call.redop == "avg" else values
 
 
-def _result(call: Call, rank: int, world_size: int, start: int, stop: int, count: int) -> Array:
+def _result(call: Call, rank: int, world_size: int, *, start: int, stop: int, count: int) -> Array:
     """Return elements start to stop of the receive buffer of `count` elements, in the call's dtype."""
     dtype = dtype_of(call.dtype)
 

@@ -39,16 +39,19 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
     with tempfile.TemporaryDirectory(prefix="hipcomm-bench-") as directory:
         options_file, result_file = Path(directory, "options.json"), Path(directory, "result.json")
         options_file.write_text(json.dumps(asdict(options)), encoding="utf-8")
-        worker = [sys.executable, "-m", "hipcomm_bench.worker", str(options_file), str(result_file)]
+        worker = ["-m", "hipcomm_bench.worker", str(options_file), str(result_file)]
         _run([*launcher, *worker], timeout)
-        job = Job.from_dict(json.loads(result_file.read_text(encoding="utf-8")))
+        try:
+            job = Job.from_dict(json.loads(result_file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise JobFailed(f"no result came from: {' '.join(launcher)}") from None
     job.launcher = " ".join([Path(launcher[0]).name, *launcher[1:]])
     job.notes += notes
     return job
 
 
 def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
-    """Return mpirun's command line up to the program, and what to tell the reader about it."""
+    """Return mpirun's command line up to Python's arguments, and what to tell the reader about it."""
     command = ["mpirun", "--oversubscribe", "-n", str(ranks)]
     if os.geteuid() == 0:
         command.insert(1, "--allow-run-as-root")
@@ -62,28 +65,30 @@ def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
             f"bound to no core. {ranks} ranks on {usable_cores()} cores: Open MPI runs with"
             " mpi_yield_when_idle 1, with which its waiting ranks give way to the others"
         )
+    # mpi4py as the main module ends the whole job when a rank fails.
+    command += [sys.executable, "-m", "mpi4py"]
     return command, [f"all contestants share the processes that mpirun started, {bound}"]
 
 
 def _hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
-    """Return hipcomm-run's command line up to the program; there is nothing to tell about it."""
+    """Return hipcomm-run's command line up to Python's arguments; there is nothing to tell about it."""
     beside = Path(sys.executable).with_name("hipcomm-run")
     program = str(beside) if beside.exists() else shutil.which("hipcomm-run")
     if program is None:
         raise JobFailed("hipcomm-run is not installed, and Open MPI does not take part")
-    return [program, "-n", str(ranks), "--no-tag"], []
+    return [program, "-n", str(ranks), "--no-tag", sys.executable], []
 
 
 def _run(command: list[str], timeout: float) -> None:
     """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # the ranks are the parallelism
-    with subprocess.Popen(command, env=environment, start_new_session=True) as process:
-        try:
-            code = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
-        finally:
-            _end(process)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        code = process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
+    finally:
+        _end(process)
     if code != 0:
         raise JobFailed(f"exit code {code}: {' '.join(command)}")
 

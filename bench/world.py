@@ -27,6 +27,9 @@ class World(Protocol):
     def share(self, text: str) -> str:
         """Return rank 0's `text`, on every rank."""
 
+    def close(self) -> None:
+        """Leave, together with all other ranks."""
+
 
 class MpiWorld:
     """The ranks that mpirun started, through mpi4py."""
@@ -48,14 +51,19 @@ class MpiWorld:
         """Return rank 0's `text`, on every rank."""
         return str(self._comm.bcast(text))
 
+    def close(self) -> None:
+        """Do nothing: MPI ends with the process."""
+
 
 class HipcommWorld:
-    """The ranks of a hipcomm communicator, which stays its owner's to close."""
+    """The ranks that hipcomm-run or a launcher other than mpirun started, through hipcomm itself."""
 
-    def __init__(self, comm: Any) -> None:
-        self.comm = comm
-        self.rank: int = comm.rank
-        self.size: int = comm.world_size
+    def __init__(self) -> None:
+        import hipcomm
+
+        self.comm: Any = hipcomm.init()
+        self.rank: int = self.comm.rank
+        self.size: int = self.comm.world_size
 
     def barrier(self) -> None:
         """Return when all ranks have called."""
@@ -79,6 +87,10 @@ class HipcommWorld:
         self.comm.broadcast(data)
         self.comm.synchronize()
         return data.tobytes().decode()
+
+    def close(self) -> None:
+        """Close the communicator, and with it what a contestant still does on it."""
+        self.comm.close()
 
 
 def maximum(world: World, values: Sequence[float]) -> list[float]:

@@ -382,5 +382,5 @@ def test_a_job_that_fails_or_takes_too_long_is_an_error(monkeypatch: pytest.Monk
     with pytest.raises(JobFailed, match="exit code 1: false"):
         run_job(options, 2, timeout=10)
     monkeypatch.setattr("hipcomm_bench.launch._hipcomm_run", lambda ranks: (["sh", "-c", "sleep 60"], []))
-    with pytest.raises(JobFailed, match="not done after 0.2 s: sh"):
+    with pytest.raises(JobFailed, match=r"not done after 0\.2 s: sh"):
         run_job(options, 2, timeout=0.2)

@@ -12,7 +12,7 @@ from hipcomm_bench.world import World
 
 
 class Unsupported(Exception):
-    """This contestant cannot make this kind of call; the message says why. Its cell stays empty."""
+    """Raised where a contestant has no such call; the message says why, and its cells stay empty."""
 
 
 class Contestant(ABC):

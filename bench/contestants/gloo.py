@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import datetime
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar
 
 from hipcomm_bench.contestants.base import Contestant, Unsupported
@@ -36,16 +34,15 @@ class Gloo(Contestant):
         distributed: Any = import_module("torch.distributed")
         self._torch, self._distributed = torch, distributed
         torch.set_num_threads(1)
-        # The ranks meet in a file, which needs no port.
-        directory = tempfile.mkdtemp(prefix="hipcomm-bench-") if world.rank == 0 else ""
-        self._world, self._directory = world, Path(world.share(directory))
+        if world.rank == 0:
+            store = distributed.TCPStore("127.0.0.1", 0, is_master=True, timeout=_TIMEOUT)
+            world.share(str(store.port))
+        else:
+            store = distributed.TCPStore("127.0.0.1", int(world.share("")), timeout=_TIMEOUT)
         distributed.init_process_group(
-            "gloo",
-            store=distributed.FileStore(str(self._directory / "store"), world.size),
-            rank=world.rank,
-            world_size=world.size,
-            timeout=_TIMEOUT,
+            "gloo", store=store, rank=world.rank, world_size=world.size, timeout=_TIMEOUT
         )
+        self._world = world
         self.version = f"of torch {torch.__version__}"
 
     def prepare(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
@@ -62,18 +59,17 @@ class Gloo(Contestant):
             if call.redop not in redops:
                 raise Unsupported(f"Gloo has no {call.redop}")
             redop = redops[call.redop]
-            return lambda: distributed.all_reduce(recv, redop)
+            return partial(distributed.all_reduce, recv, redop)
         if call.op.name == "all_gather" and not call.in_place:
-            return lambda: distributed.all_gather_into_tensor(recv, send)
+            return partial(distributed.all_gather_into_tensor, recv, send)
         if call.op.name == "all_to_all" and not call.in_place:
-            return lambda: distributed.all_to_all_single(recv, send)
+            return partial(distributed.all_to_all_single, recv, send)
         if call.op.name == "broadcast" and call.in_place:
-            return lambda: distributed.broadcast(recv, 0)
+            return partial(distributed.broadcast, recv, 0)
         raise Unsupported(f"Gloo has no {'in-place' if call.in_place else 'out-of-place'} {call.op.name}")
 
     def close(self) -> None:
-        """Leave the process group, and remove the file in which the ranks met."""
+        """Leave the process group; rank 0's store outlives the others' use of it."""
+        self._world.barrier()
         self._distributed.destroy_process_group()
         self._world.barrier()
-        if self._world.rank == 0:
-            shutil.rmtree(self._directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -26,17 +27,21 @@ class Hipcomm(Contestant):
     def __init__(self, world: World) -> None:
         import hipcomm
 
-        self._owns = not isinstance(world, HipcommWorld)
-        self._comm: Any = hipcomm.init() if not isinstance(world, HipcommWorld) else world.comm
+        self._is_own = not isinstance(world, HipcommWorld)
+        self._comm: Any = world.comm if isinstance(world, HipcommWorld) else hipcomm.init()
         try:
             self.version = version("hipcomm")
         except PackageNotFoundError:
             self.version = "from a source tree"
 
     def prepare(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
-        """Return a function that makes this call and waits for the device."""
+        """Return a function that makes this call.
+
+        The buffers are NumPy arrays, so the device is the calling thread, and a call that has returned is
+        complete.
+        """
         comm, send, recv = self._comm, buffers.send, buffers.recv
-        method, synchronize = getattr(comm, call.op.name, None), comm.synchronize
+        method = getattr(comm, call.op.name, None)
         if method is None:
             raise Unsupported(f"this hipcomm has no {call.op.name}")
         keywords = {"op": call.redop} if call.op.reduces else {}
@@ -48,14 +53,9 @@ class Hipcomm(Contestant):
             raise Unsupported("all_to_all is out of place")
         else:
             arguments = (send, recv)
-
-        def run() -> None:
-            method(*arguments, **keywords)
-            synchronize()
-
-        return run
+        return partial(method, *arguments, **keywords)
 
     def close(self) -> None:
         """Close the communicator, unless it is the benchmark's own."""
-        if self._owns:
+        if self._is_own:
             self._comm.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -48,18 +49,18 @@ class OpenMpi(Contestant):
         recv: Any = [buffers.recv, kind]
         send: Any = mpi.IN_PLACE if call.in_place else [buffers.send, kind]
         if call.op.name == "all_reduce":
-            return lambda: comm.Allreduce(send, recv, reductions[call.redop])
+            return partial(comm.Allreduce, send, recv, reductions[call.redop])
         if call.op.name == "reduce_scatter":
             if call.in_place:
                 raise Unsupported("MPI puts an in-place result at the start of the buffer")
-            return lambda: comm.Reduce_scatter_block(send, recv, reductions[call.redop])
+            return partial(comm.Reduce_scatter_block, send, recv, reductions[call.redop])
         if call.op.name == "all_gather":
-            return lambda: comm.Allgather(send, recv)
+            return partial(comm.Allgather, send, recv)
         if call.op.name == "all_to_all":
-            return lambda: comm.Alltoall(send, recv)
+            return partial(comm.Alltoall, send, recv)
         if not call.in_place:
             raise Unsupported("broadcast is in place")
-        return lambda: comm.Bcast(recv)
+        return partial(comm.Bcast, recv)
 
     def close(self) -> None:
         """Free the communicator."""
