@@ -9,7 +9,7 @@
 #include "device.h"
 #include "error.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 struct Capture {
     unsigned long long id;
@@ -266,9 +266,9 @@ void abandon_capture(ihipStream_t& stream) {
     stream.capture.reset();
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipStreamBeginCapture(hipStream_t stream, hipStreamCaptureMode mode) {
     return api([&] { return begin(stream, mode); });
@@ -282,9 +282,10 @@ hipError_t hipStreamGetCaptureInfo_v2(hipStream_t handle, hipStreamCaptureStatus
                                       hipGraph_t* graph, const hipGraphNode_t** dependencies,
                                       size_t* dependency_count) {
     return api([&] {
+        if (status == nullptr) return hipErrorInvalidValue;
+        *status = hipStreamCaptureStatusNone;
         const ihipStream_t* const stream = find_stream(handle);
         if (stream == nullptr) return hipErrorInvalidHandle;
-        if (status == nullptr) return hipErrorInvalidValue;
         if (is_legacy(*stream)) {
             const hipError_t permitted = check_legacy_use();
             if (permitted != hipSuccess) return permitted;

@@ -11,7 +11,7 @@
 #include "graph.h"
 #include "stream.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // Captures in progress in the process.  While there are none, every check below is one load.
 extern std::atomic<int> captures_in_progress;
@@ -63,4 +63,4 @@ hipError_t submit(hipStream_t handle, hipGraphNodeType type, Work&& work) {
     return work();
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

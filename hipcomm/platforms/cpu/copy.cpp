@@ -11,7 +11,7 @@
 #include "host_access.h"
 #include "regions.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 enum class Side { kHost, kDevice, kInvalid };
@@ -120,9 +120,9 @@ hipError_t fill_on(hipStream_t stream, const Fill<Value>& fill) {
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipMemcpy(void* dst, const void* src, size_t bytes, hipMemcpyKind kind) {
     return api([&] { return copy_now({dst, src, bytes, kind}); });

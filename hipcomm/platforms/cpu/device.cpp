@@ -13,7 +13,7 @@
 #include "capture.h"
 #include "error.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 constexpr int kDefaultDevices = 16;
@@ -86,9 +86,9 @@ size_t device_memory_bytes() noexcept {
     return bytes;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipInit(unsigned int flags) {
     return api([&] {

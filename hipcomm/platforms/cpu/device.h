@@ -3,7 +3,7 @@
 
 #include "hip_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 constexpr int kMaxDevices = 254; // PCI bus numbers 1 to 254
 
@@ -18,4 +18,4 @@ int current_device() noexcept;
 // Bytes of memory that one device offers: the machine's.
 size_t device_memory_bytes() noexcept;
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -10,7 +10,7 @@
 #include "error.h"
 #include "kernel_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 // Kernels read CLOCK_MONOTONIC in nanoseconds: a clock of 10^6 kHz.
@@ -165,9 +165,9 @@ hipError_t read_attribute(int& value, hipDeviceAttribute_t attribute, const hipD
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipGetDevicePropertiesR0600(hipDeviceProp_tR0600* properties, int device) {
     return api([&] {

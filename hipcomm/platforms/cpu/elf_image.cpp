@@ -9,7 +9,7 @@
 
 #include "host_access.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 #if defined(__x86_64__)
@@ -77,4 +77,4 @@ hipError_t measure_elf_image(const void* image, size_t* bytes) {
     return hipSuccess;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -6,7 +6,7 @@
 
 #include "hip_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // Remembers a failure for hipGetLastError and passes the result on.
 hipError_t report(hipError_t result) noexcept;
@@ -25,4 +25,4 @@ hipError_t api(Body&& body) noexcept {
     }
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -9,7 +9,7 @@
 #include "handle_table.h"
 #include "stream.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 constexpr unsigned kKnownFlags = hipEventBlockingSync | hipEventDisableTiming | hipEventInterprocess |
@@ -82,9 +82,9 @@ hipError_t check_reached(hipEvent_t handle) {
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipEventCreate(hipEvent_t* event) {
     return api([&] { return create(event, hipEventDefault); });

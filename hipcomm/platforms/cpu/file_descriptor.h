@@ -7,7 +7,7 @@
 #include <cstddef>
 #include <utility>
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 class FileDescriptor {
 public:
@@ -63,4 +63,4 @@ inline size_t round_up_to_pages(size_t bytes) {
     return bytes > SIZE_MAX - (page - 1) ? 0 : (bytes + page - 1) / page * page;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

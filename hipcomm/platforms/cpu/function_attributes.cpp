@@ -2,7 +2,7 @@
 #include "error.h"
 #include "module.h"
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipFunction_t function) {
     return api([&] {

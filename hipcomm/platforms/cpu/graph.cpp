@@ -7,7 +7,7 @@
 #include "error.h"
 #include "handle_table.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 HandleTable<ihipGraph, 16384> graphs;
@@ -47,12 +47,12 @@ hipGraphNode_t add_node(ihipGraph& graph, hipGraphNodeType type, Operation opera
     return node;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 ihipGraph::~ihipGraph() {
-    for (const hipGraphNode_t node : nodes) hipcomm_cpu::nodes.destroy(node);
+    for (const hipGraphNode_t node : nodes) hipcomm::cpu::nodes.destroy(node);
 }
 
 hipError_t hipGraphCreate(hipGraph_t* graph, unsigned int flags) {
@@ -81,11 +81,9 @@ hipError_t hipGraphGetNodes(hipGraph_t handle, hipGraphNode_t* out, size_t* coun
             *count = total;
             return hipSuccess;
         }
-        // Room that is left over is filled with nulls, and the count says how many there are.
-        const size_t copied = std::min(total, *count);
-        std::copy_n(graph->nodes.begin(), copied, out);
-        std::fill(out + copied, out + *count, nullptr);
-        *count = copied;
+        // Room that is left over stays as it is: callers have been seen to overstate it.
+        *count = std::min(total, *count);
+        std::copy_n(graph->nodes.begin(), *count, out);
         return hipSuccess;
     });
 }

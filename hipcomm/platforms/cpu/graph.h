@@ -7,16 +7,16 @@
 
 #include "hip_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // One piece of work with everything that it needs: run at once, or kept in a graph and run many times.
 using Operation = std::function<hipError_t()>;
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
 struct hipGraphNode {
     hipGraphNodeType type;
-    hipcomm_cpu::Operation operation;
+    hipcomm::cpu::Operation operation;
     std::vector<hipGraphNode_t> dependencies;
 };
 
@@ -31,14 +31,14 @@ struct ihipGraph {
 };
 
 struct hipGraphExec {
-    std::shared_ptr<const std::vector<hipcomm_cpu::Operation>> operations;
+    std::shared_ptr<const std::vector<hipcomm::cpu::Operation>> operations;
 };
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 hipGraph_t create_graph();
 void destroy_graph(hipGraph_t graph);
 hipGraphNode_t add_node(ihipGraph& graph, hipGraphNodeType type, Operation operation,
                         std::vector<hipGraphNode_t> dependencies);
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

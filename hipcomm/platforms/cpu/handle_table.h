@@ -15,7 +15,7 @@
 #include <new>
 #include <utility>
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 template <class T, size_t Capacity>
 class HandleTable {
@@ -107,4 +107,4 @@ private:
     size_t newest_dead_ = kNone;
 };
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

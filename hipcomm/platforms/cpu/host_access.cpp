@@ -21,7 +21,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 bool is_accessible_by_maps(uintptr_t begin, uintptr_t end, Access access) {
@@ -73,4 +73,4 @@ size_t readable_prefix(const void* pointer, size_t bytes) {
     return readable;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

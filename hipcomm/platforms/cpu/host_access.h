@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 enum class Access { kRead, kWrite };
 
@@ -12,4 +12,4 @@ bool is_accessible(const void* pointer, size_t bytes, Access access);
 // How many of the first `bytes` bytes are readable: all of them, or up to the end of a page.
 size_t readable_prefix(const void* pointer, size_t bytes);
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -5,7 +5,7 @@
 #include "host_access.h"
 #include "regions.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 constexpr unsigned kMallocFlags = hipHostMallocPortable | hipHostMallocMapped | hipHostMallocWriteCombined |
@@ -53,9 +53,9 @@ hipError_t release(void* pointer) {
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipHostMalloc(void** pointer, size_t bytes, unsigned int flags) {
     return api([&] { return allocate(pointer, bytes, flags); });

@@ -20,7 +20,7 @@
 #include "memory.h"
 #include "regions.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 constexpr char kMagic[8] = {'h', 'c', 'p', 'u', 'i', 'p', 'c', '1'};
@@ -133,9 +133,9 @@ hipError_t import(const Handle& handle, void** pointer) {
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipIpcGetMemHandle(hipIpcMemHandle_t* handle, void* pointer) {
     return api([&] {

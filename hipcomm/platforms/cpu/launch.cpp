@@ -12,7 +12,7 @@
 #include "host_access.h"
 #include "module.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 constexpr size_t kKernargAlignment = 16;
@@ -170,9 +170,9 @@ inline hipError_t launch(const ihipModuleSymbol_t& function, const Shape& shape,
 }
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned int grid_x, unsigned int grid_y,
                                  unsigned int grid_z, unsigned int block_x, unsigned int block_y,

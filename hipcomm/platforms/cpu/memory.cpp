@@ -16,7 +16,7 @@
 #include "memory.h"
 #include "regions.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 // One descriptor per allocation: a program with a thousand buffers meets the customary soft limit of 1024,
@@ -89,9 +89,9 @@ void* map_memory_file(int file, size_t bytes) {
     return address == MAP_FAILED ? nullptr : address;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipMalloc(void** pointer, size_t bytes) {
     return api([&] { return allocate(pointer, bytes, hipDeviceMallocDefault); });

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // The memfd's name, which carries the allocation's random id into /proc.
 void memory_file_name(uint64_t id, char* name, size_t length);
@@ -12,4 +12,4 @@ void memory_file_name(uint64_t id, char* name, size_t length);
 // Maps a memfd whole and shared; null where the system refuses.
 void* map_memory_file(int file, size_t bytes);
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -16,7 +16,7 @@
 #include "handle_table.h"
 #include "regions.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 HandleTable<ihipModule_t, 4096> modules;
@@ -160,14 +160,14 @@ SharedObject::Symbol SharedObject::find(const char* name, unsigned char type) co
 
 const ihipModuleSymbol_t* find_function(const void* handle) noexcept { return functions.find(handle); }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 ihipModule_t::~ihipModule_t() {
     Regions::instance().remove_owned_by(this);
     for (const auto& entry : functions) {
-        if (entry.second != nullptr) hipcomm_cpu::functions.destroy(entry.second);
+        if (entry.second != nullptr) hipcomm::cpu::functions.destroy(entry.second);
     }
 }
 

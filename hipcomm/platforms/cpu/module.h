@@ -13,7 +13,7 @@
 #include "hip_abi.h"
 #include "kernel_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // Largest argument segment, as on AMD GPUs.
 constexpr size_t kMaxKernargBytes = 4096;
@@ -52,28 +52,28 @@ struct ArgumentLayout {
     uint32_t bytes = 0;
 };
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
 struct ihipModuleSymbol_t {
     hipcommCpuKernel kernel;
-    hipcomm_cpu::ArgumentLayout layout;
-    std::shared_ptr<const hipcomm_cpu::SharedObject> object; // keeps the code loaded
+    hipcomm::cpu::ArgumentLayout layout;
+    std::shared_ptr<const hipcomm::cpu::SharedObject> object; // keeps the code loaded
 };
 
 struct ihipModule_t {
-    explicit ihipModule_t(std::shared_ptr<const hipcomm_cpu::SharedObject> loaded) : object(std::move(loaded)) {}
+    explicit ihipModule_t(std::shared_ptr<const hipcomm::cpu::SharedObject> loaded) : object(std::move(loaded)) {}
     ihipModule_t(const ihipModule_t&) = delete;
     ihipModule_t& operator=(const ihipModule_t&) = delete;
     ~ihipModule_t(); // its functions go with it
 
-    const std::shared_ptr<const hipcomm_cpu::SharedObject> object;
+    const std::shared_ptr<const hipcomm::cpu::SharedObject> object;
     std::mutex mutex;
     std::map<std::string, hipFunction_t> functions; // those handed out so far
 };
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // The function behind a handle, or null.  Takes no lock.
 const ihipModuleSymbol_t* find_function(const void* handle) noexcept;
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

@@ -5,15 +5,15 @@
 #include "device.h"
 #include "error.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 namespace {
 
 std::atomic<bool> enabled[kMaxDevices][kMaxDevices]; // [device][peer]
 
 }  // namespace
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 hipError_t hipDeviceCanAccessPeer(int* can_access, int device, int peer) {
     if (can_access == nullptr) return report(hipErrorInvalidValue);

@@ -3,7 +3,7 @@
 
 #include <mutex>
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 Regions& Regions::instance() {
     // Never destroyed: other threads may still use device memory while the process exits.
@@ -80,4 +80,4 @@ size_t Regions::bytes_on(int device) const {
     return found == device_bytes_.end() ? 0 : found->second;
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

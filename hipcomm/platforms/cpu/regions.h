@@ -12,7 +12,7 @@
 #include "file_descriptor.h"
 #include "hip_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 enum class RegionKind {
     kDevice,         // hipMalloc and its relatives: a mapped memfd
@@ -78,4 +78,4 @@ private:
     std::map<int, size_t> device_bytes_;
 };
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu

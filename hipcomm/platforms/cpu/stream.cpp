@@ -6,7 +6,7 @@
 #include "error.h"
 #include "handle_table.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 ihipStream_t legacy_stream(hipStreamDefault, 0, 0);
 
@@ -42,9 +42,9 @@ hipStream_t find_stream(hipStream_t handle) noexcept {
     return streams.find(handle);
 }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
 
-using namespace hipcomm_cpu;
+using namespace hipcomm::cpu;
 
 ihipStream_t::~ihipStream_t() {
     if (is_capturing) abandon_capture(*this);

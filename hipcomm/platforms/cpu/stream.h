@@ -11,7 +11,7 @@
 
 #include "hip_abi.h"
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 struct Capture;
 }
 
@@ -28,11 +28,11 @@ struct ihipStream_t {
 
     // Read without a lock on every submission; the rest belongs to capture.cpp's lock.
     std::atomic<bool> is_capturing{false};
-    std::shared_ptr<hipcomm_cpu::Capture> capture;
+    std::shared_ptr<hipcomm::cpu::Capture> capture;
     std::vector<hipGraphNode_t> frontier; // what the next captured node depends on
 };
 
-namespace hipcomm_cpu {
+namespace hipcomm::cpu {
 
 // The stream behind a handle, null for one that is unknown.  The null stream and hipStreamLegacy are one
 // stream of the process; hipStreamPerThread is one of each thread.
@@ -41,4 +41,4 @@ hipStream_t find_stream(hipStream_t handle) noexcept;
 extern ihipStream_t legacy_stream;
 inline bool is_legacy(const ihipStream_t& stream) { return &stream == &legacy_stream; }
 
-}  // namespace hipcomm_cpu
+}  // namespace hipcomm::cpu
