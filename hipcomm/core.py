@@ -1,0 +1,47 @@
+"""The C core, libhipcomm.so, as Python sees it: ``lib`` and ``ffi`` (cffi), and its error codes.
+
+``lib`` has the functions and constants of ``hipcomm.h`` under their own names. Collectives are
+called on it directly (:mod:`hipcomm.communicator`); there is no layer in between.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, PlatformError
+
+PACKAGE = Path(__file__).resolve().parent
+LIBRARY = PACKAGE / "lib" / "libhipcomm.so"
+
+try:
+    from hipcomm._ffi import ffi
+except ImportError as error:  # a checkout that was never built
+    raise ImportError(f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`") from error
+
+lib: Any = ffi.dlopen(str(LIBRARY))
+
+
+def error_of(result: int, comm: Any = ffi.NULL) -> Error:
+    """The exception for a result code other than ``hipcommSuccess``, with the core's message."""
+    message = ffi.string(lib.hipcommGetLastError(comm)).decode(errors="replace")
+    if result == lib.hipcommInvalidArgument:
+        return InvalidArgument(message)
+    if result == lib.hipcommPeerTimeout:
+        return PeerTimeout(message, _failed_peer(comm))
+    if result == lib.hipcommPeerDied:
+        return PeerDied(message, _failed_peer(comm))
+    if result == lib.hipcommCallMismatch:
+        return CallMismatch(message)
+    return PlatformError(message)
+
+
+def _failed_peer(comm: Any) -> int | None:
+    peer: int = lib.hipcommCommFailedPeer(comm)
+    return None if peer < 0 else peer
+
+
+def check(result: int, comm: Any = ffi.NULL) -> None:
+    """Raise :func:`error_of` unless the result is success."""
+    if result:
+        raise error_of(result, comm)

@@ -1,0 +1,47 @@
+"""Element types: NumPy's and ml_dtypes' dtypes, their names, and the core's numbers for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from hipcomm.core import lib
+from hipcomm.errors import InvalidArgument
+
+CODES: dict[np.dtype[Any], int] = {
+    np.dtype(np.int8): lib.hipcommInt8,
+    np.dtype(np.uint8): lib.hipcommUint8,
+    np.dtype(np.int32): lib.hipcommInt32,
+    np.dtype(np.uint32): lib.hipcommUint32,
+    np.dtype(np.int64): lib.hipcommInt64,
+    np.dtype(np.uint64): lib.hipcommUint64,
+    np.dtype(np.float16): lib.hipcommFloat16,
+    np.dtype(np.float32): lib.hipcommFloat32,
+    np.dtype(np.float64): lib.hipcommFloat64,
+    np.dtype(ml_dtypes.bfloat16): lib.hipcommBfloat16,
+}
+
+# NumPy's buffer protocol cannot name the types that NumPy did not define itself.
+NOT_IN_BUFFER_PROTOCOL = frozenset({np.dtype(ml_dtypes.bfloat16)})
+
+
+def names() -> str:
+    """The supported dtypes, for messages."""
+    return ", ".join(dtype.name for dtype in CODES)
+
+
+def resolve(dtype: Any) -> np.dtype[Any]:
+    """The supported dtype that a dtype, a type or a name ("bfloat16") stands for.
+
+    Raises:
+        InvalidArgument: the dtype is not supported; the message has the list.
+    """
+    try:
+        resolved = np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype)
+    except TypeError:
+        resolved = None
+    if resolved is None or resolved not in CODES:
+        raise InvalidArgument(f"dtype {dtype!r} is not supported; these are: {names()}")
+    return resolved
