@@ -96,7 +96,7 @@ class Variable(NamedTuple):
     parse: Callable[[str], Any]
 
     def read(self, environ: Mapping[str, str]) -> Any:
-        """The variable's value in *environ*. Raises InvalidArgument naming variable and value."""
+        """Return the variable's value in *environ*. Raises InvalidArgument naming variable and value."""
         text = environ.get(self.name) or self.default
         if text is None:
             return None
@@ -206,7 +206,7 @@ class Settings(NamedTuple):
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """The settings in *environ* (by default the process's). Raises InvalidArgument."""
+        """Read the settings from *environ* (by default the process's). Raises InvalidArgument."""
         env = os.environ if environ is None else environ
         settings = cls(
             rendezvous=_read("HIPCOMM_RENDEZVOUS", env),
@@ -273,7 +273,7 @@ _LAUNCHERS = (
 
 
 def _is_slurm_batch_script(environ: Mapping[str, str]) -> bool:
-    """A batch script itself carries SLURM_PROCID=0 and the job's task count, but is no task."""
+    """Tell a batch script, which carries SLURM_PROCID=0 and the task count as well, from a task."""
     return bool(environ.get("SLURM_JOB_ID")) and not environ.get("SLURM_STEP_ID")
 
 
@@ -296,7 +296,7 @@ class Identity(NamedTuple):
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Identity:
-        """The identity in *environ* (by default the process's).
+        """Read the identity from *environ* (by default the process's).
 
         The launchers' variables are asked in this order: ours, torchrun's, Open MPI's, PMI's,
         Slurm's. Raises InvalidArgument naming variable and value.
@@ -352,7 +352,7 @@ def _job_key(launcher: _Launcher, env: Mapping[str, str]) -> str:
 
 
 def markdown_table() -> str:
-    """The table of ``docs/environment.md``."""
+    """Return the table of ``docs/environment.md``."""
     lines = ["| variable | default | values | meaning |", "|---|---|---|---|"]
     for variable in VARIABLES:
         default = "" if variable.default is None else f"`{variable.default}`"

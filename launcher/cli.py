@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -58,7 +59,9 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
     metavar="LIST",
     help="One device per rank: ordinals, ranges, PCI bus ids or UUIDs, as in 0,2-3.",
 )
-@click.option("--log-dir", type=click.Path(file_okay=False), help="Write rank3.out and rank3.err there.")
+@click.option(
+    "--log-dir", type=click.Path(file_okay=False, path_type=Path), help="Write rank3.out and rank3.err there."
+)
 @click.option("--tee", is_flag=True, help="With --log-dir: show the output as well.")
 @click.option("--tag/--no-tag", default=True, show_default=True, help="Begin every line with its rank.")
 @click.option(
@@ -78,12 +81,12 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
 @click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
-def main(
+def main(  # noqa: PLR0917 - click passes them by name
     nproc: int | None,
     module: bool,
     platform: str | None,
     devices: list[str],
-    log_dir: str | None,
+    log_dir: Path | None,
     tee: bool,
     tag: bool,
     timeout: float | None,
@@ -130,7 +133,7 @@ def main(
         return
     try:
         if log_dir is not None:
-            os.makedirs(log_dir, exist_ok=True)
+            log_dir.mkdir(parents=True, exist_ok=True)
         exit_code = Job(command, options).run()
     except (Error, OSError) as error:
         _fail(str(error), 1)
@@ -143,7 +146,7 @@ def _fail(message: str, exit_code: int) -> NoReturn:
 
 
 def _print_commands(command: list[str], options: Options) -> None:
-    """What would be run, in a form that a shell takes; what is only known later stands in <>."""
+    """Print what would be run, as a shell takes it; what is only known later stands in <>."""
     shown = Endpoints("127.0.0.1:<port>", "<hidden>", "<random>", 0)
     for rank in range(options.nproc):
         env = rank_environment(rank, options, shown) | {"MASTER_PORT": "<free port>"}

@@ -10,6 +10,7 @@ uses the same search when a job ends. Only the standard library, and little of i
 every job.
 """
 
+# ruff: noqa: PTH123, PTH208 - pathlib would be half of its start-up time
 from __future__ import annotations
 
 import os
@@ -22,7 +23,7 @@ INTERVAL = 0.02  # seconds between two looks
 
 
 def find_processes(job_id: str, sessions: set[int]) -> dict[int, int]:
-    """The live processes of a job: process id to process group.
+    """Find the live processes of a job: process id to process group.
 
     Args:
         job_id: the job's ``HIPCOMM_JOB_ID``.
@@ -50,7 +51,7 @@ def find_processes(job_id: str, sessions: set[int]) -> dict[int, int]:
 
 
 def send_signal(pid: int, number: int) -> None:
-    """Signals one process; one that has just ended is no error."""
+    """Signal one process; one that has just ended is no error."""
     try:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
@@ -58,7 +59,7 @@ def send_signal(pid: int, number: int) -> None:
 
 
 def main(job_id: str) -> None:
-    """Waits for the launcher's end; kills what is left unless the launcher said ``done``."""
+    """Wait for the launcher's end; kill what is left unless the launcher said ``done``."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     sessions: set[int] = set()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, NamedTuple
 
 from hipcomm.rendezvous.server import Server
@@ -78,7 +78,7 @@ class Job:
         self._failed: list[Worker] = []  # in order of time
 
     def run(self) -> int:
-        """Runs the job to its end and returns the exit code.
+        """Run the job to its end and return the exit code.
 
         Raises:
             OSError: the guardian, a log file or a pipe could not be made; no rank is left running.
@@ -108,7 +108,7 @@ class Job:
 
     @contextmanager
     def _caught_signals(self) -> Iterator[None]:
-        """Signals, SIGCHLD included, become bytes on a socket that the selector watches."""
+        """Turn signals, SIGCHLD included, into bytes on a socket that the selector watches."""
         receiver, sender = socket.socketpair()
         receiver.setblocking(False)
         sender.setblocking(False)
@@ -133,7 +133,7 @@ class Job:
 
     @contextmanager
     def _guardian(self) -> Iterator[None]:
-        """The process that kills the ranks if this one is killed; see guardian.py."""
+        """Run the process that kills the ranks if this one is killed; see guardian.py."""
         # -I -S: it needs nothing installed. No environment: the job's own marks must not be on it.
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", guardian.__file__, self._job_id],
@@ -152,16 +152,12 @@ class Job:
             if self._phase is _Phase.OVER and not self._unended():
                 self._tell_guardian("done")
             process.stdin.close()
-            try:
+            with suppress(subprocess.TimeoutExpired):  # it goes on killing what we could not kill
                 process.wait(timeout=1.0)
-            except subprocess.TimeoutExpired:
-                pass  # it goes on trying to kill what we could not
 
     def _tell_guardian(self, line: str) -> None:
-        try:
+        with suppress(BrokenPipeError):  # it was killed; the ranks still have PR_SET_PDEATHSIG
             os.write(self._guardian_pipe, f"{line}\n".encode())
-        except BrokenPipeError:
-            pass  # it was killed; the ranks still have PR_SET_PDEATHSIG
 
     def _start_workers(self, endpoints: Endpoints) -> None:
         options = self._options
@@ -195,7 +191,7 @@ class Job:
             return None, None
         with ExitStack() as opened:  # closes the first if the second cannot be opened
             out, err = (
-                opened.enter_context(open(os.path.join(directory, f"rank{rank}.{name}"), "wb", buffering=0))
+                opened.enter_context((directory / f"rank{rank}.{name}").open("wb", buffering=0))
                 for name in ("out", "err")
             )
             opened.pop_all()
@@ -213,7 +209,7 @@ class Job:
                 self._press_on()
 
     def _turn(self, pause: float | None) -> None:
-        """Waits for at most *pause* seconds and moves what can be moved between pipes and terminals."""
+        """Wait for at most *pause* seconds and move what can be moved between pipes and terminals."""
         for stream in self._open_streams:
             wanted = stream.terminal is None or not stream.terminal.is_behind
             self._watch(stream.descriptor, selectors.EVENT_READ, wanted, self._reader(stream))
@@ -239,7 +235,7 @@ class Job:
         stream.close()
 
     def _pause(self) -> float | None:
-        """How long to wait for events, None for however long; the end of a rank is an event."""
+        """Return how long to wait for events, None for however long; the end of a rank is an event."""
         if self._phase is not _Phase.RUNNING or self._failed:
             return POLL_INTERVAL
         if self._options.timeout is None or not self._workers:
@@ -272,7 +268,7 @@ class Job:
             self._stop(_Outcome(TIMED_OUT, f"the job did not end within {options.timeout:g} s"))
 
     def _find_culprit(self) -> Worker | None:
-        """The rank that failed first, or None while that is not known.
+        """Return the rank that failed first, or None while that is not known.
 
         A rank that fails in good order tells its peers first and ends last: the server knows which
         one it was, so that rank gets a moment to end before a peer is blamed.
@@ -289,7 +285,7 @@ class Job:
     # ---- stopping ----------------------------------------------------------------------------
 
     def _stop(self, outcome: _Outcome) -> None:
-        """From running to stopping: SIGTERM to all that is left."""
+        """Go from running to stopping: SIGTERM to all that is left."""
         if outcome.headline and self._workers:
             statuses = self._server.status()
             others = [worker for worker in self._workers if worker is not outcome.culprit]
@@ -308,7 +304,7 @@ class Job:
         self._signals_seen = len(self._signals)
 
     def _press_on(self) -> None:
-        """Goes on with stopping: SIGKILL after the grace time, the end when nobody is left."""
+        """Go on with stopping: SIGKILL after the grace time, the end when nobody is left."""
         if not self._unended():
             self._phase = _Phase.OVER
             return
@@ -342,14 +338,14 @@ class Job:
             guardian.send_signal(pid, signal.SIGKILL)
 
     def _unended(self) -> bool:
-        """Whether a process of the job is left."""
+        """Tell whether a process of the job is left."""
         return any(worker.result is None for worker in self._workers) or bool(self._find_processes())
 
     def _find_processes(self) -> dict[int, int]:
         return guardian.find_processes(self._job_id, {worker.pid for worker in self._workers})
 
     def _end_everything(self) -> None:
-        """Leaves nothing running, also when an error in here ended the supervision."""
+        """Leave nothing running, also when an error in here ended the supervision."""
         if self._phase is not _Phase.OVER:
             self._kill()
         for worker in self._workers:
@@ -357,7 +353,7 @@ class Job:
             worker.reap()
 
     def _drain(self) -> None:
-        """Passes on what is still in the pipes, then the summary.
+        """Pass on what is still in the pipes, then the summary.
 
         Waits for whoever reads our output, as any program that writes does; a signal ends that.
         """
@@ -394,7 +390,7 @@ def _same_file(first: int, second: int) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port that is free on 127.0.0.1 right now."""
+    """Find a TCP port that is free on 127.0.0.1 right now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]

@@ -35,11 +35,11 @@ class Terminal:
 
     @property
     def is_behind(self) -> bool:
-        """Whether its streams should wait."""
+        """Tell whether its streams should wait."""
         return self.backlog > MAX_BACKLOG
 
     def put(self, data: bytes) -> None:
-        """Queues *data*, whole lines as a rule."""
+        """Queue *data*, whole lines as a rule."""
         if self._closed or not data:
             return
         self.backlog += len(data)
@@ -50,7 +50,7 @@ class Terminal:
             self._chunks.extend(data[at : at + PIPE_BUF] for at in range(0, len(data), PIPE_BUF))
 
     def write_some(self) -> None:
-        """Writes one chunk. A reader that is gone ends the output, not the job."""
+        """Write one chunk. A reader that is gone ends the output, not the job."""
         if not self._chunks:
             return
         try:
@@ -94,11 +94,11 @@ class Stream:
 
     @property
     def descriptor(self) -> int:
-        """The pipe's file descriptor."""
+        """Return the pipe's file descriptor."""
         return self._pipe.fileno()
 
     def read_some(self) -> bool:
-        """Reads what is there and passes it on; False once the other end is closed."""
+        """Read what is there and pass it on; return False once the other end is closed."""
         try:
             data = os.read(self.descriptor, READ_SIZE)
         except BlockingIOError:
@@ -116,7 +116,7 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """Passes on the last, unfinished line and closes pipe and log."""
+        """Pass on the last, unfinished line and close pipe and log."""
         if self._partial:
             self._pass_on([self._partial])
             self._partial = b""

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 NOT_FOUND = 127  # exit codes, as a shell has them
@@ -46,7 +47,7 @@ class Options(NamedTuple):
     platform: str | None = None
     devices: Sequence[str] = ()
     tag: bool = True
-    log_dir: str | None = None
+    log_dir: Path | None = None
     tee: bool = False
     timeout: float | None = None
     grace: float = 5.0
@@ -87,7 +88,7 @@ RESERVED = frozenset(
 
 
 def parse_devices(text: str) -> list[str]:
-    """The devices of ``0,2-3,0000:c1:00.0,GPU-4a…``, in order. Raises ValueError."""
+    """Parse the devices of ``0,2-3,0000:c1:00.0,GPU-4a…``, in order. Raises ValueError."""
     devices: list[str] = []
     for item in text.split(","):
         bounds = re.fullmatch(r"(\d+)-(\d+)", item)
@@ -104,7 +105,7 @@ def parse_devices(text: str) -> list[str]:
 
 
 def resolve_command(program: Sequence[str], module: bool, path: str | None) -> list[str]:
-    """The argument vector that runs *program*, its first element a path that can be executed.
+    """Return the argument vector that runs *program*, its first element a path that can be executed.
 
     A module (``-m``) and a ``.py`` file run with this interpreter, anything else is looked for in
     *path*. Raises :class:`CommandError`.
@@ -113,7 +114,7 @@ def resolve_command(program: Sequence[str], module: bool, path: str | None) -> l
     if module:
         return [sys.executable, "-m", *program]
     if name.endswith(".py"):
-        if not os.path.isfile(name):
+        if not Path(name).is_file():
             raise CommandError(f"{name}: no such file", NOT_FOUND)
         return [sys.executable, *program]
     found = shutil.which(name, path=path)
@@ -121,15 +122,15 @@ def resolve_command(program: Sequence[str], module: bool, path: str | None) -> l
         found = sys.executable  # no such name in PATH (Debian has no `python`): then ours is meant
     if found is not None:
         return [found, *program[1:]]
-    if os.path.isdir(name):
+    if Path(name).is_dir():
         raise CommandError(f"{name}: is a directory", NOT_EXECUTABLE)
-    if "/" in name and os.path.exists(name):
+    if "/" in name and Path(name).exists():
         raise CommandError(f"{name}: not executable", NOT_EXECUTABLE)
     raise CommandError(f"{name}: command not found", NOT_FOUND)
 
 
 def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[str, str]:
-    """What is added to our own environment for *rank*."""
+    """Return what is added to our own environment for *rank*."""
     added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}
     added |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(endpoints.master_port)}
     if options.platform is not None:

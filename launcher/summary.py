@@ -10,7 +10,7 @@ from .worker import Worker
 
 
 def describe_rank(worker: Worker, status: RankStatus | None) -> str:
-    """What one rank was doing when the job was stopped."""
+    """Say what one rank was doing when the job was stopped."""
     if worker.result is not None:
         return f"rank {worker.rank}: {worker.describe_end()} after {worker.seconds:.1f} s"
     if status is not None and status.waiting:
@@ -26,7 +26,7 @@ def compose(
     ranks: Iterable[str],
     notes: Sequence[str],
 ) -> bytes:
-    """The whole block.
+    """Return the whole block.
 
     Args:
         headline: what happened, without the command's name.

@@ -17,7 +17,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _die_with(launcher: int) -> Callable[[], None]:
-    """What a child runs between fork and exec: the kernel shall kill it when the launcher ends.
+    """Return what a child runs between fork and exec: the kernel shall kill it with the launcher.
 
     Only safe while the launcher has a single thread, which is why all ranks are started first.
     """
@@ -32,7 +32,7 @@ def _die_with(launcher: int) -> Callable[[], None]:
 
 
 def signal_name(number: int) -> str:
-    """``SIGSEGV`` for 11."""
+    """Return ``SIGSEGV`` for 11."""
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -90,7 +90,7 @@ class Worker:
         self.stderr = Stream(err, tag, terminals[1], logs[1], whole_lines)
 
     def check(self) -> bool:
-        """Whether the process has just ended; notes when and how. Does not reap it."""
+        """Tell whether the process has just ended; note when and how. Does not reap it."""
         if self.result is not None:
             return False
         info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -102,17 +102,17 @@ class Worker:
 
     @property
     def exit_code(self) -> int:
-        """The result as a shell has it: 128 + n for a signal."""
+        """Return the result as a shell has it: 128 + n for a signal."""
         result = self.result or 0
         return result if result >= 0 else 128 - result
 
     @property
     def seconds(self) -> float:
-        """How long it ran, or has been running."""
+        """Return how long it ran, or has been running, in seconds."""
         return (self.ended or time.monotonic()) - self.started
 
     def describe_end(self) -> str:
-        """``exited with code 3`` or ``was killed by SIGSEGV``."""
+        """Return ``exited with code 3`` or ``was killed by SIGSEGV``."""
         if self.result is None:
             return "is still running"
         if self.result < 0:
@@ -120,13 +120,13 @@ class Worker:
         return f"exited with code {self.result}"
 
     def signal_group(self, number: int) -> None:
-        """Signals the process and its group."""
+        """Signal the process and its group."""
         try:
             os.killpg(self.pid, number)
         except (ProcessLookupError, PermissionError):
             return  # all of it has ended, or runs as another user: nothing more we could do
 
     def reap(self) -> None:
-        """Lets the kernel forget a process that has ended."""
+        """Let the kernel forget a process that has ended."""
         if self.result is not None:
             self._process.wait()

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
@@ -64,7 +65,7 @@ class _Hosted:
             raise
 
     def close(self, patience: float) -> None:
-        """Ends the server once everybody has left, at the latest after *patience* seconds."""
+        """End the server once everybody has left, at the latest after *patience* seconds."""
         withdraw(self._path, self.endpoint)
         self.server.wait_until_empty(patience)
         self.server.close()
@@ -83,13 +84,21 @@ class Client:
         rank: int,
         world_size: int,
         sock: socket.socket | None,
+        *,
         hosted: _Hosted | None = None,
         patience: float = 60.0,
         server_rank: int | None = None,
     ) -> None:
-        """*sock* is connected and welcomed, or None in a world of one. *patience* is how long close()
-        waits, in seconds, for others to leave the server *hosted* here; *server_rank* is the rank
-        whose process hosts the server, None for the launcher's."""
+        """Take over a connected and welcomed socket.
+
+        Args:
+            rank: this process's rank.
+            world_size: the number of ranks.
+            sock: the socket, or None in a world of one.
+            hosted: the server, if it runs in this process.
+            patience: how long close() waits for the others to leave that server, in seconds.
+            server_rank: the other rank whose process hosts the server; None: the launcher does.
+        """
         self.rank = rank
         self.world_size = world_size
         self._sock = sock
@@ -117,7 +126,7 @@ class Client:
         return self._failure
 
     def on_failure(self, callback: FailureCallback) -> None:
-        """Calls ``callback(peer, reason)`` once when a peer is lost or aborts, or the server is lost.
+        """Call ``callback(peer, reason)`` once when a peer is lost or aborts, or the server is lost.
 
         It is called from the reader thread, or at once in this thread if it has happened already.
         *peer* is None where no particular rank is to blame. Callbacks must not raise and must not
@@ -133,7 +142,7 @@ class Client:
     def all_gather(
         self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None = None
     ) -> list[bytes]:
-        """Gives *data* to all ranks of the group and returns what each of them gave, in its order.
+        """Give *data* to all ranks of the group and return what each of them gave, in its order.
 
         Args:
             tag: names the operation, at most 255 bytes; all ranks of the group use the same. The
@@ -183,14 +192,14 @@ class Client:
         raise RendezvousError(f"rank {self.rank}: all_gather {tag!r}: the client was closed meanwhile")
 
     def waiting(self, text: str | None) -> None:
-        """Tells the server what this rank is waiting for, for the launcher's summary; None: nothing.
+        """Tell the server what this rank is waiting for, for the launcher's summary; None: nothing.
 
         Never raises and hardly waits: the note is lost where it cannot be sent.
         """
         self._send(protocol.frame(Type.WAITING, protocol.encode_text(text or "")), QUICK_TIMEOUT)
 
     def abort(self, reason: str) -> None:
-        """Tells all ranks that this one ends the job; afterwards this client has failed as well.
+        """Tell all ranks that this one ends the job; afterwards this client has failed as well.
 
         Never raises, and waits for a second at most.
         """
@@ -201,7 +210,7 @@ class Client:
             self._release_requests()
 
     def close(self) -> None:
-        """Leaves in good order: the others do not take this rank for dead. Idempotent.
+        """Leave in good order: the others do not take this rank for dead. Idempotent.
 
         Where this process hosts the server (rank 0 without our launcher) it waits for the others to
         leave as well, for as long as a collective would wait for a peer.
@@ -215,10 +224,8 @@ class Client:
             if self._send(protocol.frame(Type.LEAVE), QUICK_TIMEOUT):
                 # The server answers a LEAVE by closing; the reader ends then.
                 self._join_reader(QUICK_TIMEOUT)
-            try:
+            with suppress(OSError):  # closed by the other side already
                 self._sock.shutdown(socket.SHUT_RDWR)  # wakes the reader if it still waits
-            except OSError:
-                pass  # closed by the other side already
             self._join_reader(QUICK_TIMEOUT)
             self._sock.close()
         if self._hosted is not None:
@@ -235,6 +242,7 @@ class Client:
     def _check_gather(
         self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None
     ) -> tuple[int, ...]:
+        """Return the group as it goes on the wire: empty for the whole world."""
         who = f"rank {self.rank}: all_gather"
         if not 0 < len(tag.encode()) <= protocol.MAX_TAG:
             raise InvalidArgument(f"{who}: a tag of {len(tag.encode())} bytes: not 1 to {protocol.MAX_TAG}")
@@ -251,10 +259,10 @@ class Client:
                 f"{who} {tag!r}: group={list(members)}: not distinct ranks below {self.world_size} "
                 f"with {self.rank} among them"
             )
-        return members
+        return () if members == tuple(range(self.world_size)) else members
 
     def _raise_if_over(self, operation: str) -> None:
-        """Raises the failure, told for *operation*; needs the lock."""
+        """Raise the failure, told for *operation*; needs the lock."""
         if self._failure_event is not None:
             peer, reason = self._failure_event
             raise self._error(peer, f"{operation}: {reason}")
@@ -268,7 +276,7 @@ class Client:
         return RendezvousError(message) if peer is None else PeerDied(message, peer)
 
     def _send(self, frame: bytes, timeout: float) -> bool:
-        """Sends a whole frame; False if the connection is gone or *timeout* seconds did not do."""
+        """Send a whole frame; return False if the connection is gone or *timeout* seconds did not do."""
         if self._sock is None:
             return True
         deadline = time.monotonic() + timeout
@@ -292,7 +300,7 @@ class Client:
             self._send_lock.release()
 
     def _read(self) -> None:
-        """The reader thread."""
+        """Run the reader thread."""
         sock = self._sock
         assert sock is not None
         decoder = protocol.Decoder(protocol.max_server_payload(self.world_size))
@@ -341,7 +349,7 @@ class Client:
             request.done.set()
 
     def _fail(self, peer: int | None, reason: str) -> None:
-        """Notes the first failure, wakes everybody who waits and calls the callbacks."""
+        """Note the first failure, wake everybody who waits and call the callbacks."""
         with self._lock:
             if self._failure is not None:
                 return
@@ -353,7 +361,7 @@ class Client:
             callback(peer, reason)
 
     def _release_requests(self) -> None:
-        """Wakes all who wait for an answer that will not come; needs the lock."""
+        """Wake all who wait for an answer that will not come; needs the lock."""
         for request in self._requests.values():
             request.done.set()
 
@@ -362,7 +370,7 @@ class Client:
             self._reader.join(timeout)
 
     def _let_go_in_child(self) -> None:
-        """After a fork, in the child: the parent's death must still close the connection."""
+        """Let go of the sockets in a forked child: the parent's death must still close the connection."""
         self._closed = True
         self._failure = RendezvousError(f"rank {self.rank}: a forked child cannot use its parent's client")
         if self._sock is not None:
@@ -384,14 +392,14 @@ os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _wait_for(sock: socket.socket, event: int, timeout: float | None) -> bool:
-    """Whether *sock* became ready within *timeout* seconds (None: however long it takes)."""
+    """Return whether *sock* became ready within *timeout* seconds (None: however long it takes)."""
     poller = select.poll()
     poller.register(sock, event)
     return bool(poller.poll(None if timeout is None else max(0, int(timeout * 1000))))
 
 
 def connect(identity: Identity, settings: Settings) -> Client:
-    """Joins the job and returns once all ranks have.
+    """Join the job and return once all ranks have.
 
     With ``settings.rendezvous`` the server is there. Without, rank 0 starts one in its own process
     and publishes it to the others. A world of one needs no server.
@@ -419,4 +427,4 @@ def connect(identity: Identity, settings: Settings) -> Client:
     except BaseException:
         hosted.close(0)
         raise
-    return Client(rank, world_size, sock, hosted, settings.timeout)
+    return Client(rank, world_size, sock, hosted=hosted, patience=settings.timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from pathlib import Path
 from typing import NamedTuple
 
 from hipcomm.errors import RendezvousError
@@ -22,8 +23,8 @@ class Endpoint(NamedTuple):
     token: str
 
 
-def directory(runtime_dir: str) -> str:
-    """The user's private directory for endpoint files, made if need be.
+def directory(runtime_dir: str) -> Path:
+    """Return the user's private directory for endpoint files; make it if need be.
 
     Args:
         runtime_dir: ``$XDG_RUNTIME_DIR``, or an empty text; used where it is a directory.
@@ -32,20 +33,15 @@ def directory(runtime_dir: str) -> str:
         RendezvousError: the directory cannot be made, is not ours, or others can enter it.
     """
     uid = os.geteuid()
-    if os.path.isdir(runtime_dir):
-        path = os.path.join(runtime_dir, "hipcomm")
-    else:
-        path = f"/tmp/hipcomm-{uid}"  # anybody may have made it: owner and mode are checked below
+    private = Path(runtime_dir)
+    has_private = bool(runtime_dir) and private.is_dir()
+    path = private / "hipcomm" if has_private else Path(f"/tmp/hipcomm-{uid}")
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass  # made earlier, by us if the check below passes
+        path.mkdir(0o700, exist_ok=True)
+        # Whoever was first may have made it. Not stat(): a link leads into somebody else's directory.
+        info = path.lstat()
     except OSError as error:
         raise RendezvousError(f"cannot make the directory {path}: {error.strerror}") from error
-    try:
-        info = os.lstat(path)  # not stat(): a link would lead into somebody else's directory
-    except OSError as error:
-        raise RendezvousError(f"cannot look at the directory {path}: {error.strerror}") from error
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or stat.S_IMODE(info.st_mode) & 0o077:
         raise RendezvousError(
             f"{path} is not a directory of mode 0700 owned by user {uid} "
@@ -54,16 +50,16 @@ def directory(runtime_dir: str) -> str:
     return path
 
 
-def file_path(runtime_dir: str, job_key: str) -> str:
-    """The endpoint file of the job named *job_key*. Raises RendezvousError as directory() does."""
+def file_path(runtime_dir: str, job_key: str) -> Path:
+    """Return the endpoint file of the job *job_key*. Raises RendezvousError as directory() does."""
     # Hashed, since a key holds whatever a launcher put there: slashes, any length.
     name = hashlib.sha256(job_key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return os.path.join(directory(runtime_dir), name)
+    return directory(runtime_dir) / name
 
 
-def publish(path: str, endpoint: Endpoint) -> None:
-    """Puts *endpoint* into the file *path* in one step, mode 0600. Raises RendezvousError."""
-    temporary = f"{path}.{os.getpid()}"
+def publish(path: Path, endpoint: Endpoint) -> None:
+    """Put *endpoint* into the file *path* in one step, mode 0600. Raises RendezvousError."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     line = f"{endpoint.host} {endpoint.port} {endpoint.token}\n".encode()
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -71,25 +67,24 @@ def publish(path: str, endpoint: Endpoint) -> None:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise RendezvousError(f"cannot write the endpoint file {path}: {error.strerror}") from error
 
 
-def look_up(path: str) -> Endpoint | None:
-    """The endpoint in the file *path*, or None while there is no such file or it makes no sense."""
+def look_up(path: Path) -> Endpoint | None:
+    """Read the endpoint in the file *path*; None while there is no such file or it makes no sense."""
     try:
-        with open(path, encoding="utf-8") as file:
-            host, port, token = file.read(1024).split()
+        host, port, token = path.read_text(encoding="utf-8").split()
         return Endpoint(host, int(port), token)
     except (OSError, ValueError):
         return None
 
 
-def withdraw(path: str, endpoint: Endpoint) -> None:
-    """Removes the file *path* if it still holds *endpoint* (a later server may have replaced it)."""
+def withdraw(path: Path, endpoint: Endpoint) -> None:
+    """Remove the file *path* if it still holds *endpoint* (a later server may have replaced it)."""
     if look_up(path) == endpoint:
         try:
-            os.unlink(path)
+            path.unlink()
         except OSError:
             return  # a stale file does no harm: whoever reads it is refused and reads again

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from pathlib import Path
 
 from hipcomm.errors import PeerDied, RendezvousError
 from hipcomm.rendezvous import protocol
@@ -20,13 +21,13 @@ POLL_INTERVAL = 0.02  # seconds between two looks at the endpoint file, or two a
 
 
 class TryAgain(Exception):
-    """This endpoint did not let us in, another attempt may. Never leaves the package."""
+    """An endpoint did not let us in, another attempt may. Never leaves the package."""
 
 
 def join_server(
     identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, timeout: float
 ) -> socket.socket:
-    """Joins at a known server.
+    """Join at a known server.
 
     Args:
         identity_name: who we are, for messages (``rank 2 of 4``).
@@ -58,9 +59,9 @@ def join_server(
 
 
 def join_published(
-    identity_name: str, join: protocol.JoinMessage, path: str, timeout: float
+    identity_name: str, join: protocol.JoinMessage, path: Path, timeout: float
 ) -> socket.socket:
-    """Joins at the server that rank 0 publishes in the endpoint file *path*.
+    """Join at the server that rank 0 publishes in the endpoint file *path*.
 
     A file that an earlier job left, or the one that this job is about to replace, is tried again
     until the time is over. Arguments, result and errors are those of :func:`join_server`.
@@ -87,7 +88,7 @@ def join_published(
 def _attempt(
     identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, deadline: float
 ) -> socket.socket:
-    """One connection. Raises ConnectionRefusedError, TryAgain, or what is final."""
+    """Try once. Raises ConnectionRefusedError, TryAgain, or what is final."""
     where = f"the server at {endpoint.host}:{endpoint.port}"
     remaining = max(deadline - time.monotonic(), 0.001)
     token = endpoint.token.encode()
@@ -123,7 +124,7 @@ def _attempt(
 
 
 def _receive(sock: socket.socket, decoder: protocol.Decoder, deadline: float) -> Frame:
-    """One frame from a blocking socket. Raises OSError or ProtocolError."""
+    """Receive one frame from a blocking socket. Raises OSError or ProtocolError."""
     while True:
         sock.settimeout(max(deadline - time.monotonic(), 0.001))
         data = sock.recv(decoder.wanted())

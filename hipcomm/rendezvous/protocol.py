@@ -38,7 +38,7 @@ MAX_CLIENT_PAYLOAD = GATHER.size + 4 * MAX_WORLD + MAX_TAG + MAX_DATA
 
 
 def max_server_payload(world_size: int) -> int:
-    """The longest payload that a client of a world of *world_size* ranks may be sent, in bytes."""
+    """Return the longest payload, in bytes, that a client in a world of *world_size* may be sent."""
     return max(2 * U32.size + world_size * (U32.size + MAX_DATA), FAILED.size + MAX_TEXT)
 
 
@@ -111,34 +111,34 @@ class GatherMessage(NamedTuple):
 
 
 def milliseconds(seconds: float) -> int:
-    """*seconds* as a wire time-out: at least 1 ms, at most 2**32 - 1 ms."""
+    """Return *seconds* as a wire time-out: at least 1 ms, at most 2**32 - 1 ms."""
     return max(1, min(MAX_MILLISECONDS, round(seconds * 1000)))
 
 
 def encode_text(text: str) -> bytes:
-    """*text* as UTF-8 of at most ``MAX_TEXT`` bytes, cut between characters."""
+    """Return *text* as UTF-8 of at most ``MAX_TEXT`` bytes, cut between characters."""
     encoded = text.encode("utf-8", "replace")[:MAX_TEXT]
     return encoded.decode("utf-8", "ignore").encode("utf-8")
 
 
 def decode_text(payload: bytes) -> str:
-    """The text of a frame; bytes that are not UTF-8 are shown as U+FFFD."""
+    """Return the text of a frame; bytes that are not UTF-8 are shown as U+FFFD."""
     return payload[:MAX_TEXT].decode("utf-8", "replace")
 
 
 def frame(kind: Type, payload: bytes = b"") -> bytes:
-    """A whole frame, ready to be sent."""
+    """Build a whole frame, ready to be sent."""
     return HEADER.pack(MAGIC, VERSION, kind, 0, len(payload)) + payload
 
 
 def pack_join(message: JoinMessage) -> bytes:
-    """The JOIN frame."""
+    """Build the JOIN frame."""
     fixed = JOIN.pack(message.rank, message.world_size, message.timeout_ms, message.pid)
     return frame(Type.JOIN, fixed + message.token)
 
 
 def unpack_join(payload: bytes) -> JoinMessage:
-    """The reverse of :func:`pack_join`, for a payload. Raises :class:`ProtocolError`."""
+    """Parse the payload of a JOIN. Raises :class:`ProtocolError`."""
     if not JOIN.size < len(payload) <= MAX_JOIN_PAYLOAD:
         raise ProtocolError(f"a JOIN of {len(payload)} bytes")
     rank, world_size, timeout_ms, pid = JOIN.unpack_from(payload)
@@ -146,7 +146,7 @@ def unpack_join(payload: bytes) -> JoinMessage:
 
 
 def pack_gather(message: GatherMessage) -> bytes:
-    """The GATHER frame."""
+    """Build the GATHER frame."""
     tag = message.tag.encode("utf-8")
     fixed = GATHER.pack(message.request, message.sequence, message.timeout_ms, len(message.group), len(tag))
     group = struct.pack(f"<{len(message.group)}I", *message.group)
@@ -154,7 +154,7 @@ def pack_gather(message: GatherMessage) -> bytes:
 
 
 def unpack_gather(payload: bytes) -> GatherMessage:
-    """The reverse of :func:`pack_gather`, for a payload. Raises :class:`ProtocolError`."""
+    """Parse the payload of a GATHER. Raises :class:`ProtocolError`."""
     if len(payload) < GATHER.size:
         raise ProtocolError(f"a GATHER of {len(payload)} bytes")
     request, sequence, timeout_ms, group_size, tag_length = GATHER.unpack_from(payload)
@@ -173,7 +173,7 @@ def unpack_gather(payload: bytes) -> GatherMessage:
 
 
 def pack_result(request: int, parts: list[bytes]) -> bytes:
-    """The RESULT frame: the parts of all ranks of the group, in the group's order."""
+    """Build the RESULT frame: the parts of all ranks of the group, in the group's order."""
     pieces = [U32.pack(request), U32.pack(len(parts))]
     for part in parts:
         pieces.append(U32.pack(len(part)))
@@ -182,7 +182,7 @@ def pack_result(request: int, parts: list[bytes]) -> bytes:
 
 
 def unpack_result(payload: bytes) -> tuple[int, list[bytes]]:
-    """The reverse of :func:`pack_result`, for a payload. Raises :class:`ProtocolError`."""
+    """Parse the payload of a RESULT. Raises :class:`ProtocolError`."""
     parts: list[bytes] = []
     try:
         (request,) = U32.unpack_from(payload, 0)
@@ -200,22 +200,22 @@ def unpack_result(payload: bytes) -> tuple[int, list[bytes]]:
 
 
 def pack_failed(request: int, code: GatherFailure, peer: int, text: str) -> bytes:
-    """The FAILED frame: one all-gather will not be completed."""
+    """Build the FAILED frame: one all-gather will not be completed."""
     return frame(Type.FAILED, FAILED.pack(request, code, peer) + encode_text(text))
 
 
 def pack_refused(code: Refusal, peer: int, text: str) -> bytes:
-    """The REFUSED frame: this client does not become, or no longer is, part of a world."""
+    """Build the REFUSED frame: this client does not become, or no longer is, part of a world."""
     return frame(Type.REFUSED, REFUSED.pack(code, peer) + encode_text(text))
 
 
 def pack_peer(kind: Type, peer: int, text: str) -> bytes:
-    """A PEER_LOST or an ABORTED frame."""
+    """Build a PEER_LOST or an ABORTED frame."""
     return frame(kind, PEER.pack(peer) + encode_text(text))
 
 
 def unpack_with_text(layout: struct.Struct, payload: bytes) -> tuple[tuple[int, ...], str]:
-    """The fields of *layout* and the text behind them. Raises :class:`ProtocolError`."""
+    """Parse the fields of *layout* and the text behind them. Raises :class:`ProtocolError`."""
     if len(payload) < layout.size:
         raise ProtocolError(f"{len(payload)} bytes where at least {layout.size} belong")
     return layout.unpack_from(payload), decode_text(payload[layout.size :])
@@ -241,16 +241,16 @@ class Decoder:
 
     @property
     def inside_frame(self) -> bool:
-        """Whether a frame has begun and not ended."""
+        """Tell whether a frame has begun and not ended."""
         return self._length is not None or bool(self._buffer)
 
     def wanted(self) -> int:
-        """How many bytes to receive next: at least 1, at most 64 KiB."""
+        """Return how many bytes to receive next: at least 1, at most 64 KiB."""
         end = HEADER.size if self._length is None else self._length
         return min(end - len(self._buffer), 1 << 16)
 
     def feed(self, data: bytes) -> Frame | None:
-        """Takes bytes in; returns the frame that they complete, if any. Raises ProtocolError."""
+        """Take bytes in; return the frame that they complete, if any. Raises ProtocolError."""
         self._buffer += data
         if self._length is None:
             if len(self._buffer) < HEADER.size:

@@ -64,6 +64,7 @@ class Server:
         self,
         world_size: int,
         token: str,
+        *,
         host: str = "127.0.0.1",
         port: int = 0,
         join_timeout: float = 60.0,
@@ -112,12 +113,12 @@ class Server:
     # ---- called from other threads -----------------------------------------------------------
 
     def start(self) -> None:
-        """Starts serving, in a thread of its own."""
+        """Start serving, in a thread of its own."""
         self._thread = threading.Thread(target=self._run, name="hipcomm-rendezvous", daemon=True)
         self._thread.start()
 
     def lose(self, rank: int, reason: str) -> None:
-        """Tells the server that *rank*'s process has ended, for good; returns at once.
+        """Tell the server that *rank*'s process has ended, for good; return at once.
 
         If the rank had left, nothing happens. If it was joined, all others hear of its loss. If
         it had not come yet, those who wait for it hear so instead of waiting for the time-out.
@@ -126,21 +127,21 @@ class Server:
         self._wake()
 
     def status(self) -> list[RankStatus]:
-        """What is known about each rank, by rank."""
+        """Return what is known about each rank, by rank."""
         with self._lock:
             return [self._rank_status(rank) for rank in range(self.world_size)]
 
     def first_failed(self) -> int | None:
-        """The rank that was lost or aborted first, or None: the likely cause of what came after."""
+        """Return the rank that was lost or aborted first, or None: the likely cause of what followed."""
         with self._lock:
             return self._first_failed
 
     def wait_until_empty(self, timeout: float) -> bool:
-        """Waits until nobody is joined, at most *timeout* seconds; whether that came true."""
+        """Wait until nobody is joined, at most *timeout* seconds; return whether that came true."""
         return self._empty.wait(timeout)
 
     def close(self) -> None:
-        """Closes every connection and ends the thread. Idempotent."""
+        """Close every connection and end the thread. Idempotent."""
         self._closing = True
         self._wake()
         if self._thread is None:
@@ -149,7 +150,7 @@ class Server:
             self._thread.join(CLOSE_TIMEOUT)
 
     def close_in_child(self) -> None:
-        """After a fork, in the child: lets go of the sockets without telling anybody."""
+        """Let go of the sockets in a forked child, without telling anybody."""
         for sock in (self._listener, *self._connections):
             sock.close()
 
@@ -197,7 +198,7 @@ class Server:
         self._forget_empty_worlds()
 
     def _pause(self) -> float | None:
-        """How long select() may sleep: until the next deadline, None if there is none."""
+        """Return how long select() may sleep: until the next deadline, None if there is none."""
         deadlines = [connection.deadline for connection in self._connections.values()]
         deadlines += [world.next_deadline() for world in self._worlds]
         if self._resume_accepting:
@@ -239,7 +240,7 @@ class Server:
                 self._disconnect(strangers[0])
 
     def _receive(self, connection: _Connection) -> None:
-        """Takes what has arrived, until there is no more, and acts on every whole frame."""
+        """Take what has arrived, until there is no more, and act on every whole frame."""
         while connection.sock in self._connections:
             try:
                 data = connection.sock.recv(connection.decoder.wanted())
@@ -284,7 +285,7 @@ class Server:
             raise ProtocolError(f"a frame of type {frame.type}")
 
     def _admit(self, connection: _Connection, frame: Frame) -> None:
-        """A stranger's first frame: the token first, and silence if it is wrong."""
+        """Judge a stranger's first frame: the token first, and silence if it is wrong."""
         if frame.type != Type.JOIN:
             raise ProtocolError(f"a frame of type {frame.type} before the JOIN")
         message = protocol.unpack_join(frame.payload)
@@ -331,7 +332,7 @@ class Server:
         return lambda data: self._send(connection, data)
 
     def _send(self, connection: _Connection, data: bytes) -> None:
-        """Sends what the socket takes and keeps the rest, which the rank's own requests bound."""
+        """Send what the socket takes and keep the rest, which the rank's own requests bound."""
         if connection.sock not in self._connections:
             return
         if not connection.outbox:
@@ -351,7 +352,7 @@ class Server:
         self._selector.modify(connection.sock, mask, connection)
 
     def _drop(self, connection: _Connection, reason: str) -> None:
-        """A connection has ended without a LEAVE."""
+        """Deal with a connection that ended without a LEAVE."""
         self._disconnect(connection)
         member, world = connection.member, connection.world
         if member is None or world is None:
@@ -388,7 +389,7 @@ class Server:
             self._check_for_dead(self._worlds[-1])
 
     def _check_for_dead(self, world: World) -> None:
-        """A world that a dead rank has not joined will never form."""
+        """Dissolve a world that a dead rank has not joined: it will never form."""
         if self._dead:
             rank, reason = next(iter(self._dead.items()))
             text = f"rank {rank} ended before it joined ({reason})"

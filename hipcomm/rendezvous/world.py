@@ -14,7 +14,7 @@ from hipcomm.rendezvous.protocol import GatherFailure, GatherMessage, ProtocolEr
 
 
 def name_ranks(ranks: Iterable[int]) -> str:
-    """``rank 3``, ``ranks 0, 2`` or ``no rank``: for messages."""
+    """Return ``rank 3``, ``ranks 0, 2`` or ``no rank``: for messages."""
     ordered = sorted(ranks)
     if not ordered:
         return "no rank"
@@ -106,11 +106,11 @@ class World:
 
     @property
     def gathering(self) -> bool:
-        """Whether ranks may still join."""
+        """Tell whether ranks may still join."""
         return not self.formed and not self._at_failure
 
     def join(self, member: Member, deadline: float) -> None:
-        """Takes *member* in; forms the world when it was the last one. Raises :class:`Refused`."""
+        """Take *member* in; form the world when it was the last one. Raises :class:`Refused`."""
         if member.rank in self.members:
             other = self.members[member.rank]
             raise Refused(
@@ -127,7 +127,7 @@ class World:
                 each.send(welcome)
 
     def dissolve(self, code: Refusal, peer: int, text: str) -> None:
-        """Sends every member of a world that has not formed away, telling who came and who did not."""
+        """Send all members of a world that has not formed away, telling who came and who did not."""
         self._remember()
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
@@ -138,7 +138,7 @@ class World:
         self.join_deadline = float("inf")
 
     def gather(self, member: Member, message: GatherMessage) -> None:
-        """Takes one rank's part; answers everybody once all parts are there. Raises ProtocolError."""
+        """Take one rank's part; answer everybody once all parts are there. Raises ProtocolError."""
         group = message.group or tuple(range(self.size))
         if member.rank not in group or len(set(group)) != len(group) or max(group) >= self.size:
             raise ProtocolError(f"a GATHER of rank {member.rank} for the group {group}")
@@ -159,7 +159,7 @@ class World:
         self._settle(key, gather)
 
     def _settle(self, key: tuple[tuple[int, ...], str, int], gather: _Gather) -> None:
-        """Answers what can be answered now."""
+        """Answer what can be answered now."""
         missing = gather.missing()
         gone = self._left.intersection(missing)
         if gather.failure is None and gone:
@@ -186,7 +186,7 @@ class World:
         gather.requests.clear()
 
     def expire(self, now: float) -> None:
-        """Fails the all-gathers whose time is over, for all ranks that take part."""
+        """Fail the all-gathers whose time is over, for all ranks that take part."""
         for key, gather in list(self._gathers.items()):
             if gather.failure is None and gather.deadline <= now:
                 came, missing = name_ranks(gather.parts), gather.missing()
@@ -195,26 +195,26 @@ class World:
                 self._settle(key, gather)
 
     def next_deadline(self) -> float:
-        """When :meth:`expire` (or the join deadline) is due, on the monotonic clock."""
+        """Return when :meth:`expire` (or the join deadline) is due, on the monotonic clock."""
         deadlines = [gather.deadline for gather in self._gathers.values() if gather.failure is None]
         return min([self.join_deadline, *deadlines])
 
     def leave(self, rank: int) -> None:
-        """A rank said good-bye: no failure, save for those all-gathers that still need it."""
+        """Let a rank go in good order: no failure, save of those all-gathers that still need it."""
         del self.members[rank]
         self._left.add(rank)
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
     def lose(self, rank: int, reason: str) -> None:
-        """A rank is gone without having left: all others hear it, and the world has failed."""
+        """Note that a rank is gone without having left: all others hear it, the world has failed."""
         self._remember()
         del self.members[rank]
         self._lost.add(rank)
         self._fail(Type.PEER_LOST, rank, reason, f"rank {rank} died: {reason}")
 
     def abort(self, rank: int, reason: str) -> None:
-        """A rank ends the job: all others hear it, and the world has failed."""
+        """End the job on a rank's behalf: all others hear it, the world has failed."""
         self._remember()
         self._fail(Type.ABORTED, rank, reason, f"rank {rank} aborted the job: {reason}")
 
@@ -228,12 +228,12 @@ class World:
                 member.send(protocol.pack_peer(kind, rank, reason))
 
     def _remember(self) -> None:
-        """Keeps the status of this moment, before a failure ends everybody's waiting."""
+        """Keep the status of this moment, before a failure ends everybody's waiting."""
         if not self._at_failure:
             self._at_failure = {rank: self._status(rank) for rank in range(self.size)}
 
     def status(self, rank: int) -> RankStatus:
-        """What is known about *rank*; in a failed world, what it did when the world failed."""
+        """Return what is known about *rank*; in a failed world, what it did when the world failed."""
         now = self._status(rank)
         return now if now.state in ("left", "lost") else self._at_failure.get(rank, now)
 

@@ -1,0 +1,250 @@
+"""Whatever strangers send, the job goes on; and the bytes are those of docs/rendezvous.md."""
+
+from __future__ import annotations
+
+import random
+import resource
+import socket
+import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import pytest
+
+from hipcomm.environment import Identity, Settings
+from hipcomm.rendezvous import Server, connect, protocol
+from hipcomm.rendezvous import server as server_module
+from hipcomm.rendezvous.protocol import Decoder, GatherMessage, JoinMessage, ProtocolError, Type
+
+TOKEN = "secret"
+PATIENCE = 20.0
+JOIN = protocol.pack_join(JoinMessage(1, 2, 60000, 1, TOKEN.encode()))
+
+
+@pytest.fixture
+def server():
+    server = Server(2, TOKEN)
+    server.start()
+    yield server
+    server.close()
+
+
+def stranger(server):
+    return socket.create_connection(server.address, timeout=PATIENCE)
+
+
+def assert_closed_in_silence(sock):
+    """The server has hung up without a byte (unread bytes of ours make that a reset)."""
+    with suppress(ConnectionResetError):
+        assert sock.recv(1) == b""
+    sock.close()
+
+
+def run_job(server):
+    """Two ranks join, gather, leave."""
+
+    def rank(number):
+        settings = Settings(rendezvous=server.address, token=TOKEN, join_timeout=PATIENCE)
+        with connect(Identity(number, 2, number), settings) as client:
+            return client.all_gather("x", b"%d" % number, PATIENCE)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(rank, range(2), timeout=PATIENCE)) == [[b"0", b"1"]] * 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+        b"HIPD" + JOIN[4:],
+        b"HIPC\x02" + JOIN[5:],
+        JOIN[:6] + b"\x01" + JOIN[7:],
+        protocol.HEADER.pack(b"HIPC", 1, Type.JOIN, 0, 0xFFFFFFFF),
+        protocol.HEADER.pack(b"HIPC", 1, Type.JOIN, 0, 145) + bytes(145),
+        protocol.frame(Type.JOIN, b"short"),
+        protocol.frame(Type.GATHER, bytes(16)),
+        protocol.frame(Type.LEAVE),
+        protocol.frame(Type.WELCOME, bytes(4)),
+        JOIN[:-1] + b"x",
+        protocol.pack_join(JoinMessage(1, 2, 60000, 1, b"")),
+        protocol.pack_join(JoinMessage(1, 2, 60000, 1, TOKEN.encode() + b"t")),
+    ],
+)
+def test_malformed_and_unauthenticated_are_closed_in_silence(server, data):
+    sock = stranger(server)
+    sock.sendall(data)
+    assert_closed_in_silence(sock)
+    run_job(server)
+
+
+def test_random_bytes(server):
+    generator = random.Random(1)
+    for _ in range(200):
+        with stranger(server) as sock:
+            start = JOIN[: generator.randrange(len(JOIN))] if generator.random() < 0.5 else b""
+            sock.sendall(start + generator.randbytes(generator.randrange(1, 300)))
+    run_job(server)
+
+
+def test_half_sent_and_slow_strangers_are_closed_in_time(server, monkeypatch):
+    monkeypatch.setattr(server_module, "HANDSHAKE_TIMEOUT", 0.3)
+    silent, half, slow = stranger(server), stranger(server), stranger(server)
+    half.sendall(JOIN[:-1])
+    run_job(server)  # while they sit there
+    began = time.monotonic()
+    with pytest.raises(OSError):  # a byte now and then does not extend the time
+        for byte in JOIN * 1000:
+            slow.sendall(bytes([byte]))
+            time.sleep(0.02)
+            assert time.monotonic() - began < PATIENCE
+    for sock in (silent, half, slow):
+        assert_closed_in_silence(sock)
+
+
+def test_a_thousand_idle_connections(server):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    idle = [stranger(server) for _ in range(1000)]
+    run_job(server)
+    with server._lock:
+        assert len(server._connections) <= server_module.MAX_STRANGERS
+    for sock in idle:
+        sock.close()
+
+
+def test_running_out_of_descriptors_is_survived(server):
+    """The strangers go, the ranks stay, and connections are accepted again afterwards."""
+    settings = Settings(rendezvous=server.address, token=TOKEN, join_timeout=PATIENCE)
+    with ThreadPoolExecutor(2) as pool:
+        clients = list(pool.map(lambda r: connect(Identity(r, 2, r), settings), range(2), timeout=PATIENCE))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [socket.socket() for _ in range(8)]
+    highest = max(sock.fileno() for sock in held)
+    try:
+        # The kernel completes connections by itself; the server's accept() then fails.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+        for sock in held:
+            sock.settimeout(PATIENCE)
+            sock.connect(server.address)
+        time.sleep(3 * server_module.ACCEPT_PAUSE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for sock in held:
+            sock.close()
+    assert clients[0].failure is None
+    run_job(server)
+    for client in clients:
+        client.close()
+
+
+def test_authenticated_client_that_breaks_the_protocol_is_lost(server):
+    settings = Settings(rendezvous=server.address, token=TOKEN, join_timeout=PATIENCE)
+    bad_gathers = [
+        b"short",
+        protocol.GATHER.pack(0, 0, 1, 0xFFFF, 0),
+        protocol.GATHER.pack(0, 0, 1, 0, 0xFFFF),
+        protocol.GATHER.pack(0, 0, 1, 0, 1) + b"\xff",
+        protocol.GATHER.pack(0, 0, 1, 1, 1) + struct.pack("<I", 0) + b"t",
+        protocol.GATHER.pack(0, 0, 1, 2, 1) + struct.pack("<II", 1, 1) + b"t",
+        protocol.GATHER.pack(0, 0, 1, 2, 1) + struct.pack("<II", 1, 2) + b"t",
+        protocol.GATHER.pack(0, 0, 1, 0, 1) + b"t" + bytes(protocol.MAX_DATA + 1),
+    ]
+    frames = [protocol.frame(Type.GATHER, payload) for payload in bad_gathers]
+    frames += [
+        JOIN,
+        protocol.frame(Type.RESULT),
+        b"garbage that is no frame",
+        protocol.frame(Type(5))[:8] + b"\xff" * 4,
+    ]
+    gather = protocol.pack_gather(GatherMessage(0, 0, 60000, (), "t", b""))
+    frames += [gather + gather]
+    frames += [
+        b"".join(
+            protocol.pack_gather(GatherMessage(i, i, 60000, (), "t", b""))
+            for i in range(protocol.MAX_PENDING + 1)
+        )
+    ]
+    for data in frames:
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(connect, Identity(0, 2, 0), settings)
+            sock = stranger(server)
+            sock.sendall(JOIN)
+            client = future.result(PATIENCE)
+        try:
+            sock.sendall(data)
+            deadline = time.monotonic() + PATIENCE
+            while client.failure is None:
+                assert time.monotonic() < deadline, data[:40]
+                time.sleep(0.002)
+            assert client.failure.peer == 1
+        finally:
+            client.close()
+            sock.close()
+    run_job(server)
+
+
+def test_bytes_are_those_of_the_specification():
+    """docs/rendezvous.md, its example and a few more, written out by hand."""
+    join = protocol.pack_join(JoinMessage(1, 2, 60000, 4660, b"abc"))
+    assert join.hex(" ") == (
+        "48 49 50 43 01 01 00 00 13 00 00 00 01 00 00 00 02 00 00 00 60 ea 00 00 34 12 00 00 61 62 63"
+    )
+    gather = protocol.pack_gather(GatherMessage(5, 6, 7, (1, 0), "tg", b"data"))
+    assert gather.hex(" ") == (
+        "48 49 50 43 01 02 00 00 1e 00 00 00 05 00 00 00 06 00 00 00 07 00 00 00 02 00 02 00 "
+        "01 00 00 00 00 00 00 00 74 67 64 61 74 61"
+    )
+    result = protocol.pack_result(5, [b"a", b""])
+    assert result.hex(" ") == (
+        "48 49 50 43 01 13 00 00 11 00 00 00 05 00 00 00 02 00 00 00 01 00 00 00 61 00 00 00 00"
+    )
+    failed = protocol.pack_failed(5, protocol.GatherFailure.PEER_LEFT, 2, "é")
+    assert failed.hex(" ") == "48 49 50 43 01 14 00 00 0c 00 00 00 05 00 00 00 03 00 02 00 00 00 c3 a9"
+    refused = protocol.pack_refused(protocol.Refusal.JOIN_TIMEOUT, protocol.NO_PEER, "x")
+    assert refused.hex(" ") == "48 49 50 43 01 12 00 00 07 00 00 00 05 00 ff ff ff ff 78"
+    lost = protocol.pack_peer(Type.PEER_LOST, 3, "y")
+    assert lost.hex(" ") == "48 49 50 43 01 15 00 00 05 00 00 00 03 00 00 00 79"
+
+
+def test_messages_survive_the_round_trip_in_any_portions():
+    join = JoinMessage(3, 8, 1000, 77, b"token")
+    gather = GatherMessage(1, 2, 3, (7, 3), "tag é", bytes(range(256)) * 40)
+    stream = (
+        protocol.pack_join(join) + protocol.pack_gather(gather) + protocol.pack_result(9, [b"x" * 70000, b""])
+    )
+    generator = random.Random(2)
+    decoder = Decoder(1 << 20)
+    frames, position = [], 0
+    while position < len(stream):
+        portion = stream[position : position + generator.randint(1, decoder.wanted())]
+        position += len(portion)
+        frame = decoder.feed(portion)
+        if frame is not None:
+            assert not decoder.inside_frame
+            frames.append(frame)
+    assert [frame.type for frame in frames] == [Type.JOIN, Type.GATHER, Type.RESULT]
+    assert protocol.unpack_join(frames[0].payload) == join
+    assert protocol.unpack_gather(frames[1].payload) == gather
+    assert protocol.unpack_result(frames[2].payload) == (9, [b"x" * 70000, b""])
+
+
+def test_results_that_do_not_add_up_are_refused():
+    good = protocol.pack_result(1, [b"abc"])[protocol.HEADER.size :]
+    for payload in (good[:-1], good + b"x", good[:10], b""):
+        with pytest.raises(ProtocolError):
+            protocol.unpack_result(payload)
+
+
+def test_an_announced_length_costs_nothing_before_its_bytes_come():
+    decoder = Decoder(protocol.MAX_CLIENT_PAYLOAD)
+    assert decoder.wanted() == protocol.HEADER.size
+    assert decoder.feed(protocol.HEADER.pack(b"HIPC", 1, 2, 0, protocol.MAX_CLIENT_PAYLOAD)) is None
+    assert decoder.wanted() == 1 << 16
+    assert len(decoder._buffer) == 0
+
+
+def test_long_texts_are_cut_between_characters():
+    assert protocol.encode_text("é" * 5000) == "é".encode() * 2048
+    assert protocol.encode_text("x" + "é" * 5000) == b"x" + "é".encode() * 2047
