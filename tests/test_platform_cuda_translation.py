@@ -248,6 +248,20 @@ def test_device_is_chosen_per_thread(fake_driver: Path) -> None:
     )
 
 
+def test_reset_starts_the_device_anew(fake_driver: Path) -> None:
+    """hipDeviceReset drops this library's reference and leaves the thread on the same device."""
+    run(
+        """
+        assert hip.hipSetDevice(1) == 0
+        journal()
+        assert hip.hipDeviceReset() == 0 and device() == 1
+        assert journal() == ["cuDevicePrimaryCtxReset_v2", "cuDevicePrimaryCtxRelease_v2",
+                             "cuDevicePrimaryCtxRetain 1", "cuCtxSetCurrent 0xc1"]
+        """,
+        fake_driver,
+    )
+
+
 def test_failure_is_not_tried_again(fake_driver: Path) -> None:
     """CUDA also says "invalid context" of a handle that this process made: one call, one answer."""
     run(

@@ -1,3 +1,4 @@
+// Primary contexts, and attaching a thread to a device.
 #include "context.h"
 
 #include <mutex>

@@ -1,3 +1,4 @@
+// Copies and fills.
 #include "context.h"
 
 using namespace hipcomm::cuda;

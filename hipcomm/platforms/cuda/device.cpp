@@ -1,3 +1,4 @@
+// Starting up, choosing a device, waiting for it, and access between devices.
 #include "context.h"
 
 using namespace hipcomm::cuda;

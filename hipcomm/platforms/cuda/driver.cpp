@@ -1,3 +1,4 @@
+// Finding libcuda.so.1 and binding its functions.
 #include "driver.h"
 
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+// CUDA's errors as HIP's, their names and sentences, and the last error of each thread.
 #include "error.h"
 
 #include <cstdio>

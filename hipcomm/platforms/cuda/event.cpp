@@ -1,3 +1,4 @@
+// Events.
 #include "context.h"
 
 using namespace hipcomm::cuda;

@@ -1,3 +1,4 @@
+// Stream capture and graphs.
 #include <cstring>
 
 #include "context.h"

@@ -1,3 +1,4 @@
+// Pinned host memory.
 #include "context.h"
 
 using namespace hipcomm::cuda;

@@ -1,3 +1,4 @@
+// Memory and events of other processes.
 #include "context.h"
 
 using namespace hipcomm::cuda;

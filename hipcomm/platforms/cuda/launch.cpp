@@ -1,3 +1,4 @@
+// Launching kernels.
 #include "context.h"
 
 using namespace hipcomm::cuda;

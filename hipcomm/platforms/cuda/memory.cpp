@@ -1,3 +1,4 @@
+// Device memory, and what a pointer points to.
 #include "context.h"
 
 using namespace hipcomm::cuda;

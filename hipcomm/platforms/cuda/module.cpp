@@ -1,3 +1,4 @@
+// Loading code, and what is known of a kernel.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>

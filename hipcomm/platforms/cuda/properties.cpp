@@ -1,3 +1,4 @@
+// What a device is: properties, attributes, names and identifiers.
 #include <climits>
 #include <cstdio>
 

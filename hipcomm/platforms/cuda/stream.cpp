@@ -1,3 +1,4 @@
+// Streams, and host functions in them.
 #include <memory>
 #include <new>
 
