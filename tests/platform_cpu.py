@@ -6,6 +6,7 @@ Importing this module binds hip-python, for the whole process, to the CPU platfo
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import subprocess
 import sys
@@ -24,14 +25,15 @@ if os.environ.get("HIPCOMM_PLATFORM", "cpu") != "cpu":
 
 os.environ["ROCM_PATH"] = str(CPU_PLATFORM)
 
-from hip import hip  # noqa: E402
+# hip-python looks for its library at the first call, not when it is imported.
+hip: Any = importlib.import_module("hip").hip
 
 hip.hipGetDeviceCount()
 
 # For the few functions whose hip-python wrapper cannot pass what they need.
 library = ctypes.CDLL(str(CPU_LIBRARY))
 
-Error = hip.hipError_t
+Error: Any = hip.hipError_t
 
 
 def ok(result: tuple[Any, ...]) -> Any:

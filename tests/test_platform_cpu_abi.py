@@ -57,8 +57,8 @@ def test_device_properties_layout(tmp_path: Path) -> None:
     fields = re.findall(r"^    (int|size_t|unsigned int) (\w+)(?:\[(\d+)\])?;", PROPERTIES[1], re.MULTILINE)
     assert len(fields) > 90
     writes = "\n".join(
-        f"for (size_t i = 0; i < sizeof p->{name} / sizeof({type_}); ++i)"
-        f" (({type_}*)&p->{name})[i] = ({type_})(offsetof(hipDeviceProp_tR0600, {name}) + i * sizeof({type_}));"
+        f"for (size_t i = 0; i < sizeof p->{name} / sizeof({type_}); ++i) (({type_}*)&p->{name})[i] ="
+        f" ({type_})(offsetof(hipDeviceProp_tR0600, {name}) + i * sizeof({type_}));"
         for type_, name, _ in fields
     )
     offsets = "\n".join(

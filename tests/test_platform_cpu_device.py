@@ -87,7 +87,9 @@ def test_attributes_agree_with_properties() -> None:
         "WallClockRate": 1_000_000,
         "MemoryBusWidth": properties.memoryBusWidth,
     }.items():
-        assert ok(hip.hipDeviceGetAttribute(getattr(attribute, f"hipDeviceAttribute{name}"), 5)) == wanted, name
+        assert ok(hip.hipDeviceGetAttribute(getattr(attribute, f"hipDeviceAttribute{name}"), 5)) == wanted, (
+            name
+        )
 
 
 def test_unknown_attribute_and_device() -> None:
@@ -95,7 +97,10 @@ def test_unknown_attribute_and_device() -> None:
     unknown = hip.hipDeviceGetAttribute(attribute.hipDeviceAttributeMaxTexture1DWidth, 0)
     assert unknown[0] == Error.hipErrorInvalidValue
     for device in (-1, 16, 1 << 30):
-        assert hip.hipDeviceGetAttribute(attribute.hipDeviceAttributeWarpSize, device)[0] == Error.hipErrorInvalidDevice
+        assert (
+            hip.hipDeviceGetAttribute(attribute.hipDeviceAttributeWarpSize, device)[0]
+            == Error.hipErrorInvalidDevice
+        )
         assert hip.hipGetDeviceProperties(device)[0] == Error.hipErrorInvalidDevice
         assert hip.hipDeviceGetName(64, device)[0] == Error.hipErrorInvalidDevice
         assert hip.hipDeviceGetUuid(device)[0] == Error.hipErrorInvalidDevice
@@ -161,7 +166,7 @@ def test_errors_have_names_and_descriptions() -> None:
     known = {error: name for error, name in names.items() if name != "hipErrorUnknown"}
     assert len(known) > 60
     # An alias such as hipErrorMemoryAllocation answers with the first name of its number.
-    assert {error: Error[name] for error, name in known.items()} == {error: error for error in known}
+    assert {error: getattr(Error, name) for error, name in known.items()} == {error: error for error in known}
     descriptions = {str(ok(hip.hipGetErrorString(error))) for error in known}
     assert "" not in descriptions and "unrecognized error code" not in descriptions
     assert str(ok(hip.hipGetErrorString(Error.hipErrorInvalidTexture))) == "unrecognized error code"

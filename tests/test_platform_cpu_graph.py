@@ -10,7 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from platform_cpu import Error, address, compile_code_object, handle, hip, library, ok, read_device, write_device
+from platform_cpu import (
+    Error,
+    address,
+    compile_code_object,
+    handle,
+    hip,
+    library,
+    ok,
+    read_device,
+    write_device,
+)
 
 Mode = hip.hipStreamCaptureMode
 Status = hip.hipStreamCaptureStatus
@@ -111,11 +121,13 @@ def exchange_mode(mode: Any) -> Any:
     return Mode(value.value)
 
 
-# ---- capture and replay -------------------------------------------------------------------------------------
+# ---- capture and replay ----
 
 
 @pytest.mark.parametrize("kernel", ["undeclared", "declared", "separate"])
-def test_kernels_are_captured_with_their_arguments_and_replayed_in_order(log: Log, stream: Any, kernel: str) -> None:
+def test_kernels_are_captured_with_their_arguments_and_replayed_in_order(
+    log: Log, stream: Any, kernel: str
+) -> None:
     begin(stream)
     for value in range(5):
         assert log.append(value, stream, kernel) == Error.hipSuccess
@@ -162,7 +174,11 @@ def test_copies_fills_and_host_functions(stream: Any) -> None:
     assert library.hipLaunchHostFunc(handle(address(stream)), callback, None) == 0
     graph = ok(hip.hipStreamEndCapture(stream))
     assert (calls, target.any()) == ([], False)
-    memcpy, memset, host = NodeType.hipGraphNodeTypeMemcpy, NodeType.hipGraphNodeTypeMemset, NodeType.hipGraphNodeTypeHost
+    memcpy, memset, host = (
+        NodeType.hipGraphNodeTypeMemcpy,
+        NodeType.hipGraphNodeTypeMemset,
+        NodeType.hipGraphNodeTypeHost,
+    )
     assert node_types(graph) == [memcpy, memset, memcpy, memcpy, host]
     executable = instantiate(graph)
     for replay in range(3):
@@ -246,7 +262,7 @@ def test_the_stream_of_each_thread_can_be_captured(log: Log) -> None:
     ok(hip.hipGraphExecDestroy(executable))
 
 
-# ---- status -------------------------------------------------------------------------------------------------
+# ---- status ----
 
 
 def test_status(log: Log, stream: Any) -> None:
@@ -255,13 +271,18 @@ def test_status(log: Log, stream: Any) -> None:
     identities = set()
     for _ in range(2):
         begin(stream)
-        assert hip.hipStreamBeginCapture(stream, Mode.hipStreamCaptureModeGlobal)[0] == Error.hipErrorIllegalState
+        assert (
+            hip.hipStreamBeginCapture(stream, Mode.hipStreamCaptureModeGlobal)[0]
+            == Error.hipErrorIllegalState
+        )
         status, identity = ok(hip.hipStreamGetCaptureInfo(stream))
         assert status == ok(hip.hipStreamIsCapturing(stream)) == Status.hipStreamCaptureStatusActive
         identities.add(identity)
         log.append(1, stream)
         dependencies = ctypes.c_void_p()
-        status, same, graph, count = ok(hip.hipStreamGetCaptureInfo_v2(stream, handle(ctypes.addressof(dependencies))))
+        status, same, graph, count = ok(
+            hip.hipStreamGetCaptureInfo_v2(stream, handle(ctypes.addressof(dependencies)))
+        )
         assert (same, count) == (identity, 1)
         assert hip.hipGraphDestroy(graph)[0] == Error.hipErrorInvalidValue  # still the stream's
         node = ctypes.c_void_p.from_address(dependencies.value or 0)
@@ -279,7 +300,7 @@ def test_what_cannot_begin() -> None:
     assert library.hipStreamBeginCapture(handle(2), 3) == int(Error.hipErrorInvalidValue)
 
 
-# ---- forks and joins ----------------------------------------------------------------------------------------
+# ---- forks and joins ----
 
 
 def test_fork_and_join(log: Log, stream: Any) -> None:
@@ -378,7 +399,7 @@ def test_external_event_records_are_nodes(log: Log, stream: Any) -> None:
     ok(hip.hipGraphExecDestroy(executable))
 
 
-# ---- what may not be captured -------------------------------------------------------------------------------
+# ---- what may not be captured ----
 
 
 def waiting_calls(stream: Any) -> dict[str, tuple[Callable[[], Any], Any]]:
@@ -387,7 +408,7 @@ def waiting_calls(stream: Any) -> dict[str, tuple[Callable[[], Any], Any]]:
     return {
         "stream synchronize": (lambda: hip.hipStreamSynchronize(stream), Unsupported),
         "stream query": (lambda: hip.hipStreamQuery(stream), Unsupported),
-        "device synchronize": (lambda: hip.hipDeviceSynchronize(), Unsupported),
+        "device synchronize": (hip.hipDeviceSynchronize, Unsupported),
         "malloc": (lambda: hip.hipMalloc(8), Unsupported),
         "free": (lambda: hip.hipFree(None), Unsupported),
         "host malloc": (lambda: hip.hipHostMalloc(8, 0), Unsupported),
@@ -489,7 +510,10 @@ def test_a_thread_may_relax_its_mode(stream: Any) -> None:
 def test_the_thread_that_ends_a_capture(stream: Any) -> None:
     for mode in (Mode.hipStreamCaptureModeGlobal, Mode.hipStreamCaptureModeThreadLocal):
         begin(stream, mode)
-        assert in_thread(lambda: hip.hipStreamEndCapture(stream)) == (Error.hipErrorStreamCaptureWrongThread, None)
+        assert in_thread(lambda: hip.hipStreamEndCapture(stream)) == (
+            Error.hipErrorStreamCaptureWrongThread,
+            None,
+        )
         ok(hip.hipGraphDestroy(ok(hip.hipStreamEndCapture(stream))))
     begin(stream, Mode.hipStreamCaptureModeRelaxed)
     ok(hip.hipGraphDestroy(ok(in_thread(lambda: hip.hipStreamEndCapture(stream)))))
@@ -515,7 +539,7 @@ def test_threads_capture_and_replay_at_once(kernels: Path) -> None:
 
     def work(seed: int) -> None:
         log, stream = Log(module), ok(hip.hipStreamCreateWithFlags(hip.hipStreamNonBlocking))
-        for repeat in range(100):
+        for _ in range(100):
             begin(stream, Mode.hipStreamCaptureModeRelaxed)
             for value in range(5):
                 log.append(seed + value, stream)

@@ -47,7 +47,11 @@ class Owner:
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", OWNER], env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", OWNER],
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
 
     def ask(self, command: str) -> str:
@@ -150,7 +154,9 @@ def test_many_handles_are_told_apart(owner: Owner) -> None:
         index = owner.allocate(64)
         owner.ask(f"write {index} 0 {index:08x}")
         pointers.append(open_handle(owner.export(index)))
-    assert [read_device(pointer, 4) for pointer in pointers] == [index.to_bytes(4, "big") for index in range(60)]
+    assert [read_device(pointer, 4) for pointer in pointers] == [
+        index.to_bytes(4, "big") for index in range(60)
+    ]
     for pointer in pointers:
         close_handle(pointer)
 
@@ -272,5 +278,5 @@ def open_descriptors(process: Path) -> list[str]:
 def holds(process: int, name: str) -> bool:
     """Does a process map the memory file, or have it open?"""
     directory = Path("/proc") / str(process)
-    links = [os.readlink(directory / "fd" / number) for number in open_descriptors(directory)]
+    links = [str((directory / "fd" / number).readlink()) for number in open_descriptors(directory)]
     return name in (directory / "maps").read_text() or any(name in link for link in links)

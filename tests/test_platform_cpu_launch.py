@@ -65,7 +65,8 @@ EXPORT void nothing(const void*, const hipcommCpuBlock*) { ++calls; }
 
 // Waits for a flag that another thread sets.
 EXPORT void wait_for(const void* kernarg, const hipcommCpuBlock*) {
-    while (__atomic_load_n(*static_cast<uint32_t* const*>(kernarg), __ATOMIC_ACQUIRE) == 0) __builtin_ia32_pause();
+    const uint32_t* const flag = *static_cast<uint32_t* const*>(kernarg);
+    while (__atomic_load_n(flag, __ATOMIC_ACQUIRE) == 0) {}
 }
 
 // Says whether its argument segment is aligned to 16 bytes.
@@ -77,6 +78,7 @@ EXPORT void alignment(const void* kernarg, const hipcommCpuBlock*) {
 TABLE(broken) = {3, 8, 8};
 EXPORT void broken(const void*, const hipcommCpuBlock*) {}
 """
+
 
 class Fill(ctypes.Structure):
     _fields_ = [("out", ctypes.c_uint64), ("value", ctypes.c_uint32)]
@@ -121,7 +123,7 @@ def extra_of(buffer: Any, size: int) -> Any:
     return array
 
 
-# ---- modules ------------------------------------------------------------------------------------------------
+# ---- modules ----
 
 
 def test_loading_from_memory_and_from_a_file(code_object: Path) -> None:
@@ -173,7 +175,9 @@ def test_images_that_are_none(code_object: Path, tmp_path: Path) -> None:
 
 
 def test_an_object_with_an_unresolved_symbol(tmp_path: Path) -> None:
-    source = 'extern "C" void missing(); extern "C" __attribute__((visibility("default"))) void f() { missing(); }'
+    source = (
+        'extern "C" void missing(); extern "C" __attribute__((visibility("default"))) void f() { missing(); }'
+    )
     path = compile_code_object(source, tmp_path / "unresolved.so")
     assert hip.hipModuleLoad(str(path).encode())[0] == Error.hipErrorSharedObjectInitFailed
 
@@ -210,10 +214,13 @@ def test_function_attributes_and_occupancy(module: Any) -> None:
     assert ok(hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(kernel, 1, 65537)) == 0
     too_many = hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(kernel, 64, 0)
     assert too_many[0] == Error.hipErrorInvalidValue
-    assert hip.hipFuncGetAttribute(attribute.HIP_FUNC_ATTRIBUTE_NUM_REGS, handle(8))[0] == Error.hipErrorInvalidHandle
+    assert (
+        hip.hipFuncGetAttribute(attribute.HIP_FUNC_ATTRIBUTE_NUM_REGS, handle(8))[0]
+        == Error.hipErrorInvalidHandle
+    )
 
 
-# ---- launches -----------------------------------------------------------------------------------------------
+# ---- launches ----
 
 
 def test_one_undeclared_argument(module: Any) -> None:
@@ -307,7 +314,9 @@ def test_a_launch_by_address(module: Any) -> None:
     one = hip.dim3(1, 1, 1)
     ok(hip.hipLaunchKernel(function(module, "fill"), one, one, pointers, 0, None))
     assert out.value == 5
-    assert hip.hipLaunchKernel(handle(64), one, one, pointers, 0, None)[0] == Error.hipErrorInvalidDeviceFunction
+    assert (
+        hip.hipLaunchKernel(handle(64), one, one, pointers, 0, None)[0] == Error.hipErrorInvalidDeviceFunction
+    )
 
 
 def test_nothing_is_locked_while_a_kernel_runs(module: Any) -> None:
@@ -343,7 +352,7 @@ def test_host_functions_run_in_the_calling_thread() -> None:
     ok(hip.hipStreamDestroy(stream))
 
 
-# ---- streams and events -------------------------------------------------------------------------------------
+# ---- streams and events ----
 
 
 def test_streams() -> None:

@@ -29,7 +29,7 @@ def pattern(size: int, seed: int = 0) -> bytes:
     return np.random.default_rng(seed).bytes(size)
 
 
-# ---- allocation ---------------------------------------------------------------------------------------------
+# ---- allocation ----
 
 
 def test_memory_is_zero_page_aligned_and_keeps_what_is_written() -> None:
@@ -139,7 +139,7 @@ def test_threads_allocate_at_once() -> None:
     assert not failures and not any(thread.is_alive() for thread in threads)
 
 
-# ---- what an address is -------------------------------------------------------------------------------------
+# ---- what an address is ----
 
 
 def test_address_range() -> None:
@@ -176,7 +176,7 @@ def test_pointer_attributes() -> None:
     ok(hip.hipHostFree(handle(host)))
 
 
-# ---- host memory --------------------------------------------------------------------------------------------
+# ---- host memory ----
 
 
 def test_pinned_memory_is_the_same_address_for_the_device() -> None:
@@ -213,7 +213,7 @@ def test_registered_memory() -> None:
     assert hip.hipHostRegister(memory, 0, 0)[0] == Error.hipErrorInvalidValue
 
 
-# ---- copies -------------------------------------------------------------------------------------------------
+# ---- copies ----
 
 
 def test_copies_in_every_direction() -> None:
@@ -234,7 +234,9 @@ def test_copies_in_every_direction() -> None:
     free(second)
 
 
-@pytest.mark.parametrize("offset,size", [(0, 4097), (4096, 1), (1, 4096), (0, 1 << 40), (4095, (1 << 64) - 1)])
+@pytest.mark.parametrize(
+    "offset,size", [(0, 4097), (4096, 1), (1, 4096), (0, 1 << 40), (4095, (1 << 64) - 1)]
+)
 def test_copies_past_the_end_of_an_allocation(offset: int, size: int) -> None:
     pointer = allocate(4096)
     guard = allocate(4096)
@@ -251,8 +253,9 @@ def test_copies_past_the_end_of_an_allocation(offset: int, size: int) -> None:
 
 def test_copies_from_and_to_unmapped_memory() -> None:
     pointer = allocate(PAGE)
-    gone = allocate(PAGE)
-    free(gone)
+    freed = allocate(1 << 30)
+    free(freed)
+    gone = freed + (1 << 29)  # in the middle, where no other mapping comes to lie so soon
     for bad in (0, UNMAPPED, gone, 1 << 63, (1 << 64) - 8):
         for kind in Kind:
             assert hip.hipMemcpy(handle(pointer), handle(bad), 64, kind)[0] == Error.hipErrorInvalidValue
@@ -272,13 +275,26 @@ def test_copies_at_the_edge_of_mapped_memory_and_into_read_only_memory() -> None
     to_host, to_device = Kind.hipMemcpyDeviceToHost, Kind.hipMemcpyHostToDevice
     try:
         ok(hip.hipMemcpy(handle(base + PAGE - 64), handle(pointer), 64, to_host))
-        assert hip.hipMemcpy(handle(base + PAGE - 63), handle(pointer), 64, to_host)[0] == Error.hipErrorInvalidValue
-        assert hip.hipMemcpy(handle(pointer), handle(base + PAGE - 63), 64, to_device)[0] == Error.hipErrorInvalidValue
+        assert (
+            hip.hipMemcpy(handle(base + PAGE - 63), handle(pointer), 64, to_host)[0]
+            == Error.hipErrorInvalidValue
+        )
+        assert (
+            hip.hipMemcpy(handle(pointer), handle(base + PAGE - 63), 64, to_device)[0]
+            == Error.hipErrorInvalidValue
+        )
         assert libc.mprotect(ctypes.c_void_p(base + PAGE), ctypes.c_size_t(PAGE), mmap.PROT_READ) == 0
         ok(hip.hipMemcpy(handle(pointer), handle(base + PAGE - 63), 64, to_device))
-        assert hip.hipMemcpy(handle(base + PAGE), handle(pointer), 64, to_host)[0] == Error.hipErrorInvalidValue
+        assert (
+            hip.hipMemcpy(handle(base + PAGE), handle(pointer), 64, to_host)[0] == Error.hipErrorInvalidValue
+        )
     finally:
-        assert libc.mprotect(ctypes.c_void_p(base + PAGE), ctypes.c_size_t(PAGE), mmap.PROT_READ | mmap.PROT_WRITE) == 0
+        assert (
+            libc.mprotect(
+                ctypes.c_void_p(base + PAGE), ctypes.c_size_t(PAGE), mmap.PROT_READ | mmap.PROT_WRITE
+            )
+            == 0
+        )
         free(pointer)
 
 
@@ -315,7 +331,7 @@ def test_copying_nothing() -> None:
     ok(hip.hipMemset(handle(0), 1, 0))
 
 
-# ---- fills --------------------------------------------------------------------------------------------------
+# ---- fills ----
 
 
 def test_fills() -> None:

@@ -16,8 +16,8 @@ struct Capture {
     hipStreamCaptureMode mode;
     std::thread::id owner;
     hipStream_t origin;
-    hipGraph_t graph;                 // null once the capture has ended
-    std::vector<hipStream_t> members; // the origin, and what joined it
+    hipGraph_t graph;                  // null once the capture has ended
+    std::vector<hipStream_t> members;  // the origin, and what joined it
     bool is_invalidated = false;
 
     bool is_in_progress() const { return graph != nullptr; }
@@ -31,7 +31,7 @@ using CapturePointer = std::shared_ptr<Capture>;
 
 // One lock for all of capture's state: streams' and events' parts of it included.
 std::mutex& mutex() {
-    static std::mutex& lock = *new std::mutex; // never destroyed: threads may outlive the library's statics
+    static std::mutex& lock = *new std::mutex;  // never destroyed: threads may outlive the library's statics
     return lock;
 }
 
@@ -201,7 +201,7 @@ hipError_t check_device_synchronize(int device) {
 
 hipError_t record_operation(ihipStream_t& stream, hipGraphNodeType type, Operation operation) {
     const std::lock_guard<std::mutex> lock(mutex());
-    if (stream.capture == nullptr) return hipErrorIllegalState; // another thread has just ended it
+    if (stream.capture == nullptr) return hipErrorIllegalState;  // another thread has just ended it
     if (stream.capture->is_invalidated) return hipErrorStreamCaptureInvalidated;
     const hipGraphNode_t node = add_node(*stream.capture->graph, type, std::move(operation), stream.frontier);
     stream.frontier.assign(1, node);
@@ -278,9 +278,9 @@ hipError_t hipStreamEndCapture(hipStream_t stream, hipGraph_t* graph) {
     return api([&] { return end(stream, graph); });
 }
 
-hipError_t hipStreamGetCaptureInfo_v2(hipStream_t handle, hipStreamCaptureStatus* status, unsigned long long* id,
-                                      hipGraph_t* graph, const hipGraphNode_t** dependencies,
-                                      size_t* dependency_count) {
+hipError_t hipStreamGetCaptureInfo_v2(hipStream_t handle, hipStreamCaptureStatus* status,
+                                      unsigned long long* id, hipGraph_t* graph,
+                                      const hipGraphNode_t** dependencies, size_t* dependency_count) {
     return api([&] {
         if (status == nullptr) return hipErrorInvalidValue;
         *status = hipStreamCaptureStatusNone;
@@ -301,7 +301,8 @@ hipError_t hipStreamGetCaptureInfo_v2(hipStream_t handle, hipStreamCaptureStatus
     });
 }
 
-hipError_t hipStreamGetCaptureInfo(hipStream_t stream, hipStreamCaptureStatus* status, unsigned long long* id) {
+hipError_t hipStreamGetCaptureInfo(hipStream_t stream, hipStreamCaptureStatus* status,
+                                   unsigned long long* id) {
     return hipStreamGetCaptureInfo_v2(stream, status, id, nullptr, nullptr, nullptr);
 }
 

@@ -23,7 +23,8 @@ inline bool is_anything_capturing() noexcept {
 // as hipThreadExchangeStreamCaptureMode describes.
 hipError_t check_unsafe_call();
 
-// Work on the legacy stream would wait for the blocking streams of the current device, captured ones included.
+// Work on the legacy stream would wait for the blocking streams of the current device, captured ones
+// included.
 hipError_t check_legacy_use();
 
 // A call that needs the stream's work to be complete, such as hipStreamSynchronize.

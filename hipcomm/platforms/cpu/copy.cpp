@@ -149,7 +149,8 @@ hipError_t hipMemcpyAsync(void* dst, const void* src, size_t bytes, hipMemcpyKin
     return api([&] { return copy_on(stream, {dst, src, bytes, kind}); });
 }
 
-hipError_t hipMemcpyWithStream(void* dst, const void* src, size_t bytes, hipMemcpyKind kind, hipStream_t stream) {
+hipError_t hipMemcpyWithStream(void* dst, const void* src, size_t bytes, hipMemcpyKind kind,
+                               hipStream_t stream) {
     return api([&] {
         const hipError_t permitted = check_stream_use(stream);
         return permitted == hipSuccess ? copy_on(stream, {dst, src, bytes, kind}) : permitted;

@@ -48,7 +48,8 @@ std::vector<int> find_devices() {
         char* end = nullptr;
         errno = 0;
         const long device = std::strtol(list, &end, 10);
-        if (errno != 0 || end == list || (*end != ',' && *end != '\0') || device < 0 || device >= count) break;
+        if (errno != 0 || end == list || (*end != ',' && *end != '\0') || device < 0 || device >= count)
+            break;
         visible.push_back(static_cast<int>(device));
         list = *end == ',' ? end + 1 : end;
     }

@@ -5,7 +5,7 @@
 
 namespace hipcomm::cpu {
 
-constexpr int kMaxDevices = 254; // PCI bus numbers 1 to 254
+constexpr int kMaxDevices = 254;  // PCI bus numbers 1 to 254
 
 // Devices that this process sees: HIPCOMM_CPU_DEVICES, then HIP_VISIBLE_DEVICES.
 int device_count() noexcept;

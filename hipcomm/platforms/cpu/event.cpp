@@ -13,7 +13,8 @@ namespace hipcomm::cpu {
 namespace {
 
 constexpr unsigned kKnownFlags = hipEventBlockingSync | hipEventDisableTiming | hipEventInterprocess |
-                                 hipEventDisableSystemFence | hipEventReleaseToDevice | hipEventReleaseToSystem;
+                                 hipEventDisableSystemFence | hipEventReleaseToDevice |
+                                 hipEventReleaseToSystem;
 
 HandleTable<ihipEvent_t, 65536> events;
 

@@ -18,7 +18,7 @@ struct ihipEvent_t {
 
     const unsigned flags;
     std::atomic<hipcomm::cpu::EventState> state{hipcomm::cpu::EventState::kUnrecorded};
-    std::atomic<int64_t> nanoseconds{0}; // CLOCK_MONOTONIC at the last record
+    std::atomic<int64_t> nanoseconds{0};  // CLOCK_MONOTONIC at the last record
 
     // Of a captured event, under capture.cpp's lock: the capture, and the nodes it stands for.
     std::shared_ptr<hipcomm::cpu::Capture> capture;

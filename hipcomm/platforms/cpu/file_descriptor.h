@@ -19,7 +19,7 @@ public:
         return *this;
     }
     ~FileDescriptor() {
-        // Linux frees the number even when close() reports an error, so there is nothing left to do about one.
+        // Linux frees the number even when close() reports an error: nothing is left to be done about one.
         if (number_ >= 0) close(number_);
     }
 
@@ -45,7 +45,7 @@ public:
         return *this;
     }
     ~Mapping() {
-        // Unmapping a whole mapping of ours fails only where the kernel is out of memory; it then stays mapped.
+        // Unmapping a whole mapping fails only where the kernel is out of memory; it then stays mapped.
         if (address_ != nullptr) munmap(address_, bytes_);
     }
 

@@ -10,7 +10,9 @@ hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipF
         if (find_function(function) == nullptr) return hipErrorInvalidHandle;
         switch (attribute) {
             case HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1; break;
-            case HIP_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = HIPCOMM_CPU_MAX_SHARED_BYTES; break;
+            case HIP_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
+                *value = HIPCOMM_CPU_MAX_SHARED_BYTES;
+                break;
             case HIP_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
             case HIP_FUNC_ATTRIBUTE_CONST_SIZE_BYTES:
             case HIP_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
@@ -41,8 +43,9 @@ hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute,
         if (find_function(function) == nullptr) return hipErrorInvalidDeviceFunction;
         switch (attribute) {
             case hipFuncAttributeMaxDynamicSharedMemorySize:
-                return value >= 0 && value <= static_cast<int>(HIPCOMM_CPU_MAX_SHARED_BYTES) ? hipSuccess
-                                                                                              : hipErrorInvalidValue;
+                return value >= 0 && value <= static_cast<int>(HIPCOMM_CPU_MAX_SHARED_BYTES)
+                           ? hipSuccess
+                           : hipErrorInvalidValue;
             case hipFuncAttributePreferredSharedMemoryCarveout:
                 return value >= -1 && value <= 100 ? hipSuccess : hipErrorInvalidValue;
             default: return hipErrorInvalidValue;
@@ -50,8 +53,8 @@ hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute,
     });
 }
 
-hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFunction_t function, int block_size,
-                                                              size_t shared_bytes) {
+hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFunction_t function,
+                                                              int block_size, size_t shared_bytes) {
     return api([&] {
         if (blocks == nullptr || block_size != 1) return hipErrorInvalidValue;
         if (find_function(function) == nullptr) return hipErrorInvalidHandle;
@@ -63,6 +66,7 @@ hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFu
 hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, hipFunction_t function,
                                                                        int block_size, size_t shared_bytes,
                                                                        unsigned int flags) {
-    if (flags > 1) return report(hipErrorInvalidValue); // hipOccupancyDefault, hipOccupancyDisableCachingOverride
+    constexpr unsigned kDisableCachingOverride = 1;
+    if (flags > kDisableCachingOverride) return report(hipErrorInvalidValue);
     return hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(blocks, function, block_size, shared_bytes);
 }

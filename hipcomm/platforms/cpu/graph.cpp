@@ -14,7 +14,8 @@ HandleTable<ihipGraph, 16384> graphs;
 HandleTable<hipGraphNode, 1 << 19> nodes;
 HandleTable<hipGraphExec, 16384> executables;
 
-constexpr unsigned long long kKnownFlags = hipGraphInstantiateFlagAutoFreeOnLaunch | hipGraphInstantiateFlagUpload |
+constexpr unsigned long long kKnownFlags = hipGraphInstantiateFlagAutoFreeOnLaunch |
+                                           hipGraphInstantiateFlagUpload |
                                            hipGraphInstantiateFlagUseNodePriority;
 
 hipError_t instantiate(hipGraphExec_t* exec, hipGraph_t handle, unsigned long long flags) {
@@ -37,7 +38,8 @@ void destroy_graph(hipGraph_t graph) { graphs.destroy(graph); }
 
 hipGraphNode_t add_node(ihipGraph& graph, hipGraphNodeType type, Operation operation,
                         std::vector<hipGraphNode_t> dependencies) {
-    const hipGraphNode_t node = nodes.create(hipGraphNode{type, std::move(operation), std::move(dependencies)});
+    const hipGraphNode_t node =
+        nodes.create(hipGraphNode{type, std::move(operation), std::move(dependencies)});
     try {
         graph.nodes.push_back(node);
     } catch (...) {

@@ -26,7 +26,7 @@ struct ihipGraph {
     ihipGraph& operator=(const ihipGraph&) = delete;
     ~ihipGraph();
 
-    std::vector<hipGraphNode_t> nodes; // in the order of capture
+    std::vector<hipGraphNode_t> nodes;  // in the order of capture
     bool is_capturing = false;
 };
 

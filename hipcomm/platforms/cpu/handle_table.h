@@ -33,7 +33,8 @@ public:
     // The object behind a handle, or null.
     T* find(const void* handle) const noexcept {
         const uintptr_t offset = reinterpret_cast<uintptr_t>(handle) - first_;
-        if (__builtin_expect(first_ == 0 || offset >= Capacity * sizeof(Slot) || offset % sizeof(Slot) != 0, 0)) {
+        if (__builtin_expect(first_ == 0 || offset >= Capacity * sizeof(Slot) || offset % sizeof(Slot) != 0,
+                             0)) {
             return nullptr;
         }
         Slot& slot = slots_[offset / sizeof(Slot)];
@@ -76,8 +77,8 @@ private:
 
     static T* object(Slot& slot) noexcept { return std::launder(reinterpret_cast<T*>(&slot.storage)); }
 
-    // Slots that were never used come first, then the one that has been dead for longest: a stale handle stays
-    // recognisable for as long as possible.
+    // Slots that were never used come first, then the one that has been dead for longest: a stale handle
+    // stays recognisable for as long as possible.
     size_t reserve() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (slots_ == nullptr) throw std::bad_alloc();

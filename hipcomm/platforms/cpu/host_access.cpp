@@ -66,7 +66,8 @@ size_t readable_prefix(const void* pointer, size_t bytes) {
     const size_t to_page_end = page - reinterpret_cast<uintptr_t>(pointer) % page;
     size_t readable = 0;
     size_t next = std::min(bytes, to_page_end);
-    while (readable < bytes && is_accessible(static_cast<const char*>(pointer) + readable, next, Access::kRead)) {
+    while (readable < bytes &&
+           is_accessible(static_cast<const char*>(pointer) + readable, next, Access::kRead)) {
         readable += next;
         next = std::min(bytes - readable, page);
     }

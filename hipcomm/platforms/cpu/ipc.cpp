@@ -5,8 +5,8 @@
 // /proc/<pid>/fd/<n> opens is accepted only if it is that very file.  Nothing outlives the owner: with its
 // process, or with hipFree, the handle opens nothing, while memory that is already open stays mapped.
 //
-// A handle stands for a whole allocation, whichever of its addresses was exported; hipMemGetAddressRange gives
-// the offset.  Opening a handle again gives the same address, to be closed as many times.
+// A handle stands for a whole allocation, whichever of its addresses was exported; hipMemGetAddressRange
+// gives the offset.  Opening a handle again gives the same address, to be closed as many times.
 #include <fcntl.h>
 #include <sys/stat.h>
 

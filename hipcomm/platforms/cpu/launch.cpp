@@ -27,14 +27,14 @@ struct Shape {
 // The argument segment of a launch.
 struct Arguments {
     const void* data = nullptr;
-    size_t bytes = 0; // 0: not known, one argument that the code object does not declare
+    size_t bytes = 0;  // 0: not known, one argument that the code object does not declare
 };
 
 struct FreeMemory {
     void operator()(void* memory) const { std::free(memory); }
 };
 
-// The dynamic shared memory of the blocks that this thread runs; allocated by the first launch that wants any.
+// The dynamic shared memory of the blocks that this thread runs; made by the first launch that wants any.
 void* shared_memory() {
     thread_local std::unique_ptr<void, FreeMemory> memory(
         std::aligned_alloc(kSharedAlignment, HIPCOMM_CPU_MAX_SHARED_BYTES));
@@ -137,7 +137,8 @@ hipError_t launch_extra(const ihipModuleSymbol_t& function, void** extra, const 
         return hipErrorInvalidValue;
     }
     const Arguments arguments = {extra[1], *static_cast<const size_t*>(extra[3])};
-    if (arguments.bytes > kMaxKernargBytes || arguments.bytes < function.layout.bytes) return hipErrorInvalidValue;
+    if (arguments.bytes > kMaxKernargBytes || arguments.bytes < function.layout.bytes)
+        return hipErrorInvalidValue;
     if (arguments.bytes == 0) return launch_segment(function, {}, shape, stream);
     if (arguments.data == nullptr) return hipErrorInvalidValue;
     const bool is_aligned = reinterpret_cast<uintptr_t>(arguments.data) % kKernargAlignment == 0;
@@ -188,17 +189,17 @@ hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned int grid_x, un
 
 hipError_t hipModuleLaunchCooperativeKernel(hipFunction_t function, unsigned int grid_x, unsigned int grid_y,
                                             unsigned int grid_z, unsigned int block_x, unsigned int block_y,
-                                            unsigned int block_z, unsigned int shared_bytes, hipStream_t stream,
-                                            void** kernel_params) {
+                                            unsigned int block_z, unsigned int shared_bytes,
+                                            hipStream_t stream, void** kernel_params) {
     // Blocks that run one after the other cannot wait for each other: only one block is cooperative.
     if (grid_x != 1 || grid_y != 1 || grid_z != 1) return report(hipErrorCooperativeLaunchTooLarge);
-    return hipModuleLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream,
-                                 kernel_params, nullptr);
+    return hipModuleLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes,
+                                 stream, kernel_params, nullptr);
 }
 
 // Without a compiler's host stubs there is nothing but module functions to launch.
-hipError_t hipLaunchKernel(const void* function, dim3 grid, dim3 block, void** kernel_params, size_t shared_bytes,
-                           hipStream_t stream) {
+hipError_t hipLaunchKernel(const void* function, dim3 grid, dim3 block, void** kernel_params,
+                           size_t shared_bytes, hipStream_t stream) {
     return api([&] {
         const ihipModuleSymbol_t* const found = find_function(function);
         if (found == nullptr) return hipErrorInvalidDeviceFunction;

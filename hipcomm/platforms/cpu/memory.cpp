@@ -1,7 +1,7 @@
 // Device memory: allocation, release, and what can be asked about an address.
 //
-// Every allocation is a memfd of its own, mapped shared.  Its pages come into being when they are touched, and
-// another process can map it through /proc/<pid>/fd, for as long as this process lives (see ipc.cpp).
+// Every allocation is a memfd of its own, mapped shared.  Its pages come into being when they are touched,
+// and another process can map it through /proc/<pid>/fd, for as long as this process lives (see ipc.cpp).
 #include <sys/random.h>
 #include <sys/resource.h>
 
@@ -32,7 +32,8 @@ FileDescriptor create_memory_file(uint64_t id) {
     char name[32];
     memory_file_name(id, name, sizeof name);
     FileDescriptor file(memfd_create(name, MFD_CLOEXEC));
-    if (!file && errno == EMFILE && raise_descriptor_limit()) file = FileDescriptor(memfd_create(name, MFD_CLOEXEC));
+    if (!file && errno == EMFILE && raise_descriptor_limit())
+        file = FileDescriptor(memfd_create(name, MFD_CLOEXEC));
     return file;
 }
 
@@ -53,7 +54,8 @@ hipError_t allocate(void** pointer, size_t bytes, unsigned flags) {
     auto region = std::make_shared<Region>();
     if (getrandom(&region->id, sizeof region->id, 0) != sizeof region->id) return hipErrorOperatingSystem;
     region->file = create_memory_file(region->id);
-    if (!region->file || ftruncate(region->file.get(), static_cast<off_t>(mapped)) != 0) return hipErrorOutOfMemory;
+    if (!region->file || ftruncate(region->file.get(), static_cast<off_t>(mapped)) != 0)
+        return hipErrorOutOfMemory;
     void* address = map_memory_file(region->file.get(), mapped);
     if (address == nullptr) return hipErrorOutOfMemory;
     region->mapping = Mapping(address, mapped);
@@ -76,7 +78,9 @@ hipError_t release(void* pointer) {
     return region != nullptr ? hipSuccess : hipErrorInvalidValue;
 }
 
-hipMemoryType type_of(const Region& region) { return region.is_host() ? hipMemoryTypeHost : hipMemoryTypeDevice; }
+hipMemoryType type_of(const Region& region) {
+    return region.is_host() ? hipMemoryTypeHost : hipMemoryTypeDevice;
+}
 
 }  // namespace
 
@@ -204,7 +208,9 @@ hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attribute, hi
             case HIP_POINTER_ATTRIBUTE_IS_LEGACY_HIP_IPC_CAPABLE:
                 *static_cast<bool*>(data) = region->kind == RegionKind::kDevice;
                 break;
-            case HIP_POINTER_ATTRIBUTE_RANGE_START_ADDR: *static_cast<void**>(data) = region->pointer(); break;
+            case HIP_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+                *static_cast<void**>(data) = region->pointer();
+                break;
             case HIP_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t*>(data) = region->bytes; break;
             case HIP_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool*>(data) = true; break;
             default: return hipErrorInvalidValue;

@@ -34,11 +34,11 @@ bool write_all(int file, const void* data, size_t bytes) {
     return true;
 }
 
-hipError_t load(hipModule_t* module, const void* image) {
+hipError_t load(hipModule_t* module, const void* image, size_t available) {
     if (module == nullptr || image == nullptr) return hipErrorInvalidValue;
     *module = nullptr;
     size_t bytes = 0;
-    const hipError_t valid = measure_elf_image(image, &bytes);
+    const hipError_t valid = measure_elf_image(image, available, &bytes);
     if (valid != hipSuccess) return valid;
     FileDescriptor file(memfd_create("hipcomm-module", MFD_CLOEXEC));
     if (!file || !write_all(file.get(), image, bytes)) return hipErrorOutOfMemory;
@@ -61,7 +61,7 @@ hipError_t load_file(hipModule_t* module, const char* path) {
     void* const address = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
     if (address == MAP_FAILED) return hipErrorOutOfMemory;
     const Mapping mapping(address, bytes);
-    return load(module, mapping.get());
+    return load(module, mapping.get(), bytes);
 }
 
 hipError_t read_layout(const SharedObject& object, const std::string& kernel, ArgumentLayout& layout) {
@@ -70,7 +70,8 @@ hipError_t read_layout(const SharedObject& object, const std::string& kernel, Ar
     const uint32_t* const words = static_cast<const uint32_t*>(table.address);
     if (table.bytes < sizeof *words) return hipErrorInvalidImage;
     const size_t count = words[0];
-    if (count > kMaxKernargBytes || table.bytes < (1 + 2 * count) * sizeof *words) return hipErrorInvalidImage;
+    if (count > kMaxKernargBytes || table.bytes < (1 + 2 * count) * sizeof *words)
+        return hipErrorInvalidImage;
     uint64_t offset = 0;
     for (size_t index = 0; index < count; ++index) {
         const uint32_t bytes = words[1 + 2 * index];
@@ -102,7 +103,7 @@ hipError_t get_function(hipFunction_t* function, hipModule_t handle, const char*
     ArgumentLayout layout;
     const hipError_t valid = read_layout(*module->object, name, layout);
     if (valid != hipSuccess) return valid;
-    hipFunction_t& slot = module->functions[name]; // room first: creating the function is then the last step
+    hipFunction_t& slot = module->functions[name];  // room first: creating the function is then the last step
     slot = functions.create(ihipModuleSymbol_t{reinterpret_cast<hipcommCpuKernel>(symbol.address),
                                                std::move(layout), module->object});
     *function = slot;
@@ -148,8 +149,8 @@ SharedObject::Symbol SharedObject::find(const char* name, unsigned char type) co
     void* owner = nullptr;
     void* entry = nullptr;
     void* own = nullptr;
-    if (dladdr1(address, &info, &owner, RTLD_DL_LINKMAP) == 0 || dlinfo(handle_, RTLD_DI_LINKMAP, &own) != 0 ||
-        owner != own) {
+    if (dladdr1(address, &info, &owner, RTLD_DL_LINKMAP) == 0 ||
+        dlinfo(handle_, RTLD_DI_LINKMAP, &own) != 0 || owner != own) {
         return {};
     }
     if (dladdr1(address, &info, &entry, RTLD_DL_SYMENT) == 0 || entry == nullptr) return {};
@@ -172,7 +173,7 @@ ihipModule_t::~ihipModule_t() {
 }
 
 hipError_t hipModuleLoadData(hipModule_t* module, const void* image) {
-    return api([&] { return load(module, image); });
+    return api([&] { return load(module, image, kUnknownLength); });
 }
 
 hipError_t hipModuleLoadDataEx(hipModule_t* module, const void* image, unsigned int option_count,
@@ -180,7 +181,7 @@ hipError_t hipModuleLoadDataEx(hipModule_t* module, const void* image, unsigned 
     return api([&] {
         // The options steer a compiler that a ready shared object does not need.
         if (option_count > 0 && (options == nullptr || option_values == nullptr)) return hipErrorInvalidValue;
-        return load(module, image);
+        return load(module, image, kUnknownLength);
     });
 }
 

@@ -28,7 +28,7 @@ public:
     ~SharedObject();
 
     struct Symbol {
-        void* address = nullptr; // null: the object has no such symbol
+        void* address = nullptr;  // null: the object has no such symbol
         size_t bytes = 0;
     };
     // A symbol of this object itself, not of the libraries that it was linked with.  `type` is STT_FUNC or
@@ -47,7 +47,7 @@ struct ArgumentLayout {
         uint32_t offset;
         uint32_t bytes;
     };
-    bool is_declared = false; // by a table in the code object; otherwise one argument of unknown size
+    bool is_declared = false;  // by a table in the code object; otherwise one argument of unknown size
     std::vector<Argument> arguments;
     uint32_t bytes = 0;
 };
@@ -57,18 +57,19 @@ struct ArgumentLayout {
 struct ihipModuleSymbol_t {
     hipcommCpuKernel kernel;
     hipcomm::cpu::ArgumentLayout layout;
-    std::shared_ptr<const hipcomm::cpu::SharedObject> object; // keeps the code loaded
+    std::shared_ptr<const hipcomm::cpu::SharedObject> object;  // keeps the code loaded
 };
 
 struct ihipModule_t {
-    explicit ihipModule_t(std::shared_ptr<const hipcomm::cpu::SharedObject> loaded) : object(std::move(loaded)) {}
+    explicit ihipModule_t(std::shared_ptr<const hipcomm::cpu::SharedObject> loaded)
+        : object(std::move(loaded)) {}
     ihipModule_t(const ihipModule_t&) = delete;
     ihipModule_t& operator=(const ihipModule_t&) = delete;
-    ~ihipModule_t(); // its functions go with it
+    ~ihipModule_t();  // its functions go with it
 
     const std::shared_ptr<const hipcomm::cpu::SharedObject> object;
     std::mutex mutex;
-    std::map<std::string, hipFunction_t> functions; // those handed out so far
+    std::map<std::string, hipFunction_t> functions;  // those handed out so far
 };
 
 namespace hipcomm::cpu {

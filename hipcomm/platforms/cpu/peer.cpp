@@ -8,7 +8,7 @@
 namespace hipcomm::cpu {
 namespace {
 
-std::atomic<bool> enabled[kMaxDevices][kMaxDevices]; // [device][peer]
+std::atomic<bool> enabled[kMaxDevices][kMaxDevices];  // [device][peer]
 
 }  // namespace
 }  // namespace hipcomm::cpu
@@ -42,7 +42,8 @@ hipError_t hipDeviceDisablePeerAccess(int peer) {
 hipError_t hipDeviceGetP2PAttribute(int* value, hipDeviceP2PAttr attribute, int source, int destination) {
     return api([&] {
         if (value == nullptr) return hipErrorInvalidValue;
-        if (!is_device(source) || !is_device(destination) || source == destination) return hipErrorInvalidDevice;
+        if (!is_device(source) || !is_device(destination) || source == destination)
+            return hipErrorInvalidDevice;
         switch (attribute) {
             case hipDevP2PAttrPerformanceRank: *value = 0; break;
             case hipDevP2PAttrAccessSupported:

@@ -15,24 +15,24 @@
 namespace hipcomm::cpu {
 
 enum class RegionKind {
-    kDevice,         // hipMalloc and its relatives: a mapped memfd
-    kImported,       // another process's device memory, opened through an IPC handle
-    kHostPinned,     // hipHostMalloc
-    kHostRegistered, // hipHostRegister: the program's own memory
-    kModuleGlobal,   // a variable inside a loaded code object
+    kDevice,          // hipMalloc and its relatives: a mapped memfd
+    kImported,        // another process's device memory, opened through an IPC handle
+    kHostPinned,      // hipHostMalloc
+    kHostRegistered,  // hipHostRegister: the program's own memory
+    kModuleGlobal,    // a variable inside a loaded code object
 };
 
 struct Region {
     RegionKind kind = RegionKind::kDevice;
     uintptr_t base = 0;
-    size_t bytes = 0; // as asked for; mappings are whole pages
+    size_t bytes = 0;  // as asked for; mappings are whole pages
     int device = 0;
     unsigned flags = 0;
-    uint64_t id = 0;            // of device memory: random, the same in every process that maps it
-    FileDescriptor file;        // of device memory: the memfd
-    Mapping mapping;            // empty for memory that is not ours to unmap
-    int open_count = 1;         // of imported memory: hipIpcOpenMemHandle calls not yet closed
-    const void* owner = nullptr; // of a module's variable: the module
+    uint64_t id = 0;              // of device memory: random, the same in every process that maps it
+    FileDescriptor file;          // of device memory: the memfd
+    Mapping mapping;              // empty for memory that is not ours to unmap
+    int open_count = 1;           // of imported memory: hipIpcOpenMemHandle calls not yet closed
+    const void* owner = nullptr;  // of a module's variable: the module
 
     void* pointer() const { return reinterpret_cast<void*>(base); }
     uintptr_t end() const { return base + bytes; }

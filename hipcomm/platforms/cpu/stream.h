@@ -1,8 +1,8 @@
 // Streams.
 //
-// Work runs in the thread that submits it and is complete when the call returns, so a stream orders nothing by
-// itself: threads that share one order their calls, as they have to on a GPU.  What a stream carries is its
-// part in a capture.
+// Work runs in the thread that submits it and is complete when the call returns, so a stream orders nothing
+// by itself: threads that share one order their calls, as they have to on a GPU.  What a stream carries is
+// its part in a capture.
 #pragma once
 
 #include <atomic>
@@ -20,7 +20,7 @@ struct ihipStream_t {
         : flags(stream_flags), priority(stream_priority), device(stream_device) {}
     ihipStream_t(const ihipStream_t&) = delete;
     ihipStream_t& operator=(const ihipStream_t&) = delete;
-    ~ihipStream_t(); // leaves its capture
+    ~ihipStream_t();  // leaves its capture
 
     const unsigned flags;
     const int priority;
@@ -29,7 +29,7 @@ struct ihipStream_t {
     // Read without a lock on every submission; the rest belongs to capture.cpp's lock.
     std::atomic<bool> is_capturing{false};
     std::shared_ptr<hipcomm::cpu::Capture> capture;
-    std::vector<hipGraphNode_t> frontier; // what the next captured node depends on
+    std::vector<hipGraphNode_t> frontier;  // what the next captured node depends on
 };
 
 namespace hipcomm::cpu {
