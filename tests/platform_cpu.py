@@ -50,7 +50,7 @@ def address(pointer: Any) -> int:
     return 0 if pointer is None else int(pointer.as_c_void_p().value or 0)
 
 
-def handle(value: int) -> ctypes.c_void_p:
+def handle(value: int | None) -> ctypes.c_void_p:
     """Any value as an opaque handle or a pointer."""
     return ctypes.c_void_p(value)
 

@@ -173,7 +173,7 @@ def test_copies_fills_and_host_functions(stream: Any) -> None:
     ok(hip.hipMemcpyAsync(target, handle(other), 64, Kind.hipMemcpyDeviceToHost, stream))
     assert library.hipLaunchHostFunc(handle(address(stream)), callback, None) == 0
     graph = ok(hip.hipStreamEndCapture(stream))
-    assert (calls, target.any()) == ([], False)
+    assert not calls and not target.any()
     memcpy, memset, host = (
         NodeType.hipGraphNodeTypeMemcpy,
         NodeType.hipGraphNodeTypeMemset,

@@ -343,7 +343,7 @@ def test_nothing_is_locked_while_a_kernel_runs(module: Any) -> None:
 
 def test_host_functions_run_in_the_calling_thread() -> None:
     seen = []
-    callback_type = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    callback_type: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
     callback = callback_type(lambda data: seen.append((data, threading.get_ident())))
     stream = ok(hip.hipStreamCreate())
     code = library.hipLaunchHostFunc(handle(address(stream)), callback, ctypes.c_void_p(77))

@@ -6,7 +6,11 @@ import ctypes
 import mmap
 import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +143,21 @@ def test_threads_allocate_at_once() -> None:
     assert not failures and not any(thread.is_alive() for thread in threads)
 
 
+@pytest.mark.parametrize("offset", [4096, 8191])
+def test_running_over_the_end_ends_the_process(offset: int) -> None:
+    """As on a GPU, where it is a memory fault; a neighbour's memory stays as it is."""
+    script = f"""
+import ctypes
+from platform_cpu import address, hip, ok
+buffers = [address(ok(hip.hipMalloc(4096))) for _ in range(8)]
+ctypes.memset(min(buffers) + {offset}, 1, 1)
+"""
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=60)
+    assert result.returncode == -signal.SIGBUS
+
+
 # ---- what an address is ----
 
 
@@ -239,7 +258,6 @@ def test_copies_in_every_direction() -> None:
 )
 def test_copies_past_the_end_of_an_allocation(offset: int, size: int) -> None:
     pointer = allocate(4096)
-    guard = allocate(4096)
     host = np.zeros(8192, np.uint8)
     for kind in (Kind.hipMemcpyHostToDevice, Kind.hipMemcpyDefault):
         result = hip.hipMemcpy(handle(pointer + offset), host, size, kind)
@@ -248,7 +266,6 @@ def test_copies_past_the_end_of_an_allocation(offset: int, size: int) -> None:
     assert result[0] == Error.hipErrorInvalidValue
     assert hip.hipMemset(handle(pointer + offset), 1, size)[0] == Error.hipErrorInvalidValue
     free(pointer)
-    free(guard)
 
 
 def test_copies_from_and_to_unmapped_memory() -> None:

@@ -116,11 +116,10 @@ hipError_t import(const Handle& handle, void** pointer) {
         *pointer = known->pointer();
         return hipSuccess;
     }
-    const size_t mapped = round_up_to_pages(handle.bytes);
-    void* address = map_memory_file(file.get(), mapped);
-    if (address == nullptr) return hipErrorOutOfMemory;
     auto region = std::make_shared<Region>();
-    region->mapping = Mapping(address, mapped);
+    region->mapping = map_memory_file(file.get(), round_up_to_pages(handle.bytes));
+    void* const address = region->mapping.get();
+    if (address == nullptr) return hipErrorOutOfMemory;
     region->kind = RegionKind::kImported;
     region->base = reinterpret_cast<uintptr_t>(address);
     region->bytes = handle.bytes;

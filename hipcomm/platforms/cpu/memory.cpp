@@ -56,9 +56,9 @@ hipError_t allocate(void** pointer, size_t bytes, unsigned flags) {
     region->file = create_memory_file(region->id);
     if (!region->file || ftruncate(region->file.get(), static_cast<off_t>(mapped)) != 0)
         return hipErrorOutOfMemory;
-    void* address = map_memory_file(region->file.get(), mapped);
+    region->mapping = map_memory_file(region->file.get(), mapped);
+    void* const address = region->mapping.get();
     if (address == nullptr) return hipErrorOutOfMemory;
-    region->mapping = Mapping(address, mapped);
     region->kind = RegionKind::kDevice;
     region->base = reinterpret_cast<uintptr_t>(address);
     region->bytes = bytes;
@@ -88,9 +88,10 @@ void memory_file_name(uint64_t id, char* name, size_t length) {
     std::snprintf(name, length, "hipcomm-%016" PRIx64, id);
 }
 
-void* map_memory_file(int file, size_t bytes) {
-    void* address = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
-    return address == MAP_FAILED ? nullptr : address;
+Mapping map_memory_file(int file, size_t bytes) {
+    const size_t guarded = bytes + round_up_to_pages(1);
+    void* address = mmap(nullptr, guarded, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, file, 0);
+    return address == MAP_FAILED ? Mapping() : Mapping(address, guarded);
 }
 
 }  // namespace hipcomm::cpu
