@@ -1,0 +1,204 @@
+"""Ranks for the tests: a pool of processes that form worlds, and device memory to play with.
+
+A test sends functions to the ranks by name::
+
+    def body(comm, rng, count):      # runs in every rank; rng differs between ranks
+        ...
+
+    ranks.world(4, HIPCOMM_ALGORITHM="two_shot").run(body, 1000)
+
+Starting a process takes longer than most tests, so processes are kept and form one world after the
+other, of any size and with any HIPCOMM_ variables. Whatever goes wrong in a rank, its traceback ends up
+in the test's, and the pool starts afresh. Every wait is bounded.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from rank_worker import Call, Close, Open, Reply
+
+from hipcomm.rendezvous import Server
+
+PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
+PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
+SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
+
+# Not `python rank_worker.py`: its classes would be __main__'s there and rank_worker's here.
+_START = "import sys; sys.path.insert(0, sys.argv[1]); import rank_worker; rank_worker.main(int(sys.argv[2]))"
+_TESTS = Path(__file__).parent
+
+
+class RanksFailed(AssertionError):
+    """What was sent to the ranks failed in some of them: their tracebacks."""
+
+
+class RankProcess:
+    """One worker process and the pipe to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _START, str(_TESTS), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._pipe: Connection[Any, Any] = ours
+
+    def send(self, request: Open | Call | Close) -> None:
+        self._pipe.send(request)
+
+    def receive(self, timeout: float) -> Reply:
+        """The reply to the last request; its error also where the process died or did not answer."""
+        try:
+            if not self._pipe.poll(timeout):
+                return Reply(error=f"no answer for {timeout:g} s")
+            reply: Reply = self._pipe.recv()
+        except (EOFError, OSError):
+            return Reply(error=f"the process ended, with exit code {self.process.wait(PATIENCE)}")
+        return reply
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> None:
+        """Kill the process, whatever it does."""
+        self._pipe.close()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE)
+
+
+class World:
+    """The ranks of one communicator. Made by :meth:`RankPool.world`."""
+
+    def __init__(
+        self, processes: list[RankProcess], environment: dict[str, str], first_epoch: int = 0
+    ) -> None:
+        """Have the processes form a world; rank i is processes[i]."""
+        self.size = len(processes)
+        self.broken = False
+        self._processes = processes
+        token = secrets.token_hex(8)
+        self._server = Server(self.size, token)
+        self._server.start()
+        host, port = self._server.address
+        common = {
+            "HIPCOMM_PLATFORM": PLATFORM,
+            "HIPCOMM_WORLD_SIZE": str(self.size),
+            "HIPCOMM_RENDEZVOUS": f"{host}:{port}",
+            "HIPCOMM_TOKEN": token,
+            **environment,
+        }
+        for rank, process in enumerate(processes):
+            own = {"HIPCOMM_RANK": str(rank), "HIPCOMM_LOCAL_RANK": str(rank)}
+            process.send(Open({**common, **own}, first_epoch))
+        self._collect(PATIENCE)
+
+    def run(self, body: Callable[..., Any], *arguments: Any, seed: int = SEED) -> list[Any]:
+        """Run *body* on all ranks and return what it returned, by rank. Raises RanksFailed."""
+        for rank in range(self.size):
+            self.start(rank, body, *arguments, seed=seed)
+        return self._collect(PATIENCE)
+
+    def start(self, rank: int, body: Callable[..., Any], *arguments: Any, seed: int = SEED) -> None:
+        """Send *body* to one rank; :meth:`finish` has what comes of it."""
+        self._processes[rank].send(Call(body, arguments, seed))
+
+    def finish(self, rank: int, timeout: float = PATIENCE) -> Reply:
+        """The reply of one rank to what was started there."""
+        return self._processes[rank].receive(timeout)
+
+    def signal(self, rank: int, number: int) -> None:
+        """Send a signal to one rank's process."""
+        self._processes[rank].signal(number)
+
+    def close(self) -> None:
+        """Close the communicator on all ranks."""
+        for process in self._processes:
+            process.send(Close())
+        try:
+            self._collect(PATIENCE)
+        finally:
+            self._server.close()
+
+    def abandon(self) -> None:
+        """The communicator has failed, or its ranks are about to be killed: only let go of the server."""
+        self._server.close()
+
+    def _collect(self, timeout: float) -> list[Any]:
+        deadline = time.monotonic() + timeout
+        replies = [process.receive(max(0.0, deadline - time.monotonic())) for process in self._processes]
+        errors = [
+            f"---- rank {rank} of {self.size} ----\n{reply.error}"
+            for rank, reply in enumerate(replies)
+            if reply.error is not None
+        ]
+        if errors:
+            self.broken = True
+            raise RanksFailed("\n".join(["", *errors]))
+        return [reply.value for reply in replies]
+
+
+class RankPool:
+    """Worker processes, as many as the largest world so far, and the one world that they form now."""
+
+    def __init__(self) -> None:
+        self._processes: list[RankProcess] = []
+        self._world: World | None = None
+        self._key: object = None
+
+    def world(self, size: int, first_epoch: int = 0, **environment: str) -> World:
+        """The world of this size whose ranks have these environment variables.
+
+        The same as last time if it is asked for again: a communicator in the middle of its life.
+        """
+        key = (size, first_epoch, environment)
+        if self._world is not None and self._world.broken:
+            self.end()
+        if self._world is not None and self._key != key:
+            self._close_world()
+        if self._world is None:
+            while len(self._processes) < size:
+                self._processes.append(RankProcess())
+            try:
+                self._world = World(self._processes[:size], environment, first_epoch)
+            except RanksFailed:
+                self.end()
+                raise
+            self._key = key
+        return self._world
+
+    def _close_world(self) -> None:
+        world, self._world = self._world, None
+        try:
+            if world is not None:
+                world.close()
+        except RanksFailed:
+            self.end()
+            raise
+
+    def close(self) -> None:
+        """End in good order. Raises RanksFailed if the communicator cannot be closed."""
+        try:
+            if self._world is not None and not self._world.broken:
+                self._close_world()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Kill all processes."""
+        if self._world is not None:
+            self._world.abandon()
+            self._world = None
+        while self._processes:
+            self._processes.pop().end()

@@ -1,0 +1,116 @@
+"""One rank of the tests' worlds: a process that runs the functions which the tests send it.
+
+:mod:`harness` starts :func:`main` in a new process, with its end of a pipe. Requests and replies are
+pickled, so functions travel by name and must stand at the top level of a module under tests/.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import hipcomm
+
+
+class Open(NamedTuple):
+    """Make a communicator: *environment* has this rank's HIPCOMM_ variables, all others are unset.
+
+    first_epoch: where its epochs begin; 0 is the default.
+    """
+
+    environment: dict[str, str]
+    first_epoch: int = 0
+
+
+class Call(NamedTuple):
+    """Run ``body(comm, rng, *arguments)``; rng is seeded by *seed* and the rank."""
+
+    body: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    seed: int
+
+
+class Close(NamedTuple):
+    """Close the communicator."""
+
+
+class Reply(NamedTuple):
+    """What came of a request: its value, or the traceback of what it raised."""
+
+    value: Any = None
+    error: str | None = None
+
+
+class CoreWithFirstEpoch:
+    """The C core's ``lib``, but communicators begin at an epoch of the test's choice.
+
+    hipcommConfig.first_epoch is for tests; the Python control plane has no way to set it.
+    """
+
+    def __init__(self, lib: Any, first_epoch: int) -> None:
+        self._lib = lib
+        self._first_epoch = first_epoch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lib, name)
+
+    def hipcommCommCreate(self, config: Any, created: Any) -> int:  # noqa: N802  the core's name
+        config.first_epoch = self._first_epoch
+        result: int = self._lib.hipcommCommCreate(config, created)
+        return result
+
+
+class Rank:
+    """What a worker holds: at most one communicator at a time."""
+
+    def __init__(self) -> None:
+        self.comm: Any = None
+
+    def handle(self, request: Open | Call | Close) -> Any:
+        if isinstance(request, Open):
+            return self._open(request)
+        if isinstance(request, Close):
+            comm, self.comm = self.comm, None
+            return comm.close()
+        rng = np.random.default_rng([request.seed, self.comm.rank])
+        return request.body(self.comm, rng, *request.arguments)
+
+    def _open(self, request: Open) -> None:
+        from hipcomm import bootstrap, core
+
+        for name in [name for name in os.environ if name.startswith("HIPCOMM_")]:
+            del os.environ[name]
+        os.environ.update(request.environment)
+        bootstrap.lib = core.lib
+        if request.first_epoch:
+            bootstrap.lib = CoreWithFirstEpoch(core.lib, request.first_epoch)
+        self.comm = hipcomm.init()
+
+    def fail(self, error: BaseException) -> None:
+        """Let the peers go that may be waiting for this rank."""
+        if self.comm is not None:
+            self.comm.abort(f"the test failed with {type(error).__name__}: {error}")
+
+
+def main(descriptor: int) -> None:
+    """Serve requests on a file descriptor until the test process closes its end of the pipe."""
+    faulthandler.enable()
+    pipe: Connection[Any, Any] = Connection(descriptor)
+    rank = Rank()
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        try:
+            reply = Reply(value=rank.handle(request))
+        except Exception as error:  # noqa: BLE001  whatever a test raises is for the test process to judge
+            rank.fail(error)
+            reply = Reply(error=traceback.format_exc())
+        pipe.send(reply)
