@@ -1,17 +1,45 @@
 /* AMD GPUs: gfx9 (CDNA), gfx11, gfx12. Ordering as in the AMDGPU memory model of LLVM's
- * "User Guide for AMDGPU Backend"; docs/architecture.md says which instructions it becomes. */
+ * "User Guide for AMDGPU Backend"; docs/amd.md says which instructions it becomes, and why it holds. */
 #pragma once
 
+/* For amdgcn clang ignores launch_bounds without HIP's headers, which translate it like this: without it
+ * registers are allotted for 1024 threads, half as many as the 512 that are launched may have. */
+#define launch_bounds(threads) amdgpu_flat_work_group_size(1, threads)
+
+/* This target has a store_release() of its own, below. */
+#define store_release store_release_of_compiler
 #include "gpu.h"
+#undef store_release
 
 DEVICE uint32_t thread_index() { return __builtin_amdgcn_workitem_id_x(); }
 DEVICE uint32_t block_index() { return __builtin_amdgcn_workgroup_id_x(); }
 
-/* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is. */
+/* Wait until all vector memory operations of this wave are complete. Only where the compiler does not do
+ * so itself: from gfx10 on it waits for the stores at every release, cache write-backs included. */
+DEVICE void wait_for_memory() {
+#if defined(__GFX9__)
+    __builtin_amdgcn_s_waitcnt(0x0f70); /* vmcnt(0), all other counters at their maximum */
+#endif
+}
+
+/* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is; and more: a
+ * signal that one wave sends afterwards covers the stores of all waves. On gfx9 a release at workgroup
+ * scope does not wait for stores, because the waves of a block share their first-level cache; but the
+ * release at system scope that follows waits only for stores of the wave that executes it. */
 DEVICE void block_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
+    wait_for_memory();
     __builtin_amdgcn_s_barrier();
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
+}
+
+/* clang 22.1 drops the wait between the write-back of a release and its store where it knows of no
+ * outstanding access (llvm/llvm-project#178316); the write-back itself is one. */
+template <class T>
+DEVICE void store_release(T* p, T value) {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, ""); /* system scope */
+    wait_for_memory();
+    store_relaxed(p, value);
 }
 
 /* The constant-rate clock (100 MHz on all current parts; the host asks WallClockRate). */
