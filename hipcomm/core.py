@@ -19,6 +19,8 @@ try:
 except ImportError as error:  # a checkout that was never built
     raise ImportError(f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`") from error
 
+__all__ = ["LIBRARY", "PACKAGE", "check", "error_of", "ffi", "lib"]
+
 lib: Any = ffi.dlopen(str(LIBRARY))
 
 

@@ -240,7 +240,7 @@ def open_device(selector: str | None, local_rank: int) -> Device:
     properties = call("hipGetDeviceProperties", index)
     return Device(
         index=index,
-        pci_bus_id=_text(call("hipDeviceGetPCIBusId", 64, index)),
+        pci_bus_id=_pci_bus_id(properties),
         arch=_text(properties.gcnArchName),
         name=_text(properties.name),
         multiprocessors=int(properties.multiProcessorCount),
@@ -248,12 +248,17 @@ def open_device(selector: str | None, local_rank: int) -> Device:
     )
 
 
+def _pci_bus_id(properties: Any) -> str:
+    """As hipDeviceGetPCIBusId writes it, whose wrapper in hip-python 10 passes a null buffer."""
+    return f"{properties.pciDomainID:04x}:{properties.pciBusID:02x}:{properties.pciDeviceID:02x}.0"
+
+
 def _device_index(selector: str, count: int) -> int:
     if selector.isdecimal():
         return int(selector)
     wanted = selector.lower().removeprefix("gpu-").replace("-", "")
     for index in range(count):
-        pci_bus_id = _text(call("hipDeviceGetPCIBusId", 64, index)).lower()
+        pci_bus_id = _pci_bus_id(call("hipGetDeviceProperties", index))
         uuid = bytes(call("hipDeviceGetUuid", index).bytes)
         if selector.lower() in (pci_bus_id, pci_bus_id.partition(":")[2]) or wanted in (
             uuid.hex(),

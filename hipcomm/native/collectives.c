@@ -45,7 +45,7 @@ static hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, hipco
 static hipcommResult_t copy_alone(hipcommComm_t comm, const Call* call, uint64_t bytes, hipStream_t stream) {
     if (call->send == call->recv || bytes == 0) return hipcommSuccess;
     const hipError_t error =
-        comm->hip.MemcpyAsync(call->recv, call->send, bytes, hipMemcpyDeviceToDevice, stream);
+        comm->hip.MemcpyAsync(call->recv, call->send, bytes, hipMemcpyDefault, stream);
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
 }
 
