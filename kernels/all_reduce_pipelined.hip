@@ -56,12 +56,12 @@ DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step
         Pack packs[kInFlight]{};
         load_contributions(0, packs);
         UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k]);
+        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k], args);
         NO_UNROLL
         for (uint32_t rank = 1; rank < args.world; ++rank) {
             load_contributions(rank, packs);
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k]);
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k], args);
         }
         Pack results[kInFlight];
         UNROLL(8)

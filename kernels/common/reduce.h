@@ -2,7 +2,7 @@
  * finish(). Every algorithm reduces through this file, so all of them give the same bits. */
 #pragma once
 
-#include "dtype.h"
+#include "float8.h"
 
 struct Sum {
     template <class T>
@@ -90,12 +90,12 @@ struct Reduction {
     };
     Accumulated<T> total[kElements];
 
-    DEVICE_MEMBER void start(Pack pack) {
+    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs&) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i) total[i] = widen(elements.at[i]);
     }
-    DEVICE_MEMBER void add(Pack pack) {
+    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs&) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i)
@@ -113,22 +113,71 @@ struct Reduction {
     }
 };
 
-/* One kernel per element type and operation, named <algorithm>_<operation>_<dtype>. The average is the
- * sum's kernel with args.average set. hipcomm/native/kernels.c lists the same names. */
-#define HIPCOMM_REDUCTION_KERNELS_OF(algorithm, op, Op)                        \
-    KERNEL(hipcomm_##algorithm##_##op##_float16, (algorithm<float16, Op>))     \
-    KERNEL(hipcomm_##algorithm##_##op##_bfloat16, (algorithm<bfloat16, Op>))   \
-    KERNEL(hipcomm_##algorithm##_##op##_float32, (algorithm<float, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_float64, (algorithm<double, Op>))      \
-    KERNEL(hipcomm_##algorithm##_##op##_int8, (algorithm<int8_t, Op>))         \
-    KERNEL(hipcomm_##algorithm##_##op##_uint8, (algorithm<uint8_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_int32, (algorithm<int32_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_uint32, (algorithm<uint32_t, Op>))     \
-    KERNEL(hipcomm_##algorithm##_##op##_int64, (algorithm<int64_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_uint64, (algorithm<uint64_t, Op>))
+/* The 8-bit floats: format and reduction are in the arguments. */
+struct Float8 {
+    uint8_t bits;
+};
+struct AnyOperation {};
 
-#define HIPCOMM_REDUCTION_KERNELS(algorithm)             \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, sum, Sum)    \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, prod, Prod)  \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, max, Max)    \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, min, Min)
+template <>
+struct Reduction<Float8, AnyOperation> {
+    struct Elements {
+        uint8_t at[HIPCOMM_PACK_BYTES];
+    };
+    float total[HIPCOMM_PACK_BYTES];
+
+    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
+        const Elements elements = __builtin_bit_cast(Elements, pack);
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = widen_float8(elements.at[i], args.float8);
+    }
+    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs& args) {
+        switch (args.float8.reduction) {
+            case HIPCOMM_REDUCTION_PROD: return combine_all<Prod>(pack, args);
+            case HIPCOMM_REDUCTION_MAX: return combine_all<Max>(pack, args);
+            case HIPCOMM_REDUCTION_MIN: return combine_all<Min>(pack, args);
+            default: return combine_all<Sum>(pack, args);
+        }
+    }
+    DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) const {
+        Elements elements;
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+            const float result = args.average ? divide<float>(total[i], args.world) : total[i];
+            elements.at[i] = narrow_to_float8(result, args.float8);
+        }
+        return __builtin_bit_cast(Pack, elements);
+    }
+
+    template <class Op>
+    DEVICE_MEMBER void combine_all(Pack pack, const hipcommKernelArgs& args) {
+        const Elements elements = __builtin_bit_cast(Elements, pack);
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
+            total[i] = Op::template combine<float>(total[i], widen_float8(elements.at[i], args.float8));
+    }
+};
+
+/* One kernel per element type and operation, named <algorithm>_<operation>_<dtype>. The average is the
+ * sum's kernel with args.average set; the 8-bit floats share one kernel, <algorithm>_float8.
+ * hipcomm/native/kernel_table.c lists the same names. A kernel takes `Args`, and hands them on. */
+#define HIPCOMM_REDUCTION_KERNELS_OF(algorithm, op, Op, Args)                            \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float16, (algorithm<float16, Op>), Args)    \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_bfloat16, (algorithm<bfloat16, Op>), Args)  \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float32, (algorithm<float, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float64, (algorithm<double, Op>), Args)     \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int8, (algorithm<int8_t, Op>), Args)        \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint8, (algorithm<uint8_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int32, (algorithm<int32_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint32, (algorithm<uint32_t, Op>), Args)    \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int64, (algorithm<int64_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint64, (algorithm<uint64_t, Op>), Args)
+
+#define HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, Args)                                 \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, sum, Sum, Args)                             \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, prod, Prod, Args)                           \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, max, Max, Args)                             \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, min, Min, Args)                             \
+    KERNEL_WITH(hipcomm_##algorithm##_float8, (algorithm<Float8, AnyOperation>), Args)
+
+#define HIPCOMM_REDUCTION_KERNELS(algorithm) HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, hipcommKernelArgs)

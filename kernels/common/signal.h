@@ -16,14 +16,17 @@ DEVICE uint64_t* signal_slot(const Launch& launch, uint32_t rank, uint32_t phase
     return signal_slot_by_index(launch, rank, launch.parity(), index);
 }
 
-/* All threads: tell `peer` that this block has done `steps` steps of `phase`. */
+/* One thread: tell `peer`; what it tells of happened before a block_barrier(). */
+DEVICE void signal_one(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {
+    store_release(signal_slot(launch, peer, phase, launch.args.rank), uint64_t(launch.epoch) << 32 | steps);
+}
+
+/* All threads: tell all peers that this block has done `steps` steps of `phase`. */
 DEVICE void signal_peers(const Launch& launch, uint32_t phase, uint32_t steps) {
     block_barrier(); /* the stores of all threads come before the one release */
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
-        if (peer != launch.args.rank)
-            store_release(signal_slot(launch, peer, phase, launch.args.rank),
-                          uint64_t(launch.epoch) << 32 | steps);
+        if (peer != launch.args.rank) signal_one(launch, peer, phase, steps);
 }
 
 DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {

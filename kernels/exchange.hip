@@ -1,0 +1,186 @@
+/* Exchange: every rank sends a segment to every rank, each of a length of its own. This is all_to_all,
+ * gather, scatter, all_gather with unequal counts, and all_gather along any dimension.
+ *
+ * Both sides of a pair know how long its segment is, and nobody else needs to: short segments go as
+ * flag-in-data lines (one one-way latency), longer ones through the staging slab in chunks. A rank whose
+ * pairs are all of one kind skips the loops of the other.
+ *
+ * Where nothing is sent, a signal of no steps is: no rank may leave an epoch before it has heard from
+ * all (kernels/abi.h).
+ */
+#include "common/epoch.h"
+#include "common/segments.h"
+#include "common/signal.h"
+
+constexpr uint32_t kRing = 4;
+using Cells = Staging<kRing, 1>;
+
+enum Phase : uint32_t { kPushed, kCollected };
+
+/* Packs of a segment that go as lines, in this launch; and those that go through staging memory. */
+DEVICE uint32_t line_packs(const hipcommSegmentArgs& args, uint64_t bytes) {
+    return bytes <= args.line_bytes ? packs_of_launch(args, bytes) : 0;
+}
+DEVICE uint64_t staged_packs(const hipcommSegmentArgs& args, uint64_t bytes) {
+    return bytes <= args.line_bytes ? 0 : packs_of(bytes);
+}
+
+DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* ---- lines -----------------------------------------------------------------------------------------
+ * Threads stand side by side for (peer, pack). Line layout at the receiver: [sender][pack]. */
+
+DEVICE void push_lines(const Launch& launch, const hipcommSegmentArgs& args, uint32_t most) {
+    const Geometry& g = launch.geometry;
+    for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
+        const uint32_t peer = i / most;
+        const uint32_t pack = i % most;
+        const Message send = send_segment(args, peer);
+        if (peer == launch.args.rank || pack >= line_packs(args, send.bytes)) continue;
+        send_line(launch, peer, segment_line(launch, launch.args.rank, pack),
+                  load_message(send, args.first_pack + pack));
+    }
+}
+
+/* Tell those that get nothing in this launch that this rank has come. */
+DEVICE void signal_idle_pairs(const Launch& launch, const hipcommSegmentArgs& args) {
+    const Geometry& g = launch.geometry;
+    if (g.block != 0) return;
+    for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
+        const uint64_t bytes = args.segments[peer].send_bytes;
+        if (peer != launch.args.rank && line_packs(args, bytes) == 0 && staged_packs(args, bytes) == 0)
+            signal_one(launch, peer, kPushed, 0);
+    }
+}
+
+DEVICE void wait_for_idle_pairs(const Launch& launch, const hipcommSegmentArgs& args) {
+    const Geometry& g = launch.geometry;
+    if (g.block != 0) return;
+    for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
+        const uint64_t bytes = args.segments[peer].recv_bytes;
+        if (peer != launch.args.rank && line_packs(args, bytes) == 0 && staged_packs(args, bytes) == 0)
+            wait_for_signal(launch, peer, kPushed, 0);
+    }
+}
+
+DEVICE void collect_lines(const Launch& launch, const hipcommSegmentArgs& args, uint32_t most) {
+    const Geometry& g = launch.geometry;
+    for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
+        const uint32_t sender = i / most;
+        const uint32_t pack = i % most;
+        const Message recv = recv_segment(args, sender);
+        if (pack >= line_packs(args, recv.bytes)) continue;
+        const Pack arrived = sender == launch.args.rank
+                                 ? load_message(send_segment(args, sender), args.first_pack + pack)
+                                 : receive_line(launch, sender, segment_line(launch, sender, pack));
+        if (block_failed(launch)) break;
+        store_rows(in_rows(args, recv), args.first_pack + pack, arrived);
+    }
+}
+
+/* ---- staging ---------------------------------------------------------------------------------------
+ * push(s) overwrites step s - kRing, so it waits until the receiver says that it has collected it. All
+ * ranks turn through push(s), collect(s - 1): the rank that is furthest behind never waits for one that
+ * waits for it. */
+
+DEVICE bool wait_for_room(const Launch& launch, const hipcommSegmentArgs& args, uint32_t step) {
+    const Geometry& g = launch.geometry;
+    for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
+        if (peer != launch.args.rank &&
+            step < steps_of_block(launch, staged_packs(args, args.segments[peer].send_bytes)))
+            wait_for_signal(launch, peer, kCollected, step + 1 - kRing);
+    block_barrier();
+    return !block_failed(launch);
+}
+
+DEVICE void push_chunks(const Launch& launch, const Cells& cells, const hipcommSegmentArgs& args,
+                        uint32_t step) {
+    const Geometry& g = launch.geometry;
+    const uint32_t rank = launch.args.rank, world = launch.args.world;
+    NO_UNROLL
+    for (uint32_t i = 1; i < world; ++i) { /* every rank begins with another peer: all links are busy */
+        const uint32_t peer = (rank + i) % world;
+        const Message send = send_segment(args, peer);
+        stage(launch, cells.cell(peer, step, 0, rank), send,
+              chunk_of_segment(launch, staged_packs(args, send.bytes), step));
+    }
+    block_barrier(); /* the stores of all threads come before the releases */
+    for (uint32_t peer = g.thread; peer < world; peer += g.threads)
+        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].send_bytes)))
+            signal_one(launch, peer, kPushed, step + 1);
+}
+
+DEVICE void copy_own_chunk(const Launch& launch, const hipcommSegmentArgs& args, uint32_t step) {
+    const Geometry& g = launch.geometry;
+    const Message send = send_segment(args, launch.args.rank);
+    const Rows recv = in_rows(args, recv_segment(args, launch.args.rank));
+    if (recv.one_row && recv.all.base == send.base) return; /* in place */
+    const Chunk chunk = chunk_of_segment(launch, staged_packs(args, send.bytes), step);
+    for (uint32_t i = g.thread; i < chunk.packs; i += g.threads)
+        store_rows(recv, chunk.first + i, load_message(send, chunk.first + i));
+}
+
+DEVICE bool collect_chunks(const Launch& launch, const Cells& cells, const hipcommSegmentArgs& args,
+                           uint32_t step) {
+    const Geometry& g = launch.geometry;
+    const uint32_t rank = launch.args.rank, world = launch.args.world;
+    for (uint32_t peer = g.thread; peer < world; peer += g.threads)
+        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].recv_bytes)))
+            wait_for_signal(launch, peer, kPushed, step + 1);
+    block_barrier(); /* the acquires of a few threads come before the loads of all */
+    if (block_failed(launch)) return false;
+    NO_UNROLL
+    for (uint32_t i = 1; i < world; ++i) {
+        const uint32_t sender = (rank + i) % world;
+        const Message recv = recv_segment(args, sender);
+        unstage_rows(launch, in_rows(args, recv),
+                     chunk_of_segment(launch, staged_packs(args, recv.bytes), step),
+                     cells.cell(rank, step, 0, sender));
+    }
+    block_barrier(); /* the loads of all threads come before the cells are free */
+    for (uint32_t peer = g.thread; peer < world; peer += g.threads)
+        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].recv_bytes)))
+            signal_one(launch, peer, kCollected, step + 1);
+    return true;
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------------*/
+
+DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args.common, g);
+    uint32_t most_sent = 0, most_received = 0; /* as lines, to or from any one rank */
+    uint64_t most_staged = 0;
+    NO_UNROLL
+    for (uint32_t peer = 0; peer < args.common.world; ++peer) {
+        const hipcommSegment& segment = args.segments[peer];
+        most_sent = uint32_t(larger(most_sent, line_packs(args, segment.send_bytes)));
+        most_received = uint32_t(larger(most_received, line_packs(args, segment.recv_bytes)));
+        most_staged = larger(most_staged, staged_packs(args, larger(segment.send_bytes, segment.recv_bytes)));
+    }
+
+    push_lines(launch, args, most_sent);
+    signal_idle_pairs(launch, args);
+
+    const uint32_t steps = steps_of_block(launch, most_staged);
+    const Cells cells{launch, args.common.chunk_packs, args.common.world};
+    bool failed = false;
+    for (uint32_t turn = 0; turn < steps + 1 && steps != 0; ++turn) {
+        if (turn < steps) {
+            failed = turn >= kRing && !wait_for_room(launch, args, turn);
+            if (failed) break;
+            push_chunks(launch, cells, args, turn);
+            copy_own_chunk(launch, args, turn);
+        }
+        if (turn >= 1) {
+            failed = !collect_chunks(launch, cells, args, turn - 1);
+            if (failed) break;
+        }
+    }
+    if (!failed) {
+        collect_lines(launch, args, most_received);
+        wait_for_idle_pairs(launch, args);
+    }
+    end_launch(launch);
+}
+
+KERNEL_WITH(hipcomm_exchange, exchange, hipcommSegmentArgs)
