@@ -4,7 +4,7 @@
 
 /* For amdgcn clang ignores launch_bounds without HIP's headers, which translate it like this: without it
  * registers are allotted for 1024 threads, half as many as the 512 that are launched may have. */
-#define launch_bounds(threads, ...) amdgpu_flat_work_group_size(1, threads)
+#define BLOCK_BOUNDS amdgpu_flat_work_group_size(1, MAX_THREADS)
 
 /* This target has its own, below. */
 #define store_release store_release_of_compiler

@@ -22,7 +22,7 @@
 
 /* Define kernel `name`, which calls function(args, geometry). */
 #define KERNEL(name, function)                                                                      \
-    extern "C" __attribute__((global, visibility("protected"), launch_bounds(MAX_THREADS))) void name( \
+    extern "C" __attribute__((global, visibility("protected"), BLOCK_BOUNDS)) void name( \
         const hipcommKernelArgs args) {                                                             \
         function(args, Geometry{thread_index(), args.threads, block_index(), args.blocks,           \
                                 shared_scratch()});                                                 \
