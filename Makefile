@@ -37,7 +37,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-gpu lint bench clean venv native kernels cpu-kernels amd-kernels nvidia-kernels toolchain
+.PHONY: help types all run test test-gpu lint bench clean venv native kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ $(FFI): hipcomm/include/hipcomm.h hipcomm/native/build_ffi.py
 
 hipcomm/platforms/%/lib/libamdhip64.so: $(wildcard hipcomm/platforms/*.h) hipcomm/platforms/exports.map
 	@mkdir -p $(@D)
-	g++ $(CXXFLAGS) -shared -Ihipcomm/platforms -Wl,-Bsymbolic-functions,--version-script=hipcomm/platforms/exports.map \
+	g++ $(CXXFLAGS) -shared -Ihipcomm/platforms -Wl,-Bsymbolic-functions,-soname,libamdhip64.so,--version-script=hipcomm/platforms/exports.map \
 	  -o $@ $(wildcard hipcomm/platforms/$*/*.cpp) -ldl -lpthread -lrt
 hipcomm/platforms/cpu/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cpu/*.cpp hipcomm/platforms/cpu/*.h)
 hipcomm/platforms/cuda/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cuda/*.cpp hipcomm/platforms/cuda/*.h)
@@ -94,6 +94,7 @@ KERNEL_FILES := $(wildcard kernels/*.h kernels/common/*.h kernels/arch/*.h) hipc
 OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
 NVIDIA_ARCHS := sm_80 sm_90 sm_100
+CUBIN_ARCHS  ?= $(shell command -v ptxas >/dev/null && echo sm_90)
 CPU_ARCH     := $(shell uname -m)
 
 # One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
@@ -110,13 +111,15 @@ find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-2
 
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
 	@if [ -n "$(call find_clang)" ]; then \
-	  $(MAKE) --no-print-directory -j$$(nproc) amd-kernels nvidia-kernels CLANG=$(call find_clang); \
+	  $(MAKE) --no-print-directory -j$$(nproc) amd-kernels nvidia-kernels cubins CLANG=$(call find_clang); \
 	else echo "make: no AMD code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
 
+# llvm-22 brings llvm-objdump, with which the tests read the AMD code objects.
 toolchain:
-	@[ -n "$(call find_clang)" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "make: installing clang-22 and lld-22 for the AMD code objects"; \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 >/dev/null; }
+	@[ -n "$(call find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || \
+	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "make: installing clang-22, lld-22 and llvm-22 for the AMD code objects"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 llvm-22 >/dev/null; }
 
 cpu-kernels: $(cpu_objects)
 amd-kernels: $(amd_objects)
@@ -144,3 +147,11 @@ $(OBJECTS)/$(1)/%.ptx: kernels/%.hip $(KERNEL_FILES)
 	  $(KERNEL_FLAGS) -S -o $$@ $$<
 endef
 $(foreach arch,$(NVIDIA_ARCHS),$(eval $(call nvidia_rule,$(arch))))
+
+# Machine code beside the PTX where a CUDA toolkit is at hand: spares the driver compiling it at start.
+define cubin_rule
+$(OBJECTS)/$(1)/%.cubin: $(OBJECTS)/$(1)/%.ptx
+	@ptxas -O3 -arch=$(1) -o $$@ $$<
+endef
+$(foreach arch,$(NVIDIA_ARCHS),$(eval $(call cubin_rule,$(arch))))
+cubins: $(foreach arch,$(CUBIN_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.cubin))

@@ -284,13 +284,13 @@ class Kernels:
         file, name = ffi.new("char **"), ffi.new("char **")
         for index in range(count):
             lib.hipcommKernelInfo(index, file, name)
-            module = self._module(directory, ffi.string(file[0]).decode())
+            module = self._module(directory, ffi.string(file[0]).decode(), arch)
             function = call("hipModuleGetFunction", module, ffi.string(name[0]))
             self.functions[index] = ffi.cast("void *", int(function))
 
-    def _module(self, directory: Path, file: str) -> Any:
+    def _module(self, directory: Path, file: str, arch: str) -> Any:
         if file not in self._modules:
-            image = _read_code_object(directory, file)
+            image = _read_code_object(directory, file, arch)
             self._modules[file] = call("hipModuleLoadData", image)
         return self._modules[file]
 
@@ -315,8 +315,9 @@ def _code_object_directory(arch: str) -> Path:
     )
 
 
-def _read_code_object(directory: Path, file: str) -> bytes:
-    for suffix in ("so", "co", "cubin", "ptx"):
+def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
+    exact = directory.name == arch.split(":")[0]
+    for suffix in ("so", "co", "cubin", "ptx") if exact else ("ptx",):  # machine code fits its own chip only
         path = directory / f"{file}.{suffix}"
         if path.exists():
             # PTX is text and has to end in a zero byte

@@ -23,28 +23,38 @@ enum Phase : uint32_t { kPushed, kReduced };
 
 using Cells = Staging<kRing, kAreas>;
 
-DEVICE void push_shards(const Launch& launch, const Cells& cells, const Message& send, const Chunk& chunk,
-                        uint32_t step) {
+DEVICE Cells cells_of(const Launch& launch) {
+    const uint32_t world = launch.args.world;
+    return {launch, (launch.args.chunk_packs + world - 1) / world, world};
+}
+
+DEVICE void push_shards(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
+    const Message send = message(args.send, args.bytes);
+    const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
     /* every rank, and every block, begins with another peer, so that all links are busy */
     NO_UNROLL
     for (uint32_t i = 0; i < args.world - 1; ++i) {
-        const uint32_t peer =
-            (args.rank + 1 + (i + launch.geometry.block) % (args.world - 1)) % args.world;
-        stage(launch, cells.cell(peer, step, kContributions, args.rank), send,
+        const uint32_t peer = (args.rank + 1 + (i + launch.geometry.block) % (args.world - 1)) % args.world;
+        stage(launch, cells_of(launch).cell(peer, step, kContributions, args.rank), send,
               shard_of(chunk, peer, args.world));
     }
 }
 
 /* Reduce packs begin .. end - 1 of the shard, kInFlight per thread at a time. */
 template <class T, class Op, uint32_t kInFlight, class LoadOwn, class StoreOwn>
-DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step, uint32_t begin,
-                         uint32_t end, LoadOwn load_own, StoreOwn store_own) {
+DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, uint32_t end, LoadOwn load_own,
+                         StoreOwn store_own) {
     const hipcommKernelArgs& args = launch.args;
+    const Cells cells = cells_of(launch);
     const uint32_t threads = launch.geometry.threads;
+    NO_UNROLL
     for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
         Reduction<T, Op> reduction[kInFlight];
-        const auto load_contributions = [&](uint32_t rank, Pack* packs) {
+        Pack packs[kInFlight]{};
+        NO_UNROLL
+        for (uint32_t rank = 0; rank < args.world; ++rank) {
             const char* cell = cells.cell(args.rank, step, kContributions, rank);
             UNROLL(8)
             for (uint32_t k = 0; k < kInFlight; ++k) {
@@ -52,6 +62,7 @@ DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step
                 if (i >= end) continue;
                 packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
             }
+<<<<<<< HEAD
         };
         Pack packs[kInFlight]{};
         load_contributions(0, packs);
@@ -62,12 +73,15 @@ DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step
             load_contributions(rank, packs);
             UNROLL(8)
             for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k], args);
+=======
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k]);
+>>>>>>> main
         }
-        Pack results[kInFlight];
         UNROLL(8)
         for (uint32_t k = 0; k < kInFlight; ++k) {
-            results[k] = reduction[k].finish(args);
-            if (base + k * threads < end) store_own(base + k * threads, results[k]);
+            packs[k] = reduction[k].finish(args);
+            if (base + k * threads < end) store_own(base + k * threads, packs[k]);
         }
         NO_UNROLL
         for (uint32_t peer = 0; peer < args.world; ++peer) {
@@ -76,15 +90,19 @@ DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step
             UNROLL(8)
             for (uint32_t k = 0; k < kInFlight; ++k) {
                 const uint32_t i = base + k * threads;
-                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, results[k]);
+                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, packs[k]);
             }
         }
     }
 }
 
 template <class T, class Op>
-DEVICE void reduce_shard(const Launch& launch, const Cells& cells, const Message& send,
-                         const Message& recv, const Chunk& shard, uint32_t step) {
+DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
+    const hipcommKernelArgs& args = launch.args;
+    const Message send = message(args.send, args.bytes);
+    const Message recv = message(args.recv, args.bytes);
+    const Chunk shard = shard_of(chunk_of_step(launch, packs_of(args.bytes), step), args.rank, args.world);
     /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
     constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
     const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
@@ -93,51 +111,45 @@ DEVICE void reduce_shard(const Launch& launch, const Cells& cells, const Message
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
     reduce_packs<T, Op, kInFlight>(
-        launch, cells, step, 0, whole,
-        [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
+        launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
         [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
     reduce_packs<T, Op, 1>(
-        launch, cells, step, whole, shard.packs,
-        [&](uint64_t i) { return load_message(send, shard.first + i); },
+        new_phase(launch), step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
         [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });
 }
 
-DEVICE void collect_shards(const Launch& launch, const Cells& cells, const Message& recv,
-                           const Chunk& chunk, uint32_t step) {
+DEVICE void collect_shards(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
+    const Message recv = message(args.recv, args.bytes);
+    const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
     NO_UNROLL
     for (uint32_t i = 1; i < args.world; ++i) {
         const uint32_t owner = (args.rank + i) % args.world;
         unstage(launch, recv, shard_of(chunk, owner, args.world),
-                cells.cell(args.rank, step, kResults, owner));
+                cells_of(launch).cell(args.rank, step, kResults, owner));
     }
 }
 
 template <class T, class Op>
 DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    const Message send = message(args.send, args.bytes);
-    const Message recv = message(args.recv, args.bytes);
-    const uint64_t packs = packs_of(args.bytes);
-    const uint32_t steps = steps_of_block(launch, packs);
-    const Cells cells{launch, (args.chunk_packs + args.world - 1) / args.world, args.world};
+    const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
 
+    NO_UNROLL
     for (uint32_t turn = 0; turn < steps + 2; ++turn) {
         if (turn < steps) {
-            push_shards(launch, cells, send, chunk_of_step(launch, packs, turn), turn);
+            push_shards(launch, turn);
             signal_peers(launch, kPushed, turn + 1);
         }
         if (turn >= 1 && turn - 1 < steps) {
-            const uint32_t step = turn - 1;
-            if (!wait_for_peers(launch, kPushed, step + 1)) break;
-            reduce_shard<T, Op>(launch, cells, send, recv,
-                                shard_of(chunk_of_step(launch, packs, step), args.rank, args.world), step);
-            signal_peers(launch, kReduced, step + 1);
+            if (!wait_for_peers(launch, kPushed, turn)) break;
+            reduce_shard<T, Op>(launch, turn - 1);
+            signal_peers(launch, kReduced, turn);
         }
         if (turn >= 2) {
-            const uint32_t step = turn - 2;
-            if (!wait_for_peers(launch, kReduced, step + 1)) break;
-            collect_shards(launch, cells, recv, chunk_of_step(launch, packs, step), step);
+            if (!wait_for_peers(launch, kReduced, turn - 1)) break;
+            collect_shards(launch, turn - 2);
         }
     }
     end_launch(launch);

@@ -12,8 +12,8 @@
 #include "common/segments.h"
 #include "common/signal.h"
 
-constexpr uint32_t kRing = 4;
-using Cells = Staging<kRing, 1>;
+constexpr uint32_t kSlots = 4; /* of the ring */
+using Cells = SegmentCells;
 
 enum Phase : uint32_t { kPushed, kCollected };
 
@@ -79,7 +79,7 @@ DEVICE void collect_lines(const Launch& launch, const hipcommSegmentArgs& args, 
 }
 
 /* ---- staging ---------------------------------------------------------------------------------------
- * push(s) overwrites step s - kRing, so it waits until the receiver says that it has collected it. All
+ * push(s) overwrites step s - kSlots, so it waits until the receiver says that it has collected it. All
  * ranks turn through push(s), collect(s - 1): the rank that is furthest behind never waits for one that
  * waits for it. */
 
@@ -88,7 +88,7 @@ DEVICE bool wait_for_room(const Launch& launch, const hipcommSegmentArgs& args, 
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
         if (peer != launch.args.rank &&
             step < steps_of_block(launch, staged_packs(args, args.segments[peer].send_bytes)))
-            wait_for_signal(launch, peer, kCollected, step + 1 - kRing);
+            wait_for_signal(launch, peer, kCollected, step + 1 - kSlots);
     block_barrier();
     return !block_failed(launch);
 }
@@ -101,7 +101,7 @@ DEVICE void push_chunks(const Launch& launch, const Cells& cells, const hipcommS
     for (uint32_t i = 1; i < world; ++i) { /* every rank begins with another peer: all links are busy */
         const uint32_t peer = (rank + i) % world;
         const Message send = send_segment(args, peer);
-        stage(launch, cells.cell(peer, step, 0, rank), send,
+        stage(launch, cells.cell(peer, step, rank), send,
               chunk_of_segment(launch, staged_packs(args, send.bytes), step));
     }
     block_barrier(); /* the stores of all threads come before the releases */
@@ -135,7 +135,7 @@ DEVICE bool collect_chunks(const Launch& launch, const Cells& cells, const hipco
         const Message recv = recv_segment(args, sender);
         unstage_rows(launch, in_rows(args, recv),
                      chunk_of_segment(launch, staged_packs(args, recv.bytes), step),
-                     cells.cell(rank, step, 0, sender));
+                     cells.cell(rank, step, sender));
     }
     block_barrier(); /* the loads of all threads come before the cells are free */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
@@ -162,11 +162,11 @@ DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
     signal_idle_pairs(launch, args);
 
     const uint32_t steps = steps_of_block(launch, most_staged);
-    const Cells cells{launch, args.common.chunk_packs, args.common.world};
+    const Cells cells{launch, kSlots, args.common.world};
     bool failed = false;
     for (uint32_t turn = 0; turn < steps + 1 && steps != 0; ++turn) {
         if (turn < steps) {
-            failed = turn >= kRing && !wait_for_room(launch, args, turn);
+            failed = turn >= kSlots && !wait_for_room(launch, args, turn);
             if (failed) break;
             push_chunks(launch, cells, args, turn);
             copy_own_chunk(launch, args, turn);

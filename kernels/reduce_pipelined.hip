@@ -21,11 +21,11 @@
 #include "common/segments.h"
 #include "common/signal.h"
 
-constexpr uint32_t kRing = 4;
+constexpr uint32_t kSlots = 4; /* of the ring */
 enum Phase : uint32_t { kPushed, kReduced };
 
 /* Contributions are cells 0 .. world - 1 of a slot; on a reduce, results are the world cells after them. */
-using Cells = Staging<kRing, 1>;
+using Cells = SegmentCells;
 
 /* Of a reduce; a reduce_scatter has none. */
 DEVICE bool has_root(const hipcommKernelArgs& args) { return args.root < args.world; }
@@ -38,7 +38,7 @@ DEVICE void push_contributions(const Launch& launch, const Cells& cells, const h
     for (uint32_t i = 0; i < world - 1; ++i) {
         const uint32_t owner = (rank + 1 + (i + launch.geometry.block) % (world - 1)) % world;
         const Message send = send_segment(args, owner);
-        stage_rows(launch, cells.cell(owner, step, 0, rank), in_rows(args, send),
+        stage_rows(launch, cells.cell(owner, step, rank), in_rows(args, send),
                    chunk_of_segment(launch, packs_of(send.bytes), step));
     }
 }
@@ -52,7 +52,7 @@ DEVICE void reduce_packs(const Launch& launch, const Cells& cells, uint32_t step
     for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
         Reduction<T, Op> reduction[kInFlight];
         const auto load_contributions = [&](uint32_t rank, Pack* packs) {
-            const char* cell = cells.cell(args.rank, step, 0, rank);
+            const char* cell = cells.cell(args.rank, step, rank);
             UNROLL(8)
             for (uint32_t k = 0; k < kInFlight; ++k) {
                 const uint32_t i = base + k * threads;
@@ -89,7 +89,7 @@ DEVICE void reduce_chunk(const Launch& launch, const Cells& cells, const Rows& o
         whole = whole_packs(whole_message, chunk.first, chunk.packs);
     }
     reduce_packs<T, Op, kInFlight>(
-        launch, cells, step, 0, whole,
+        launch, cells, step, whole,
         [&](uint64_t i) { return load_pack(address_in_rows(own, (chunk.first + i) * HIPCOMM_PACK_BYTES)); },
         [&](uint64_t i, Pack pack) {
             if (staged != nullptr)
@@ -115,7 +115,7 @@ DEVICE void collect_results(const Launch& launch, const Cells& cells, const hipc
         const uint32_t owner = (rank + i) % world;
         const Message recv = recv_segment(args, owner);
         unstage(launch, recv, chunk_of_segment(launch, packs_of(recv.bytes), step),
-                cells.cell(rank, step, 0, world + owner));
+                cells.cell(rank, step, world + owner));
     }
 }
 
@@ -124,7 +124,7 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& segment_args, const Geome
     const hipcommKernelArgs& args = segment_args.common;
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, segment_args.most_packs);
-    const Cells cells{launch, args.chunk_packs, has_root(args) ? 2 * args.world : args.world};
+    const Cells cells{launch, kSlots, has_root(args) ? 2 * args.world : args.world};
     const Message own_message = send_segment(segment_args, args.rank);
     const Rows own = in_rows(segment_args, own_message);
     const uint64_t own_packs = packs_of(own_message.bytes);
@@ -139,7 +139,7 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& segment_args, const Geome
         if (turn >= 1 && turn - 1 < steps) {
             const uint32_t step = turn - 1;
             if (!wait_for_peers(launch, kPushed, step + 1)) break;
-            char* staged = has_root(args) && !is_root ? cells.cell(args.root, step, 0, args.world + args.rank)
+            char* staged = has_root(args) && !is_root ? cells.cell(args.root, step, args.world + args.rank)
                                                       : nullptr;
             reduce_chunk<T, Op>(launch, cells, own, recv, staged, chunk_of_segment(launch, own_packs, step), step);
             if (staged != nullptr) {

@@ -7,13 +7,14 @@ its own result without talking to the others.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import oracle
 from oracle import Array
+from plans import boundary_sizes
 from regions import Arena, Region, arena
 
 COLLECTIVES = ("all_reduce", "all_gather", "broadcast")
@@ -131,7 +132,22 @@ def random_offsets(rng: np.random.Generator) -> tuple[int, int]:
     return (0, 0) if aligned else (int(rng.integers(0, 16)), int(rng.integers(0, 16)))
 
 
-def random_case(rng: np.random.Generator, world: int, seed: tuple[int, ...], operation: str, **fixed: Any) -> Case:
+def boundary_cases(
+    comm: Any, rng: np.random.Generator, operation: str, algorithm: str, seed: tuple[int, ...]
+) -> Iterator[Case]:
+    """Calls with one element less, the same and one more than each of the sizes where a plan changes."""
+    arch, blocks = comm.device.arch, comm.device.multiprocessors
+    for nbytes in boundary_sizes(operation, comm.world_size, arch, algorithm, blocks):
+        for more in (-1, 0, 1):
+            case = random_case(rng, comm.world_size, (*seed, nbytes, more + 1), operation)
+            count = nbytes // oracle.dtype_of(case.dtype).itemsize + more
+            if count >= 0:
+                yield replace(case, count=count)
+
+
+def random_case(
+    rng: np.random.Generator, world: int, seed: tuple[int, ...], operation: str, **fixed: Any
+) -> Case:
     """A call of *operation*; what is not *fixed* is drawn. All ranks must draw alike."""
     drawn = {
         "count": int(rng.integers(0, 2000)),

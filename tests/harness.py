@@ -14,6 +14,7 @@ in the test's, and the pool starts afresh. Every wait is bounded.
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import signal
@@ -31,11 +32,30 @@ from hipcomm.rendezvous import Server
 
 PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
 PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
+ALGORITHMS = ("one_shot", "two_shot", "pipelined")
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 
 # Not `python rank_worker.py`: its classes would be __main__'s there and rank_worker's here.
 _START = "import sys; sys.path.insert(0, sys.argv[1]); import rank_worker; rank_worker.main(int(sys.argv[2]))"
 _TESTS = Path(__file__).parent
+
+
+@functools.cache
+def device_count() -> int:
+    """How many devices the platform has. Asked in a process of its own: this one stays free of HIP."""
+    code = (
+        "from hipcomm.environment import Settings; from hipcomm.platform import call, choose; "
+        "choose(Settings.read()); print(int(call('hipGetDeviceCount')))"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert asked.returncode == 0, asked.stderr
+    return int(asked.stdout)
+
+
+def worlds(*sizes: int) -> tuple[int, ...]:
+    """Those of the world sizes for which the platform has devices."""
+    most = 16 if PLATFORM == "cpu" else device_count()
+    return tuple(size for size in sizes if size <= most)
 
 
 class RanksFailed(AssertionError):

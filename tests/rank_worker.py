@@ -60,7 +60,7 @@ class CoreWithFirstEpoch:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lib, name)
 
-    def hipcommCommCreate(self, config: Any, created: Any) -> int:  # noqa: N802  the core's name
+    def hipcommCommCreate(self, config: Any, created: Any) -> int:
         config.first_epoch = self._first_epoch
         result: int = self._lib.hipcommCommCreate(config, created)
         return result

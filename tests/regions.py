@@ -48,7 +48,7 @@ class Region:
 
     def put(self, data: Array, offset: int = 0) -> None:
         """Copy an array to the bytes from *offset* on."""
-        assert 0 <= offset and offset + data.nbytes <= self.nbytes
+        assert offset >= 0 and offset + data.nbytes <= self.nbytes
         _copy_in(self.address + offset, data)
 
     def get(self, dtype: np.dtype[Any]) -> Array:
@@ -75,7 +75,9 @@ def arena(nbytes: int = 96 << 20) -> Arena:
 def _copy_in(address: int, data: Array) -> None:
     if data.nbytes:
         raw = np.ascontiguousarray(data).view(np.uint8)
-        call("hipMemcpy", ctypes.c_void_p(address), raw, raw.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice)
+        call(
+            "hipMemcpy", ctypes.c_void_p(address), raw, raw.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice
+        )
 
 
 def _copy_out(address: int, nbytes: int) -> Array:

@@ -90,6 +90,7 @@ def test_killed_launcher_takes_everybody_with_it(family):
     process, members = family()
     guardians = [pid for pid in children(process.pid) if pid not in members]
     assert len(guardians) == 1
+    os.kill(guardians[0], signal.SIGTERM)  # it does not end before its work is done
     process.kill()
     wait_until(lambda: not any(map(alive, members)))
     wait_until(lambda: not alive(guardians[0]))
@@ -159,11 +160,15 @@ def test_strangers_are_left_alone(family):
 
 
 def test_nested_jobs_end_with_the_outer_one(tmp_path):
-    inner = f"{sys.executable} -m hipcomm_launcher -n 2 {sys.executable} -c".split()
-    note = "import os, time; open(os.environ['HERE'] + '/' + str(os.getpid()), 'w'); time.sleep(120)"
-    here, process = start(tmp_path, f"import os; os.execv({sys.executable!r}, {[*inner, note]!r})", ranks=1)
+    """Down to a child that only the inner job's guardian can find: it must outlive the inner job."""
+    note = "import os, time; open(os.environ['HERE'] + '/' + str(os.getpid()), 'w'); "
+    child = [sys.executable, "-c", note + "time.sleep(120)"]
+    spawn = f"import subprocess; subprocess.Popen({child!r}, start_new_session=True); "
+    inner = [sys.executable, "-m", "hipcomm_launcher", "-n", "2"]
+    inner += [sys.executable, "-c", note + spawn + "time.sleep(120)"]
+    here, process = start(tmp_path, f"import subprocess, sys; sys.exit(subprocess.call({inner!r}))", ranks=1)
     try:
-        members = pids(here, 2)
+        members = pids(here, 4)
         process.kill()
         wait_until(lambda: not any(map(alive, members)))
     finally:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from hipcomm_launcher.guardian import find_processes
 from hipcomm_launcher.output import MAX_BACKLOG, MAX_LINE, PIPE_BUF, Stream, Terminal
 from hipcomm_launcher.spec import CommandError, parse_devices, resolve_command

@@ -315,6 +315,31 @@ def test_copies_at_the_edge_of_mapped_memory_and_into_read_only_memory() -> None
         free(pointer)
 
 
+def test_copies_on_a_kernel_that_cannot_probe(tmp_path: Path) -> None:
+    """Before Linux 5.14 madvise() knows no MADV_POPULATE; the process's memory map answers instead."""
+    source = "#include <errno.h>\nint madvise() { errno = EINVAL; return -1; }"
+    shim = tmp_path / "shim.so"
+    compiler = ["gcc", "-x", "c", "-shared", "-fPIC", "-fno-builtin", "-", "-o", str(shim)]
+    subprocess.run(compiler, input=source, text=True, check=True, timeout=60)
+    script = """
+import mmap
+from platform_cpu import Error, handle, hip, ok
+kind = hip.hipMemcpyKind.hipMemcpyDefault
+device = ok(hip.hipMalloc(1 << 20))
+source, target = bytes(range(256)) * 4096, bytearray(1 << 20)
+ok(hip.hipMemcpy(device, source, 1 << 20, kind))
+ok(hip.hipMemcpy(target, device, 1 << 20, kind))
+assert bytes(target) == source
+constant = mmap.mmap(-1, 4096, prot=mmap.PROT_READ)
+ok(hip.hipMemcpy(device, constant, 4096, kind))
+assert hip.hipMemcpy(constant, device, 4096, kind)[0] == Error.hipErrorInvalidValue
+for bad in (0x1000, 1 << 46, (1 << 64) - 4096):
+    assert hip.hipMemcpy(device, handle(bad), 8, kind)[0] == Error.hipErrorInvalidValue
+    assert hip.hipMemcpy(handle(bad), device, 8, kind)[0] == Error.hipErrorInvalidValue
+"""
+    run_python(script, LD_PRELOAD=str(shim))
+
+
 def test_a_truncated_file_is_no_source() -> None:
     """Touching such a page raises SIGBUS; the copy has to say so instead."""
     descriptor = os.memfd_create("truncated")

@@ -14,6 +14,7 @@ import pytest
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.rendezvous import Server, connect, protocol
+from hipcomm.rendezvous import world as world_module
 
 TOKEN = "token of this test"
 PATIENCE = 20.0  # seconds; only ever reached by a failing test
@@ -117,6 +118,18 @@ def test_groups_gather_among_themselves_in_their_order(make_world):
         range(4), lambda r: clients[r].all_gather("split", b"%d" % r, PATIENCE, group=groups[r])
     )
     assert results == [[b"2", b"0"], [b"1", b"3"], [b"2", b"0"], [b"1", b"3"]]
+
+
+def test_full_list_of_ranks_is_the_whole_world(make_world):
+    world = make_world(2)
+    clients = world.join()
+    groups = {0: [None, [0, 1], [1, 0]], 1: [[0, 1], [0, 1], [1, 0]]}
+    for turn, order in enumerate(([b"0", b"1"], [b"0", b"1"], [b"1", b"0"])):
+        results = world.on_ranks(
+            range(2),
+            lambda r, turn=turn: clients[r].all_gather("x", b"%d" % r, 5, group=groups[r][turn]),
+        )
+        assert results == [order] * 2
 
 
 @pytest.mark.parametrize(
@@ -258,6 +271,20 @@ def test_only_the_first_failure_counts(make_world):
     assert clients[0].failure.peer == 1
 
 
+def test_server_tells_of_the_first_failure_only():
+    frames = {rank: [] for rank in range(3)}
+    world = world_module.World(3)
+    for rank in range(3):
+        world.join(world_module.Member(rank, 1, frames[rank].append), time.monotonic() + PATIENCE)
+    for sent in frames.values():
+        sent.clear()
+    world.abort(1, "first")
+    world.abort(2, "second")
+    world.lose(2, "third")
+    aborted = protocol.pack_peer(protocol.Type.ABORTED, 1, "first")
+    assert frames == {0: [aborted], 1: [], 2: [aborted]}
+
+
 def test_leaving_is_no_failure_but_nobody_waits_for_who_has_left(make_world):
     world = make_world(3)
     clients = world.join()
@@ -316,6 +343,19 @@ def test_lose_of_a_joined_rank_and_of_one_that_left(make_world):
     wait_until(lambda: clients[0].failure)
     assert clients[0].failure.peer == 1
     assert "its process was killed" in str(clients[0].failure)
+
+
+def test_what_a_rank_said_before_its_process_ended_counts(make_world):
+    """The launcher may hear of a rank's end before the server has read its LEAVE."""
+    world = make_world(2)
+    clients = world.join()
+    with world.server._lock:
+        world.server.lose(1, "its process exited with code 0")
+        time.sleep(0.1)  # the thread has woken for that, and for nothing else
+        clients[1]._send(protocol.frame(protocol.Type.LEAVE), PATIENCE)
+    wait_until(lambda: world.server.status()[1].state != "joined")
+    assert world.server.status()[1].state == "left"
+    assert clients[0].failure is None
 
 
 def test_rank_lost_while_the_others_are_still_coming(make_world):

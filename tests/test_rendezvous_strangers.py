@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import socket
@@ -120,19 +121,29 @@ def test_running_out_of_descriptors_is_survived(server):
     with ThreadPoolExecutor(2) as pool:
         clients = list(pool.map(lambda r: connect(Identity(r, 2, r), settings), range(2), timeout=PATIENCE))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    held = [socket.socket() for _ in range(8)]
-    highest = max(sock.fileno() for sock in held)
+    waiting = [socket.socket() for _ in range(8)]
+    fillers = []
     try:
-        # The kernel completes connections by itself; the server's accept() then fails.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
-        for sock in held:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (waiting[-1].fileno() + 1, hard))
+        with suppress(OSError):
+            while True:
+                fillers.append(os.open(os.devnull, os.O_RDONLY))
+        for sock in waiting:  # the kernel completes these by itself; the server's accept() fails
             sock.settimeout(PATIENCE)
             sock.connect(server.address)
+        deadline = time.monotonic() + PATIENCE
+        while not server._resume_accepting:
+            assert time.monotonic() < deadline
         time.sleep(3 * server_module.ACCEPT_PAUSE)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        for sock in held:
+        for descriptor in fillers:
+            os.close(descriptor)
+        for sock in waiting:
             sock.close()
+    while server._resume_accepting:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert clients[0].failure is None
     run_job(server)
     for client in clients:

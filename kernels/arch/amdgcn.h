@@ -4,12 +4,14 @@
 
 /* For amdgcn clang ignores launch_bounds without HIP's headers, which translate it like this: without it
  * registers are allotted for 1024 threads, half as many as the 512 that are launched may have. */
-#define launch_bounds(threads) amdgpu_flat_work_group_size(1, threads)
+#define BLOCK_BOUNDS amdgpu_flat_work_group_size(1, MAX_THREADS)
 
-/* This target has a store_release() of its own, below. */
+/* This target has its own, below. */
 #define store_release store_release_of_compiler
+#define fence_system fence_system_of_compiler
 #include "gpu.h"
 #undef store_release
+#undef fence_system
 
 DEVICE uint32_t thread_index() { return __builtin_amdgcn_workitem_id_x(); }
 DEVICE uint32_t block_index() { return __builtin_amdgcn_workgroup_id_x(); }
@@ -20,6 +22,16 @@ DEVICE void wait_for_memory() {
 #if defined(__GFX9__)
     __builtin_amdgcn_s_waitcnt(0x0f70); /* vmcnt(0), all other counters at their maximum */
 #endif
+}
+
+/* The arguments, read anew from the kernel argument segment. A compiler that sees one kernel as one
+ * function keeps every field it has read in scalar registers, and runs out of them in kernels of many
+ * phases; a phase that starts with this needs only its own. */
+DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs&) {
+    typedef const __attribute__((address_space(4))) hipcommKernelArgs* Segment;
+    auto segment = (Segment)__builtin_amdgcn_kernarg_segment_ptr();
+    asm volatile("" : "+s"(segment)); /* hides where the pointer comes from */
+    return *(const hipcommKernelArgs*)segment;
 }
 
 /* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is; and more: a
@@ -33,13 +45,20 @@ DEVICE void block_barrier() {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "workgroup");
 }
 
-/* clang 22.1 drops the wait between the write-back of a release and its store where it knows of no
- * outstanding access (llvm/llvm-project#178316); the write-back itself is one. */
+/* A release at system scope writes the L2 back, which takes a while. clang 22.1 drops the wait for it
+ * where it knows of no other access that is outstanding (llvm/llvm-project#178316). */
+DEVICE void release_system() {
+    __builtin_amdgcn_fence(__ATOMIC_RELEASE, "");
+    wait_for_memory();
+}
 template <class T>
 DEVICE void store_release(T* p, T value) {
-    __builtin_amdgcn_fence(__ATOMIC_RELEASE, ""); /* system scope */
-    wait_for_memory();
+    release_system();
     store_relaxed(p, value);
+}
+DEVICE void fence_system() {
+    release_system();
+    __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "");
 }
 
 /* The constant-rate clock (100 MHz on all current parts; the host asks WallClockRate). */

@@ -34,6 +34,7 @@ struct Geometry {
     char* shared; /* scratch of the block */
 };
 
+DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { return args; }
 DEVICE void block_barrier() {}
 
 /* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */

@@ -1,10 +1,16 @@
 /* NVIDIA GPUs, sm_80 and later. Ordering as in the PTX memory consistency model. */
 #pragma once
 
+/* "1": one block an SM is enough. Without it ptxas spills registers to make room for more blocks. */
+#define BLOCK_BOUNDS launch_bounds(MAX_THREADS, 1)
+
 #include "gpu.h"
 
 DEVICE uint32_t thread_index() { return __nvvm_read_ptx_sreg_tid_x(); }
 DEVICE uint32_t block_index() { return __nvvm_read_ptx_sreg_ctaid_x(); }
+
+/* Arguments are operands in constant memory: nothing to keep in registers (see amdgcn.h). */
+DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { return args; }
 
 DEVICE void block_barrier() { __nvvm_bar_sync(0); }
 

@@ -12,6 +12,12 @@ struct Launch {
     DEVICE_MEMBER char* own_control() const { return args.control[args.rank]; }
 };
 
+/* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments
+ * stays alive in registers. */
+DEVICE Launch new_phase(const Launch& launch) {
+    return {reload_args(launch.args), launch.geometry, launch.epoch};
+}
+
 /* The first words of a block's scratch; tiles follow at kTileOffset. */
 struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */

@@ -88,7 +88,7 @@ struct Reduction {
     struct Elements {
         T at[kElements];
     };
-    Accumulated<T> total[kElements];
+    Accumulated<T> total[kElements]{};
 
     DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs&) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
@@ -100,6 +100,13 @@ struct Reduction {
         UNROLL(16)
         for (int i = 0; i < kElements; ++i)
             total[i] = Op::template combine<T>(total[i], widen(elements.at[i]));
+    }
+    /* start() or add(), for a loop over the ranks that is not unrolled. */
+    DEVICE_MEMBER void start_or_add(bool first, Pack pack) {
+        if (first)
+            start(pack);
+        else
+            add(pack);
     }
     /* Round to T; for an average divide first. */
     DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) const {

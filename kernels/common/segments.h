@@ -37,3 +37,18 @@ DEVICE Chunk chunk_of_segment(const Launch& launch, uint64_t segment_packs, uint
     const uint64_t left = segment_packs > first ? segment_packs - first : 0;
     return {first, left < args.chunk_packs ? uint32_t(left) : args.chunk_packs};
 }
+
+/* A cell of a staging slab: `cells` of one chunk each make a slot, `ring` slots belong to a block. The slab
+ * exists twice, by the parity of the epoch. */
+struct SegmentCells {
+    const Launch& launch;
+    const uint32_t ring;
+    const uint32_t cells;
+
+    DEVICE_MEMBER char* cell(uint32_t rank, uint32_t step, uint32_t number) const {
+        const hipcommKernelArgs& args = launch.args;
+        const uint64_t slot = uint64_t(launch.geometry.block) * ring + step % ring;
+        return args.staging[rank] + launch.parity() * args.staging_bytes +
+               (slot * cells + number) * args.chunk_packs * HIPCOMM_PACK_BYTES;
+    }
+};

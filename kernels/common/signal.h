@@ -21,8 +21,9 @@ DEVICE void signal_one(const Launch& launch, uint32_t peer, uint32_t phase, uint
     store_release(signal_slot(launch, peer, phase, launch.args.rank), uint64_t(launch.epoch) << 32 | steps);
 }
 
-/* All threads: tell all peers that this block has done `steps` steps of `phase`. */
-DEVICE void signal_peers(const Launch& launch, uint32_t phase, uint32_t steps) {
+/* All threads: tell `peer` that this block has done `steps` steps of `phase`. */
+DEVICE void signal_peers(const Launch& whole_launch, uint32_t phase, uint32_t steps) {
+    const Launch launch = new_phase(whole_launch);
     block_barrier(); /* the stores of all threads come before the one release */
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
@@ -39,7 +40,8 @@ DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase,
 
 /* All threads: wait until every peer has done `steps` steps of `phase`; false in all threads if the
  * block has failed. */
-DEVICE bool wait_for_peers(const Launch& launch, uint32_t phase, uint32_t steps) {
+DEVICE bool wait_for_peers(const Launch& whole_launch, uint32_t phase, uint32_t steps) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
         if (peer != launch.args.rank) wait_for_signal(launch, peer, phase, steps);

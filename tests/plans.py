@@ -1,0 +1,85 @@
+"""Launch plans, asked of the C core without a device, and the message sizes at which they change."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import oracle
+
+from hipcomm.core import ffi, lib
+from hipcomm.dtypes import CODES
+
+OPERATIONS = {
+    "all_reduce": lib.hipcommOpAllReduce,
+    "all_gather": lib.hipcommOpAllGather,
+    "broadcast": lib.hipcommOpBroadcast,
+    "barrier": lib.hipcommOpBarrier,
+}
+REDUCTIONS = {
+    "sum": lib.hipcommSum,
+    "avg": lib.hipcommAvg,
+    "max": lib.hipcommMax,
+    "min": lib.hipcommMin,
+    "prod": lib.hipcommProd,
+}
+ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "copy")  # by the core's numbers
+PACK = 16  # bytes
+NO_LIMIT = 2**64 - 1
+
+
+class Plan(NamedTuple):
+    """hipcommPlan."""
+
+    algorithm: str
+    kernel: int
+    blocks: int
+    threads: int
+    shared_bytes: int
+    tile_shift: int
+    chunk_packs: int
+    bytes_per_launch: int
+
+
+def make_plan(
+    operation: str,
+    nbytes: int,
+    world: int,
+    arch: str,
+    *,
+    dtype: str = "float32",
+    op: str = "sum",
+    algorithm: str = "auto",
+    max_blocks: int = 0,
+    staging_bytes: int = 0,
+) -> Plan:
+    """hipcommMakePlan. Raises ValueError where the core refuses the request."""
+    request: Any = ffi.new("hipcommPlanRequest *")
+    name = ffi.new("char[]", arch.encode())
+    request.operation, request.bytes, request.world, request.arch = OPERATIONS[operation], nbytes, world, name
+    request.dtype, request.op = CODES[oracle.dtype_of(dtype)], REDUCTIONS[op]
+    request.algorithm = ALGORITHMS.index(algorithm)
+    request.max_blocks, request.staging_bytes = max_blocks, staging_bytes
+    plan: Any = ffi.new("hipcommPlan *")
+    if lib.hipcommMakePlan(request, plan) != lib.hipcommSuccess:
+        raise ValueError("hipcommMakePlan refuses the request")
+    return Plan(ALGORITHMS[plan.algorithm], *(getattr(plan, field) for field in Plan._fields[1:]))
+
+
+def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_blocks: int) -> list[int]:
+    """Message sizes in bytes at which a forced algorithm begins something new: a pack, a shard, a tile,
+    a block, a launch, a chunk, a turn of the ring; up to a few of each."""
+
+    def plan_of(nbytes: int) -> Plan:
+        return make_plan(operation, nbytes, world, arch, algorithm=algorithm, max_blocks=max_blocks)
+
+    sizes = {0, PACK, PACK * world, PACK * (world + 1)}
+    huge = plan_of(1 << 32)
+    tile = PACK << huge.tile_shift
+    sizes |= {tile, 2 * tile, tile * world, tile * (world + 1)}
+    if huge.bytes_per_launch != NO_LIMIT:
+        sizes |= {huge.bytes_per_launch, 2 * huge.bytes_per_launch}
+    if huge.chunk_packs:
+        one_chunk = plan_of(PACK).chunk_packs * PACK  # of a message that is too small for several blocks
+        round_of_chunks = huge.chunk_packs * huge.blocks * PACK
+        sizes |= {one_chunk, 2 * one_chunk, *(turns * round_of_chunks for turns in (1, 2, 3, 4, 5, 9))}
+    return sorted(sizes)

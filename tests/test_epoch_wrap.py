@@ -1,0 +1,118 @@
+"""Epochs: across the end of the 32-bit counter, across the wipe of old flags, and why it is there."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+
+import cases
+import numpy as np
+import oracle
+import pytest
+from cases import Case
+from harness import ALGORITHMS, worlds
+from test_mixed import mixed_calls
+
+from hipcomm.core import ffi
+from hipcomm.platform import call, hip
+
+LAST_EPOCH = 2**32 - 1
+SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: flags are wiped at 2 and 3 epochs past its multiples
+MAX_BLOCKS = 256  # epoch words at the beginning of the control slab
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 8))
+@pytest.mark.parametrize("first_epoch", (LAST_EPOCH - 4, SCRUB_PERIOD - 3, 3 * SCRUB_PERIOD - 4))
+@pytest.mark.parametrize("algorithm", ("auto", *ALGORITHMS))
+def test_calls_go_on_as_ever(ranks, algorithm, first_epoch, world):
+    ranks.world(world, first_epoch, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, first_epoch % 1000, 60)
+
+
+# ---- the stale line --------------------------------------------------------------------------------
+
+
+def _epoch_words(comm):
+    slab = comm._bootstrap._slabs.control[comm.rank]
+    return ctypes.c_void_p(int(ffi.cast("uintptr_t", slab)))
+
+
+def read_epoch(comm, rng):
+    words = np.zeros(1, np.uint32)
+    call("hipMemcpy", words, _epoch_words(comm), words.nbytes, hip().hipMemcpyKind.hipMemcpyDeviceToHost)
+    return int(words[0])
+
+
+def set_epoch(comm, rng, epoch):
+    """What billions of calls would do. No rank may be in a call."""
+    words = np.full(MAX_BLOCKS, epoch, np.uint32)
+    call("hipMemcpy", _epoch_words(comm), words, words.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice)
+
+
+def all_reduce_with_rank_0_late(comm, rng, number):
+    """A call that reads whatever lies in rank 0's lines; None if its result is right."""
+    case = Case("all_reduce", 5000, kind="plain", seed=(41, number))
+    memory = cases.arena()
+    if comm.rank == 0:
+        time.sleep(0.3)  # the others look at rank 0's lines long before it writes them
+    made = cases.make(comm, memory, case)
+    comm.synchronize()
+    got = made.recv.get(np.dtype(np.float32))
+    return oracle.difference(got, case.expected(comm.world_size)) or None
+
+
+def small_calls(comm, rng, calls):
+    return cases.run(comm, rng, [Case("all_reduce", 3, seed=(42, number)) for number in range(calls)])
+
+
+@pytest.fixture
+def world_with_old_lines(own_ranks):
+    """A world in which a large call at epoch 1000 has left lines that no later call has overwritten."""
+    if not worlds(3):
+        pytest.skip("needs 3 devices")
+    world = own_ranks.world(3, 1000, HIPCOMM_ALGORITHM="one_shot")
+    assert world.run(all_reduce_with_rank_0_late, 0) == [None] * 3
+    assert world.run(read_epoch) == [1001] * 3
+    return world
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_old_lines_are_wiped_before_their_epoch_returns(world_with_old_lines, turn):
+    world = world_with_old_lines
+    scrub = turn * SCRUB_PERIOD + 2
+    world.run(set_epoch, scrub)
+    world.run(small_calls, 2)
+    assert world.run(read_epoch) == [scrub + 2] * 3
+    world.run(set_epoch, 1000)  # a whole turn of the counter later
+    assert world.run(all_reduce_with_rank_0_late, 1) == [None] * 3
+
+
+def test_without_the_wipe_old_lines_are_taken_for_new(world_with_old_lines):
+    """That the test above can fail: the same without the epochs at which flags are wiped."""
+    world = world_with_old_lines
+    world.run(set_epoch, 1000)
+    problems = world.run(all_reduce_with_rank_0_late, 1)
+    assert problems[1] and problems[2]
+
+
+def pipelined_with_rank_0_late(comm, rng, number):
+    case = Case("all_reduce", 50_000, kind="plain", seed=(43, number))
+    memory = cases.arena()
+    if comm.rank == 0:
+        time.sleep(0.3)
+    made = cases.make(comm, memory, case)
+    comm.synchronize()
+    return oracle.difference(made.recv.get(np.dtype(np.float32)), case.expected(comm.world_size)) or None
+
+
+@pytest.mark.parametrize("wiped", (True, False))
+@pytest.mark.parametrize("world", worlds(3))
+def test_old_signals_are_wiped_too(own_ranks, world, wiped):
+    """Between the two large calls there are none of signals: one-shot calls use lines only."""
+    three = own_ranks.world(world, 1000)
+    assert three.run(pipelined_with_rank_0_late, 0) == [None] * world
+    if wiped:
+        three.run(set_epoch, SCRUB_PERIOD + 2)
+        three.run(small_calls, 2)
+    three.run(set_epoch, 1000)
+    problems = three.run(pipelined_with_rank_0_late, 1)
+    assert [problem is None for problem in problems[1:]] == [wiped] * (world - 1)
