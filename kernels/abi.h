@@ -130,6 +130,9 @@ typedef struct hipcommSegment {
     uint64_t recv_bytes;
 } hipcommSegment;
 
+/* hipcommKernelArgs.root of a reduce_scatter, whose kernels it shares with reduce. */
+#define HIPCOMM_NO_ROOT 0xffffffffu
+
 /* For kernels that treat every peer differently. Segments on one side (recv for exchange, send for
  * reductions) may lie in rows: row_bytes bytes each, row_stride bytes apart. */
 typedef struct hipcommSegmentArgs {

@@ -62,21 +62,8 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
                 if (i >= end) continue;
                 packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
             }
-<<<<<<< HEAD
-        };
-        Pack packs[kInFlight]{};
-        load_contributions(0, packs);
-        UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k], args);
-        NO_UNROLL
-        for (uint32_t rank = 1; rank < args.world; ++rank) {
-            load_contributions(rank, packs);
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k], args);
-=======
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k]);
->>>>>>> main
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
         }
         UNROLL(8)
         for (uint32_t k = 0; k < kInFlight; ++k) {

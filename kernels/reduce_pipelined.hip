@@ -89,7 +89,7 @@ DEVICE void reduce_chunk(const Launch& launch, const Cells& cells, const Rows& o
         whole = whole_packs(whole_message, chunk.first, chunk.packs);
     }
     reduce_packs<T, Op, kInFlight>(
-        launch, cells, step, whole,
+        launch, cells, step, 0, whole,
         [&](uint64_t i) { return load_pack(address_in_rows(own, (chunk.first + i) * HIPCOMM_PACK_BYTES)); },
         [&](uint64_t i, Pack pack) {
             if (staged != nullptr)

@@ -102,11 +102,11 @@ struct Reduction {
             total[i] = Op::template combine<T>(total[i], widen(elements.at[i]));
     }
     /* start() or add(), for a loop over the ranks that is not unrolled. */
-    DEVICE_MEMBER void start_or_add(bool first, Pack pack) {
+    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
         if (first)
-            start(pack);
+            start(pack, args);
         else
-            add(pack);
+            add(pack, args);
     }
     /* Round to T; for an average divide first. */
     DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) const {
@@ -131,7 +131,7 @@ struct Reduction<Float8, AnyOperation> {
     struct Elements {
         uint8_t at[HIPCOMM_PACK_BYTES];
     };
-    float total[HIPCOMM_PACK_BYTES];
+    float total[HIPCOMM_PACK_BYTES]{};
 
     DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
@@ -145,6 +145,12 @@ struct Reduction<Float8, AnyOperation> {
             case HIPCOMM_REDUCTION_MIN: return combine_all<Min>(pack, args);
             default: return combine_all<Sum>(pack, args);
         }
+    }
+    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
+        if (first)
+            start(pack, args);
+        else
+            add(pack, args);
     }
     DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) const {
         Elements elements;
