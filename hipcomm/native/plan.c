@@ -55,6 +55,8 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
         plan->tile_shift = row->tile_shift;
         plan->shared_bytes = tile_bytes(row, request->world + (two_shot ? 1 : 0));
         blocks = ceil_div(per_rank, 1ull << row->tile_shift);
+        /* a thread per pack and rank of the tile; fewer threads start and meet faster */
+        plan->threads = (uint32_t)min_u64(row->threads, world << row->tile_shift);
     } else {
         plan->shared_bytes = tile_bytes(row, 0);
         blocks = ceil_div(packs * world, row->threads);
@@ -66,9 +68,9 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
                           hipcommPlan* plan) {
     /* slots of the ring, areas of a slot, cells of an area: the kernels' headers say why */
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 3 * 2 /* a chunk over all cells */
-                           : request->operation == hipcommOpAllGather ? 4 * world
-                                                                      : 4;
+    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 2 * 2 /* a chunk over all cells */
+                           : request->operation == hipcommOpAllGather ? 2 * world
+                                                                      : 2;
     const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
     const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
