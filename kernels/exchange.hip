@@ -13,16 +13,16 @@
 #include "common/signal.h"
 
 constexpr uint32_t kSlots = 4; /* of the ring */
-using Cells = SegmentCells;
+DEVICE SegmentCells cells_of(const Launch& launch) { return {launch, kSlots, launch.args.world}; }
 
 enum Phase : uint32_t { kPushed, kCollected };
 
 /* Packs of a segment that go as lines, in this launch; and those that go through staging memory. */
-DEVICE uint32_t line_packs(const hipcommSegmentArgs& args, uint64_t bytes) {
-    return bytes <= args.line_bytes ? packs_of_launch(args, bytes) : 0;
+DEVICE uint32_t line_packs(const Launch& launch, uint64_t bytes) {
+    return bytes <= segment_args(launch).line_bytes ? packs_of_launch(launch, bytes) : 0;
 }
-DEVICE uint64_t staged_packs(const hipcommSegmentArgs& args, uint64_t bytes) {
-    return bytes <= args.line_bytes ? 0 : packs_of(bytes);
+DEVICE uint64_t staged_packs(const Launch& launch, uint64_t bytes) {
+    return bytes <= segment_args(launch).line_bytes ? 0 : packs_of(bytes);
 }
 
 DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -30,51 +30,51 @@ DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 /* ---- lines -----------------------------------------------------------------------------------------
  * Threads stand side by side for (peer, pack). Line layout at the receiver: [sender][pack]. */
 
-DEVICE void push_lines(const Launch& launch, const hipcommSegmentArgs& args, uint32_t most) {
+DEVICE void push_lines(const Launch& launch, uint32_t most) {
     const Geometry& g = launch.geometry;
     for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
         const uint32_t peer = i / most;
         const uint32_t pack = i % most;
-        const Message send = send_segment(args, peer);
-        if (peer == launch.args.rank || pack >= line_packs(args, send.bytes)) continue;
+        const Message send = send_segment(launch, peer);
+        if (peer == launch.args.rank || pack >= line_packs(launch, send.bytes)) continue;
         send_line(launch, peer, segment_line(launch, launch.args.rank, pack),
-                  load_message(send, args.first_pack + pack));
+                  load_message(send, segment_args(launch).first_pack + pack));
     }
 }
 
 /* Tell those that get nothing in this launch that this rank has come. */
-DEVICE void signal_idle_pairs(const Launch& launch, const hipcommSegmentArgs& args) {
+DEVICE void signal_idle_pairs(const Launch& launch) {
     const Geometry& g = launch.geometry;
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
-        const uint64_t bytes = args.segments[peer].send_bytes;
-        if (peer != launch.args.rank && line_packs(args, bytes) == 0 && staged_packs(args, bytes) == 0)
+        const uint64_t bytes = segment_args(launch).segments[peer].send_bytes;
+        if (peer != launch.args.rank && line_packs(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
             signal_one(launch, peer, kPushed, 0);
     }
 }
 
-DEVICE void wait_for_idle_pairs(const Launch& launch, const hipcommSegmentArgs& args) {
+DEVICE void wait_for_idle_pairs(const Launch& launch) {
     const Geometry& g = launch.geometry;
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
-        const uint64_t bytes = args.segments[peer].recv_bytes;
-        if (peer != launch.args.rank && line_packs(args, bytes) == 0 && staged_packs(args, bytes) == 0)
+        const uint64_t bytes = segment_args(launch).segments[peer].recv_bytes;
+        if (peer != launch.args.rank && line_packs(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
             wait_for_signal(launch, peer, kPushed, 0);
     }
 }
 
-DEVICE void collect_lines(const Launch& launch, const hipcommSegmentArgs& args, uint32_t most) {
+DEVICE void collect_lines(const Launch& launch, uint32_t most) {
     const Geometry& g = launch.geometry;
     for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
         const uint32_t sender = i / most;
         const uint32_t pack = i % most;
-        const Message recv = recv_segment(args, sender);
-        if (pack >= line_packs(args, recv.bytes)) continue;
+        const Message recv = recv_segment(launch, sender);
+        if (pack >= line_packs(launch, recv.bytes)) continue;
         const Pack arrived = sender == launch.args.rank
-                                 ? load_message(send_segment(args, sender), args.first_pack + pack)
+                                 ? load_message(send_segment(launch, sender), segment_args(launch).first_pack + pack)
                                  : receive_line(launch, sender, segment_line(launch, sender, pack));
         if (block_failed(launch)) break;
-        store_rows(in_rows(args, recv), args.first_pack + pack, arrived);
+        store_rows(in_rows(launch, recv), segment_args(launch).first_pack + pack, arrived);
     }
 }
 
@@ -83,63 +83,61 @@ DEVICE void collect_lines(const Launch& launch, const hipcommSegmentArgs& args, 
  * ranks turn through push(s), collect(s - 1): the rank that is furthest behind never waits for one that
  * waits for it. */
 
-DEVICE bool wait_for_room(const Launch& launch, const hipcommSegmentArgs& args, uint32_t step) {
+DEVICE bool wait_for_room(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
         if (peer != launch.args.rank &&
-            step < steps_of_block(launch, staged_packs(args, args.segments[peer].send_bytes)))
+            step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].send_bytes)))
             wait_for_signal(launch, peer, kCollected, step + 1 - kSlots);
     block_barrier();
     return !block_failed(launch);
 }
 
-DEVICE void push_chunks(const Launch& launch, const Cells& cells, const hipcommSegmentArgs& args,
-                        uint32_t step) {
+DEVICE void push_chunks(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     NO_UNROLL
     for (uint32_t i = 1; i < world; ++i) { /* every rank begins with another peer: all links are busy */
         const uint32_t peer = (rank + i) % world;
-        const Message send = send_segment(args, peer);
-        stage(launch, cells.cell(peer, step, rank), send,
-              chunk_of_segment(launch, staged_packs(args, send.bytes), step));
+        const Message send = send_segment(launch, peer);
+        stage(launch, cells_of(launch).cell(peer, step, rank), send,
+              chunk_of_segment(launch, staged_packs(launch, send.bytes), step));
     }
     block_barrier(); /* the stores of all threads come before the releases */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].send_bytes)))
+        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].send_bytes)))
             signal_one(launch, peer, kPushed, step + 1);
 }
 
-DEVICE void copy_own_chunk(const Launch& launch, const hipcommSegmentArgs& args, uint32_t step) {
+DEVICE void copy_own_chunk(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
-    const Message send = send_segment(args, launch.args.rank);
-    const Rows recv = in_rows(args, recv_segment(args, launch.args.rank));
+    const Message send = send_segment(launch, launch.args.rank);
+    const Rows recv = in_rows(launch, recv_segment(launch, launch.args.rank));
     if (recv.one_row && recv.all.base == send.base) return; /* in place */
-    const Chunk chunk = chunk_of_segment(launch, staged_packs(args, send.bytes), step);
+    const Chunk chunk = chunk_of_segment(launch, staged_packs(launch, send.bytes), step);
     for (uint32_t i = g.thread; i < chunk.packs; i += g.threads)
         store_rows(recv, chunk.first + i, load_message(send, chunk.first + i));
 }
 
-DEVICE bool collect_chunks(const Launch& launch, const Cells& cells, const hipcommSegmentArgs& args,
-                           uint32_t step) {
+DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].recv_bytes)))
+        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].recv_bytes)))
             wait_for_signal(launch, peer, kPushed, step + 1);
     block_barrier(); /* the acquires of a few threads come before the loads of all */
     if (block_failed(launch)) return false;
     NO_UNROLL
     for (uint32_t i = 1; i < world; ++i) {
         const uint32_t sender = (rank + i) % world;
-        const Message recv = recv_segment(args, sender);
-        unstage_rows(launch, in_rows(args, recv),
-                     chunk_of_segment(launch, staged_packs(args, recv.bytes), step),
-                     cells.cell(rank, step, sender));
+        const Message recv = recv_segment(launch, sender);
+        unstage_rows(launch, in_rows(launch, recv),
+                     chunk_of_segment(launch, staged_packs(launch, recv.bytes), step),
+                     cells_of(launch).cell(rank, step, sender));
     }
     block_barrier(); /* the loads of all threads come before the cells are free */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(args, args.segments[peer].recv_bytes)))
+        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].recv_bytes)))
             signal_one(launch, peer, kCollected, step + 1);
     return true;
 }
@@ -152,33 +150,32 @@ DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
     uint64_t most_staged = 0;
     NO_UNROLL
     for (uint32_t peer = 0; peer < args.common.world; ++peer) {
-        const hipcommSegment& segment = args.segments[peer];
-        most_sent = uint32_t(larger(most_sent, line_packs(args, segment.send_bytes)));
-        most_received = uint32_t(larger(most_received, line_packs(args, segment.recv_bytes)));
-        most_staged = larger(most_staged, staged_packs(args, larger(segment.send_bytes, segment.recv_bytes)));
+        const hipcommSegment& segment = segment_args(launch).segments[peer];
+        most_sent = uint32_t(larger(most_sent, line_packs(launch, segment.send_bytes)));
+        most_received = uint32_t(larger(most_received, line_packs(launch, segment.recv_bytes)));
+        most_staged = larger(most_staged, staged_packs(launch, larger(segment.send_bytes, segment.recv_bytes)));
     }
 
-    push_lines(launch, args, most_sent);
-    signal_idle_pairs(launch, args);
+    push_lines(launch, most_sent);
+    signal_idle_pairs(launch);
 
     const uint32_t steps = steps_of_block(launch, most_staged);
-    const Cells cells{launch, kSlots, args.common.world};
     bool failed = false;
     for (uint32_t turn = 0; turn < steps + 1 && steps != 0; ++turn) {
         if (turn < steps) {
-            failed = turn >= kSlots && !wait_for_room(launch, args, turn);
+            failed = turn >= kSlots && !wait_for_room(launch, turn);
             if (failed) break;
-            push_chunks(launch, cells, args, turn);
-            copy_own_chunk(launch, args, turn);
+            push_chunks(launch, turn);
+            copy_own_chunk(launch, turn);
         }
         if (turn >= 1) {
-            failed = !collect_chunks(launch, cells, args, turn - 1);
+            failed = !collect_chunks(launch, turn - 1);
             if (failed) break;
         }
     }
     if (!failed) {
-        collect_lines(launch, args, most_received);
-        wait_for_idle_pairs(launch, args);
+        collect_lines(launch, most_received);
+        wait_for_idle_pairs(launch);
     }
     end_launch(launch);
 }

@@ -13,20 +13,21 @@
 enum Phase : uint32_t { kCame };
 
 /* Tell owners of nothing that this rank has come; an owner of nothing waits for all. */
-DEVICE void meet_owners_of_nothing(const Launch& launch, const hipcommSegmentArgs& args) {
+DEVICE void meet_owners_of_nothing(const Launch& launch) {
+    const hipcommSegment* segments = segment_args(launch).segments;
     const Geometry& g = launch.geometry;
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
-        if (peer != launch.args.rank && packs_of_launch(args, args.segments[peer].send_bytes) == 0)
+        if (peer != launch.args.rank && packs_of_launch(launch, segments[peer].send_bytes) == 0)
             signal_one(launch, peer, kCame, 1);
-    if (packs_of_launch(args, args.segments[launch.args.rank].send_bytes) != 0) return;
+    if (packs_of_launch(launch, segments[launch.args.rank].send_bytes) != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
         if (peer != launch.args.rank) wait_for_signal(launch, peer, kCame, 1);
 }
 
 template <class T, class Op>
-DEVICE void reduce_one_shot(const hipcommSegmentArgs& segment_args, const Geometry& g) {
-    const hipcommKernelArgs& args = segment_args.common;
+DEVICE void reduce_one_shot(const hipcommSegmentArgs& whole_args, const Geometry& g) {
+    const hipcommKernelArgs& args = whole_args.common;
     const Launch launch = begin_launch(args, g);
     const uint32_t tile_packs = 1u << args.tile_shift;
     const auto pack_of = [&](uint32_t tile, uint32_t i) {
@@ -34,22 +35,22 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& segment_args, const Geomet
     };
 
     /* push */
-    for (uint32_t tile = g.block; uint64_t(tile) << args.tile_shift < segment_args.most_packs; tile += g.blocks) {
+    for (uint32_t tile = g.block; uint64_t(tile) << args.tile_shift < whole_args.most_packs; tile += g.blocks) {
         for (uint32_t i = g.thread; i < tile_packs * args.world; i += g.threads) {
             const uint32_t owner = i >> args.tile_shift;
             const uint32_t pack = pack_of(tile, i);
-            const Message send = send_segment(segment_args, owner);
-            if (owner == args.rank || pack >= packs_of_launch(segment_args, send.bytes)) continue;
+            const Message send = send_segment(launch, owner);
+            if (owner == args.rank || pack >= packs_of_launch(launch, send.bytes)) continue;
             send_line(launch, owner, segment_line(launch, args.rank, pack),
-                      load_rows(in_rows(segment_args, send), segment_args.first_pack + pack));
+                      load_rows(in_rows(launch, send), whole_args.first_pack + pack));
         }
     }
 
     /* wait and reduce */
-    const Message own = send_segment(segment_args, args.rank);
-    const Rows own_rows = in_rows(segment_args, own);
+    const Message own = send_segment(launch, args.rank);
+    const Rows own_rows = in_rows(launch, own);
     const Message recv = message(args.recv, own.bytes);
-    const uint32_t packs = packs_of_launch(segment_args, own.bytes);
+    const uint32_t packs = packs_of_launch(launch, own.bytes);
     Pack* const arrived = tile_memory(launch); /* [rank][pack of the tile] */
     for (uint32_t tile = g.block; tile << args.tile_shift < packs; tile += g.blocks) {
         for (uint32_t i = g.thread; i < tile_packs * args.world; i += g.threads) {
@@ -57,7 +58,7 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& segment_args, const Geomet
             const uint32_t pack = pack_of(tile, i);
             if (pack >= packs) continue;
             arrived[i] = sender == args.rank
-                             ? load_rows(own_rows, segment_args.first_pack + pack)
+                             ? load_rows(own_rows, whole_args.first_pack + pack)
                              : receive_line(launch, sender, segment_line(launch, sender, pack));
         }
         block_barrier();
@@ -69,11 +70,11 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& segment_args, const Geomet
             reduction.start(arrived[i], args);
             for (uint32_t rank = 1; rank < args.world; ++rank)
                 reduction.add(arrived[(rank << args.tile_shift) + i], args);
-            store_message(recv, segment_args.first_pack + pack, reduction.finish(args));
+            store_message(recv, whole_args.first_pack + pack, reduction.finish(args));
         }
         block_barrier(); /* the scratch is used again */
     }
-    meet_owners_of_nothing(launch, segment_args);
+    meet_owners_of_nothing(launch);
     end_launch(launch);
 }
 

@@ -1,4 +1,4 @@
-"""Reading AMD code objects: kernel metadata, kernel descriptors, disassembly; what to expect of each target."""
+"""Reading AMD code objects: metadata, kernel descriptors, disassembly; what to expect of each target."""
 
 from __future__ import annotations
 

@@ -258,7 +258,11 @@ def test_an_acquire_waits_and_invalidates(target: Target) -> None:
                 continue
             assert instructions[position + 1 : position + 1 + len(rest)] == rest, f"{name}: at {position}"
             before = instructions[max(0, position - 4) : position]
-            loads = [i for i, text in enumerate(before) if LOAD_64.match(text) and has_scope(text, target.load_scope)]
+            loads = [
+                i
+                for i, text in enumerate(before)
+                if LOAD_64.match(text) and has_scope(text, target.load_scope)
+            ]
             if loads:
                 acquires += any(re.match(target.load_wait, text) for text in before[loads[-1] + 1 :])
         if file in SIGNALLING:
@@ -277,7 +281,9 @@ def test_flat_instructions_move_no_data(target: Target) -> None:
             opcode = instruction.split()[0]
             if opcode.startswith("flat_load") and opcode not in ("flat_load_dword", "flat_load_b32"):
                 problems.append(f"{name}: {instruction}")
-            if opcode.startswith("flat_store") and not opcode.endswith(("_dword", "_b32", "_dwordx2", "_b64")):
+            if opcode.startswith("flat_store") and not opcode.endswith(
+                ("_dword", "_b32", "_dwordx2", "_b64")
+            ):
                 problems.append(f"{name}: {instruction}")
             if opcode.startswith("flat_atomic"):
                 problems.append(f"{name}: {instruction}")

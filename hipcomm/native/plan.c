@@ -68,6 +68,8 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
         plan->tile_shift = row->tile_shift;
         plan->shared_bytes = tile_bytes(row, request->world + (two_shot ? 1 : 0));
         blocks = ceil_div(per_rank, 1ull << row->tile_shift);
+        /* a thread per pack and rank of the tile; fewer threads start and meet faster */
+        plan->threads = (uint32_t)min_u64(row->threads, world << row->tile_shift);
     } else {
         plan->shared_bytes = tile_bytes(row, 0);
         blocks = ceil_div(packs * world, row->threads);
@@ -80,9 +82,11 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
 static uint64_t cells_of_block(const hipcommPlanRequest* request) {
     const uint64_t world = (uint64_t)request->world;
     switch (request->operation) {
-        case hipcommOpAllReduce: return 3 * 2; /* a chunk over all cells of an area */
-        case hipcommOpBroadcast: return 4;
-        case hipcommOpReduce: return 4 * 2 * world;
+        case hipcommOpAllReduce: return 2 * 2; /* a chunk over all cells of an area */
+        case hipcommOpBroadcast: return 2;
+        case hipcommOpAllGather:
+        case hipcommOpReduceScatter: return 2 * world;
+        case hipcommOpReduce: return 2 * 2 * world;
         default: return 4 * world;
     }
 }

@@ -3,22 +3,28 @@
 
 #include "rows.h"
 
-DEVICE Message send_segment(const hipcommSegmentArgs& args, uint32_t peer) {
-    const hipcommSegment& segment = args.segments[peer];
-    return message(static_cast<const char*>(args.common.send) + segment.send_offset, segment.send_bytes);
-}
-DEVICE Message recv_segment(const hipcommSegmentArgs& args, uint32_t peer) {
-    const hipcommSegment& segment = args.segments[peer];
-    return message(static_cast<const char*>(args.common.recv) + segment.recv_offset, segment.recv_bytes);
+/* The arguments of a launch of a kernel that takes hipcommSegmentArgs. */
+DEVICE const hipcommSegmentArgs& segment_args(const Launch& launch) {
+    return reinterpret_cast<const hipcommSegmentArgs&>(launch.args); /* its first member */
 }
 
-/* The same, in the rows that args describes. */
-DEVICE Rows in_rows(const hipcommSegmentArgs& args, const Message& segment) {
-    return rows(segment.base, segment.bytes, args.row_bytes, args.row_stride);
+DEVICE Message send_segment(const Launch& launch, uint32_t peer) {
+    const hipcommSegment& segment = segment_args(launch).segments[peer];
+    return message(static_cast<const char*>(launch.args.send) + segment.send_offset, segment.send_bytes);
+}
+DEVICE Message recv_segment(const Launch& launch, uint32_t peer) {
+    const hipcommSegment& segment = segment_args(launch).segments[peer];
+    return message(static_cast<const char*>(launch.args.recv) + segment.recv_offset, segment.recv_bytes);
+}
+
+/* The same, in the rows that the arguments describe. */
+DEVICE Rows in_rows(const Launch& launch, const Message& segment) {
+    return rows(segment.base, segment.bytes, segment_args(launch).row_bytes, segment_args(launch).row_stride);
 }
 
 /* Flag-in-data: packs of a segment of `bytes` bytes that this launch moves. */
-DEVICE uint32_t packs_of_launch(const hipcommSegmentArgs& args, uint64_t bytes) {
+DEVICE uint32_t packs_of_launch(const Launch& launch, uint64_t bytes) {
+    const hipcommSegmentArgs& args = segment_args(launch);
     const uint64_t packs = packs_of(bytes);
     const uint64_t left = packs > args.first_pack ? packs - args.first_pack : 0;
     return uint32_t(left < args.most_packs ? left : args.most_packs);
