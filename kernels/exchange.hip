@@ -25,6 +25,11 @@ DEVICE uint64_t staged_packs(const Launch& launch, uint64_t bytes) {
     return bytes <= segment_args(launch).line_bytes ? 0 : packs_of(bytes);
 }
 
+/* Whether this block has something to do for a segment in step `step`. */
+DEVICE bool has_step(const Launch& launch, uint64_t bytes, uint32_t step) {
+    return chunk_of_segment(launch, staged_packs(launch, bytes), step).packs != 0;
+}
+
 DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* ---- lines -----------------------------------------------------------------------------------------
@@ -86,8 +91,7 @@ DEVICE void collect_lines(const Launch& launch, uint32_t most) {
 DEVICE bool wait_for_room(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
-        if (peer != launch.args.rank &&
-            step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].send_bytes)))
+        if (peer != launch.args.rank && has_step(launch, segment_args(launch).segments[peer].send_bytes, step))
             wait_for_signal(launch, peer, kCollected, step + 1 - kSlots);
     block_barrier();
     return !block_failed(launch);
@@ -105,7 +109,7 @@ DEVICE void push_chunks(const Launch& launch, uint32_t step) {
     }
     block_barrier(); /* the stores of all threads come before the releases */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].send_bytes)))
+        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].send_bytes, step))
             signal_one(launch, peer, kPushed, step + 1);
 }
 
@@ -123,7 +127,7 @@ DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].recv_bytes)))
+        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].recv_bytes, step))
             wait_for_signal(launch, peer, kPushed, step + 1);
     block_barrier(); /* the acquires of a few threads come before the loads of all */
     if (block_failed(launch)) return false;
@@ -137,7 +141,7 @@ DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
     }
     block_barrier(); /* the loads of all threads come before the cells are free */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && step < steps_of_block(launch, staged_packs(launch, segment_args(launch).segments[peer].recv_bytes)))
+        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].recv_bytes, step))
             signal_one(launch, peer, kCollected, step + 1);
     return true;
 }
@@ -159,9 +163,10 @@ DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
     push_lines(launch, most_sent);
     signal_idle_pairs(launch);
 
-    const uint32_t steps = steps_of_block(launch, most_staged);
+    /* a plan for lines alone has no chunks */
+    const uint32_t steps = most_staged == 0 ? 0 : steps_of_block(launch, most_staged);
     bool failed = false;
-    for (uint32_t turn = 0; turn < steps + 1 && steps != 0; ++turn) {
+    for (uint32_t turn = 0; steps != 0 && turn < steps + 1; ++turn) {
         if (turn < steps) {
             failed = turn >= kSlots && !wait_for_room(launch, turn);
             if (failed) break;
