@@ -37,7 +37,8 @@ DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 DEVICE void push_lines(const Launch& launch, uint32_t most) {
     const Geometry& g = launch.geometry;
-    for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
+    const uint32_t world = launch.args.world, stride = g.blocks * g.threads;
+    for (uint32_t i = g.block * g.threads + g.thread; i < most * world; i += stride) {
         const uint32_t peer = i / most;
         const uint32_t pack = i % most;
         const Message send = send_segment(launch, peer);
@@ -70,16 +71,18 @@ DEVICE void wait_for_idle_pairs(const Launch& launch) {
 
 DEVICE void collect_lines(const Launch& launch, uint32_t most) {
     const Geometry& g = launch.geometry;
-    for (uint32_t i = g.block * g.threads + g.thread; i < most * launch.args.world; i += g.blocks * g.threads) {
+    const uint32_t world = launch.args.world, stride = g.blocks * g.threads;
+    for (uint32_t i = g.block * g.threads + g.thread; i < most * world; i += stride) {
         const uint32_t sender = i / most;
         const uint32_t pack = i % most;
         const Message recv = recv_segment(launch, sender);
         if (pack >= line_packs(launch, recv.bytes)) continue;
+        const uint64_t in_segment = segment_args(launch).first_pack + pack;
         const Pack arrived = sender == launch.args.rank
-                                 ? load_message(send_segment(launch, sender), segment_args(launch).first_pack + pack)
+                                 ? load_message(send_segment(launch, sender), in_segment)
                                  : receive_line(launch, sender, segment_line(launch, sender, pack));
         if (block_failed(launch)) break;
-        store_rows(in_rows(launch, recv), segment_args(launch).first_pack + pack, arrived);
+        store_rows(in_rows(launch, recv), in_segment, arrived);
     }
 }
 
@@ -91,7 +94,7 @@ DEVICE void collect_lines(const Launch& launch, uint32_t most) {
 DEVICE bool wait_for_room(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
-        if (peer != launch.args.rank && has_step(launch, segment_args(launch).segments[peer].send_bytes, step))
+        if (peer != launch.args.rank && has_step(launch, send_segment(launch, peer).bytes, step))
             wait_for_signal(launch, peer, kCollected, step + 1 - kSlots);
     block_barrier();
     return !block_failed(launch);
@@ -109,7 +112,7 @@ DEVICE void push_chunks(const Launch& launch, uint32_t step) {
     }
     block_barrier(); /* the stores of all threads come before the releases */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].send_bytes, step))
+        if (peer != rank && has_step(launch, send_segment(launch, peer).bytes, step))
             signal_one(launch, peer, kPushed, step + 1);
 }
 
@@ -127,7 +130,7 @@ DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].recv_bytes, step))
+        if (peer != rank && has_step(launch, recv_segment(launch, peer).bytes, step))
             wait_for_signal(launch, peer, kPushed, step + 1);
     block_barrier(); /* the acquires of a few threads come before the loads of all */
     if (block_failed(launch)) return false;
@@ -141,7 +144,7 @@ DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
     }
     block_barrier(); /* the loads of all threads come before the cells are free */
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)
-        if (peer != rank && has_step(launch, segment_args(launch).segments[peer].recv_bytes, step))
+        if (peer != rank && has_step(launch, recv_segment(launch, peer).bytes, step))
             signal_one(launch, peer, kCollected, step + 1);
     return true;
 }

@@ -35,7 +35,7 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& whole_args, const Geometry
     };
 
     /* push */
-    for (uint32_t tile = g.block; uint64_t(tile) << args.tile_shift < whole_args.most_packs; tile += g.blocks) {
+    for (uint32_t tile = g.block; tile << args.tile_shift < whole_args.most_packs; tile += g.blocks) {
         for (uint32_t i = g.thread; i < tile_packs * args.world; i += g.threads) {
             const uint32_t owner = i >> args.tile_shift;
             const uint32_t pack = pack_of(tile, i);
@@ -68,6 +68,7 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& whole_args, const Geometry
             if (pack >= packs) continue;
             Reduction<T, Op> reduction;
             reduction.start(arrived[i], args);
+            NO_UNROLL
             for (uint32_t rank = 1; rank < args.world; ++rank)
                 reduction.add(arrived[(rank << args.tile_shift) + i], args);
             store_message(recv, whole_args.first_pack + pack, reduction.finish(args));

@@ -39,7 +39,7 @@ def test_the_wipe_harms_no_call(ranks, world):
     """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part."""
     group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
     for number in range(50):
-        group.run(set_epoch, SCRUB_PERIOD + 1 + number % 3)
+        group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped
         group.run(gathers, number)
 
 

@@ -62,7 +62,7 @@ DEVICE void wait_until(const Launch& launch, uint32_t peer, Ready ready) {
     uint64_t started = 0;
     for (uint32_t spins = 1; !ready(); ++spins) {
         spin_pause(spins);
-        if (spins % kSpinsPerCheck != 0) continue;
+        if (!UNLIKELY(spins % kSpinsPerCheck == 0)) continue;
         const uint64_t now = clock_ticks();
         if (started == 0) started = now;
         /* abort and fault in one load */
