@@ -35,7 +35,8 @@ DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 /* ---- lines -----------------------------------------------------------------------------------------
  * Threads stand side by side for (peer, pack). Line layout at the receiver: [sender][pack]. */
 
-DEVICE void push_lines(const Launch& launch, uint32_t most) {
+DEVICE void push_lines(const Launch& whole_launch, uint32_t most) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     const uint32_t world = launch.args.world, stride = g.blocks * g.threads;
     for (uint32_t i = g.block * g.threads + g.thread; i < most * world; i += stride) {
@@ -49,7 +50,8 @@ DEVICE void push_lines(const Launch& launch, uint32_t most) {
 }
 
 /* Tell those that get nothing in this launch that this rank has come. */
-DEVICE void signal_idle_pairs(const Launch& launch) {
+DEVICE void signal_idle_pairs(const Launch& whole_launch) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
@@ -59,7 +61,8 @@ DEVICE void signal_idle_pairs(const Launch& launch) {
     }
 }
 
-DEVICE void wait_for_idle_pairs(const Launch& launch) {
+DEVICE void wait_for_idle_pairs(const Launch& whole_launch) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
@@ -69,7 +72,8 @@ DEVICE void wait_for_idle_pairs(const Launch& launch) {
     }
 }
 
-DEVICE void collect_lines(const Launch& launch, uint32_t most) {
+DEVICE void collect_lines(const Launch& whole_launch, uint32_t most) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     const uint32_t world = launch.args.world, stride = g.blocks * g.threads;
     for (uint32_t i = g.block * g.threads + g.thread; i < most * world; i += stride) {
@@ -91,7 +95,8 @@ DEVICE void collect_lines(const Launch& launch, uint32_t most) {
  * ranks turn through push(s), collect(s - 1): the rank that is furthest behind never waits for one that
  * waits for it. */
 
-DEVICE bool wait_for_room(const Launch& launch, uint32_t step) {
+DEVICE bool wait_for_room(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
         if (peer != launch.args.rank && has_step(launch, send_segment(launch, peer).bytes, step))
@@ -100,7 +105,8 @@ DEVICE bool wait_for_room(const Launch& launch, uint32_t step) {
     return !block_failed(launch);
 }
 
-DEVICE void push_chunks(const Launch& launch, uint32_t step) {
+DEVICE void push_chunks(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     NO_UNROLL
@@ -116,7 +122,8 @@ DEVICE void push_chunks(const Launch& launch, uint32_t step) {
             signal_one(launch, peer, kPushed, step + 1);
 }
 
-DEVICE void copy_own_chunk(const Launch& launch, uint32_t step) {
+DEVICE void copy_own_chunk(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     const Message send = send_segment(launch, launch.args.rank);
     const Rows recv = in_rows(launch, recv_segment(launch, launch.args.rank));
@@ -126,7 +133,8 @@ DEVICE void copy_own_chunk(const Launch& launch, uint32_t step) {
         store_rows(recv, chunk.first + i, load_message(send, chunk.first + i));
 }
 
-DEVICE bool collect_chunks(const Launch& launch, uint32_t step) {
+DEVICE bool collect_chunks(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     for (uint32_t peer = g.thread; peer < world; peer += g.threads)

@@ -66,45 +66,59 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
     }
 }
 
-/* Reduce my chunk: into `staged`, if that is given, else into the packs of recv. */
+/* My chunk of a step: what I have of it, and where its result goes. */
+struct OwnChunk {
+    Rows own;
+    Chunk chunk;
+    Message recv;
+    char* staged;   /* of a reduce, but for the root: the root's staging memory, instead of recv */
+    uint32_t whole; /* packs that may be moved whole, from the first on */
+};
+
+DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
+    const uint32_t rank = launch.args.rank, root = launch.args.root;
+    const Message send = send_segment(launch, rank);
+    const Chunk chunk = chunk_of_segment(launch, packs_of(send.bytes), step);
+    const Rows own = in_rows(launch, send);
+    if (has_root(launch) && rank != root) {
+        char* staged = cells_of(launch).cell(root, step, launch.args.world + rank);
+        return {own, chunk, {}, staged, own.one_row ? whole_packs(send, chunk.first, chunk.packs) : 0};
+    }
+    const uint64_t recv_offset = rank == root ? segment_args(launch).segments[rank].recv_offset : 0;
+    const Message recv = message(static_cast<char*>(launch.args.recv) + recv_offset, send.bytes);
+    const bool whole = own.one_row && send.whole_packs;
+    return {own, chunk, recv, nullptr, whole ? whole_packs(recv, chunk.first, chunk.packs) : 0};
+}
+
 template <class T, class Op>
-DEVICE void reduce_chunk(const Launch& launch, const Message& recv, char* staged, uint32_t step) {
+DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
     /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
     constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
-    const Message message = send_segment(launch, launch.args.rank);
-    const Rows own = in_rows(launch, message);
-    const Chunk chunk = chunk_of_segment(launch, packs_of(message.bytes), step);
-    const bool all_whole = own.whole_packs && (staged != nullptr || recv.whole_packs);
-    const uint32_t whole = all_whole ? whole_packs({message.base, message.bytes, true}, chunk.first, chunk.packs) : 0;
+    const Launch launch = new_phase(whole_launch);
+    const OwnChunk mine = own_chunk(launch, step);
+    const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    char* const to = mine.staged ? mine.staged : mine.recv.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    const bool staged = mine.staged != nullptr;
     reduce_packs<T, Op, kInFlight>(
-        launch, step, 0, whole,
-        [&](uint64_t i) { return load_pack(address_in_rows(own, (chunk.first + i) * HIPCOMM_PACK_BYTES)); },
-        [&](uint64_t i, Pack pack) {
-            if (staged != nullptr)
-                store_staged(staged + i * HIPCOMM_PACK_BYTES, pack);
-            else
-                store_pack(recv.base + (chunk.first + i) * HIPCOMM_PACK_BYTES, pack);
-        });
-    reduce_packs<T, Op, 1>(
-        new_phase(launch), step, whole, chunk.packs, [&](uint64_t i) { return load_rows(own, chunk.first + i); },
-        [&](uint64_t i, Pack pack) {
-            if (staged != nullptr)
-                store_staged(staged + i * HIPCOMM_PACK_BYTES, pack);
-            else
-                store_message(recv, chunk.first + i, pack);
+        launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
+        [=](uint64_t i, Pack pack) {
+            staged ? store_staged(to + i * HIPCOMM_PACK_BYTES, pack) : store_pack(to + i * HIPCOMM_PACK_BYTES, pack);
         });
 }
 
 template <class T, class Op>
-DEVICE void reduce_own(const Launch& whole_launch, uint32_t step) {
+DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t step) {
     const Launch launch = new_phase(whole_launch);
-    const hipcommKernelArgs& args = launch.args;
-    if (has_root(launch) && args.rank != args.root)
-        reduce_chunk<T, Op>(launch, {}, cells_of(launch).cell(args.root, step, args.world + args.rank), step);
-    else if (has_root(launch))
-        reduce_chunk<T, Op>(launch, recv_segment(launch, args.rank), nullptr, step);
-    else
-        reduce_chunk<T, Op>(launch, message(args.recv, send_segment(launch, args.rank).bytes), nullptr, step);
+    const OwnChunk mine = own_chunk(launch, step);
+    reduce_packs<T, Op, 1>(
+        launch, step, mine.whole, mine.chunk.packs,
+        [&](uint64_t i) { return load_rows(mine.own, mine.chunk.first + i); },
+        [&](uint64_t i, Pack pack) {
+            if (mine.staged != nullptr)
+                store_staged(mine.staged + i * HIPCOMM_PACK_BYTES, pack);
+            else
+                store_message(mine.recv, mine.chunk.first + i, pack);
+        });
 }
 
 DEVICE void collect_results(const Launch& whole_launch, uint32_t step) {
@@ -125,7 +139,10 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) 
     const uint32_t steps = steps_of_block(launch, args.most_packs);
     in_turns(launch, steps + (has_root(launch) ? 2 : 1), [&](uint32_t turn) {
         if (turn < steps) push_contributions(launch, turn);
-        if (turn >= 1 && turn - 1 < steps) reduce_own<T, Op>(launch, turn - 1);
+        if (turn >= 1 && turn - 1 < steps) {
+            reduce_whole_packs<T, Op>(launch, turn - 1);
+            reduce_other_packs<T, Op>(launch, turn - 1);
+        }
         if (turn >= 2 && launch.args.rank == launch.args.root) collect_results(launch, turn - 2);
     });
     end_launch(launch);

@@ -135,17 +135,21 @@ struct Reduction<Float8, AnyOperation> {
     };
     float total[HIPCOMM_PACK_BYTES]{};
 
+    /* The format is read anew for each pack: what conversions derive from it would else stay in scalar
+     * registers for the length of the kernel. */
     DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
+        const hipcommFloat8& format = reload_args(args).float8;
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = widen_float8(elements.at[i], args.float8);
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = widen_float8(elements.at[i], format);
     }
     DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs& args) {
-        switch (args.float8.reduction) {
-            case HIPCOMM_REDUCTION_PROD: return combine_all<Prod>(pack, args);
-            case HIPCOMM_REDUCTION_MAX: return combine_all<Max>(pack, args);
-            case HIPCOMM_REDUCTION_MIN: return combine_all<Min>(pack, args);
-            default: return combine_all<Sum>(pack, args);
+        const hipcommFloat8& format = reload_args(args).float8;
+        switch (format.reduction) {
+            case HIPCOMM_REDUCTION_PROD: return combine_all<Prod>(pack, format);
+            case HIPCOMM_REDUCTION_MAX: return combine_all<Max>(pack, format);
+            case HIPCOMM_REDUCTION_MIN: return combine_all<Min>(pack, format);
+            default: return combine_all<Sum>(pack, format);
         }
     }
     DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
@@ -155,6 +159,7 @@ struct Reduction<Float8, AnyOperation> {
             add(pack, args);
     }
     DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) {
+        const hipcommFloat8& format = reload_args(args).float8;
         if (UNLIKELY(args.average)) {
             UNROLL(16)
             for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = divide<float>(total[i], args.world);
@@ -162,16 +167,16 @@ struct Reduction<Float8, AnyOperation> {
         Elements elements;
         UNROLL(16)
         for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
-            elements.at[i] = narrow_to_float8(total[i], args.float8);
+            elements.at[i] = narrow_to_float8(total[i], format);
         return __builtin_bit_cast(Pack, elements);
     }
 
     template <class Op>
-    DEVICE_MEMBER void combine_all(Pack pack, const hipcommKernelArgs& args) {
+    DEVICE_MEMBER void combine_all(Pack pack, const hipcommFloat8& format) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
         for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
-            total[i] = Op::template combine<float>(total[i], widen_float8(elements.at[i], args.float8));
+            total[i] = Op::template combine<float>(total[i], widen_float8(elements.at[i], format));
     }
 };
 

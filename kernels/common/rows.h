@@ -24,24 +24,27 @@ DEVICE Rows rows(const void* base, uint64_t bytes, uint64_t row_bytes, uint64_t 
     return {all, row_bytes, row_stride, false, whole};
 }
 
-DEVICE char* address_in_rows(const Rows& m, uint64_t offset) {
-    return m.all.base + offset / m.row_bytes * m.row_stride + offset % m.row_bytes;
+/* Where a pack begins; the message has several rows. */
+struct Place {
+    char* row;
+    uint64_t in_row;
+};
+DEVICE Place place_of(const Rows& m, uint64_t index) {
+    const uint64_t row = index * HIPCOMM_PACK_BYTES / m.row_bytes;
+    return {m.all.base + row * m.row_stride, index * HIPCOMM_PACK_BYTES - row * m.row_bytes};
 }
 
-/* Call visit(address, i) for each byte i of pack `index`. */
+/* Call visit(address, i) for each byte i of the pack `index`, which begins at `place`. */
 template <class Visit>
-DEVICE void visit_bytes(const Rows& m, uint64_t index, Visit visit) {
-    const uint64_t begin = index * HIPCOMM_PACK_BYTES;
-    const uint64_t left = m.all.bytes - begin;
+DEVICE void visit_bytes(const Rows& m, uint64_t index, Place place, Visit visit) {
+    const uint64_t left = m.all.bytes - index * HIPCOMM_PACK_BYTES;
     const uint32_t count = left < HIPCOMM_PACK_BYTES ? uint32_t(left) : HIPCOMM_PACK_BYTES;
-    uint64_t in_row = begin % m.row_bytes;
-    char* row = m.all.base + begin / m.row_bytes * m.row_stride;
     NO_UNROLL
     for (uint32_t i = 0; i < count; ++i) {
-        visit(row + in_row, i);
-        if (++in_row == m.row_bytes) {
-            in_row = 0;
-            row += m.row_stride;
+        visit(place.row + place.in_row, i);
+        if (++place.in_row == m.row_bytes) {
+            place.in_row = 0;
+            place.row += m.row_stride;
         }
     }
 }
@@ -49,14 +52,13 @@ DEVICE void visit_bytes(const Rows& m, uint64_t index, Visit visit) {
 /* Pack `index`; bytes past the message's end are zero. */
 DEVICE Pack load_rows(const Rows& m, uint64_t index) {
     if (m.one_row) return load_message(m.all, index);
-    if (m.whole_packs) return load_pack(address_in_rows(m, index * HIPCOMM_PACK_BYTES));
+    const Place place = place_of(m, index);
+    if (m.whole_packs) return load_pack(place.row + place.in_row);
     uint64_t low = 0, high = 0;
-    visit_bytes(m, index, [&](const char* byte, uint32_t i) {
+    visit_bytes(m, index, place, [&](const char* byte, uint32_t i) {
         const uint64_t value = uint64_t(uint8_t(*byte)) << i % 8 * 8;
-        if (i < 8)
-            low |= value;
-        else
-            high |= value;
+        low |= i < 8 ? value : 0;
+        high |= i < 8 ? 0 : value;
     });
     return Pack{uint32_t(low), uint32_t(low >> 32), uint32_t(high), uint32_t(high >> 32)};
 }
@@ -64,9 +66,10 @@ DEVICE Pack load_rows(const Rows& m, uint64_t index) {
 /* Bytes past the message's end stay untouched. */
 DEVICE void store_rows(const Rows& m, uint64_t index, Pack pack) {
     if (m.one_row) return store_message(m.all, index, pack);
-    if (m.whole_packs) return store_pack(address_in_rows(m, index * HIPCOMM_PACK_BYTES), pack);
+    const Place place = place_of(m, index);
+    if (m.whole_packs) return store_pack(place.row + place.in_row, pack);
     const uint64_t low = uint64_t(pack[1]) << 32 | pack[0], high = uint64_t(pack[3]) << 32 | pack[2];
-    visit_bytes(m, index, [&](char* byte, uint32_t i) { *byte = char((i < 8 ? low : high) >> i % 8 * 8); });
+    visit_bytes(m, index, place, [&](char* byte, uint32_t i) { *byte = char((i < 8 ? low : high) >> i % 8 * 8); });
 }
 
 /* All threads: copy packs of the caller's rows into staging memory, own or a peer's. */
