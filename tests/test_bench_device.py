@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +28,7 @@ from hipcomm_bench.clock import Batches, Prepared, Replays
 from hipcomm_bench.contestants import CONTESTANTS, Contestant, Unsupported, nccl_api
 from hipcomm_bench.contestants.hipcomm import Hipcomm
 from hipcomm_bench.contestants.nccl import Nccl
+from hipcomm_bench.contestants.torch_symm import TorchSymmOneShot, TorchSymmTwoShot
 from hipcomm_bench.data import Buffers, count_wrong, fill, lay_out
 from hipcomm_bench.launch import run_job
 from hipcomm_bench.memory import Buffer, DeviceMemory, copy_on_device, dtype_of
@@ -359,6 +363,22 @@ def test_figures_survive_the_job_that_found_them(monkeypatch: pytest.MonkeyPatch
     assert found.failure.startswith("exit code 3")
 
 
+def test_a_benchmark_that_is_terminated_ends_its_ranks(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    script = (
+        "from hipcomm_bench.launch import run_bounded; "
+        f"run_bounded(['sh', '-c', 'echo $$ > {file}.new; mv {file}.new {file}; exec sleep 60'], 60, False)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        deadline = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
+
+
 # --- NCCL
 
 FAKE_NCCL = r"""
@@ -462,6 +482,136 @@ def test_without_a_library_nccl_says_what_the_loader_said(
     monkeypatch.setattr(nccl_api, "candidates", lambda platform: iter(["/no/libnccl.so.2"]))
     with pytest.raises(OSError, match=r"rank 0: no NCCL library could be opened: /no/libnccl\.so\.2"):
         Nccl(session)
+
+
+# --- torch symmetric memory, played by NumPy
+
+
+class FakeTensor:
+    """One-dimensional; NumPy's memory, torch's methods."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def view(self, dtype: Any) -> FakeTensor:
+        return FakeTensor(self.array.view(dtype))
+
+    def data_ptr(self) -> int:
+        return int(self.array.ctypes.data)
+
+    def __getitem__(self, part: slice) -> FakeTensor:
+        return FakeTensor(self.array[part])
+
+    def chunk(self, count: int) -> list[FakeTensor]:
+        return [FakeTensor(each) for each in np.split(self.array, count)]
+
+    def copy_(self, source: FakeTensor) -> None:
+        self.array[...] = source.array
+
+
+class FakeHandle:
+    """What rendezvous returns, in a world of one."""
+
+    def __init__(self, whole: FakeTensor) -> None:
+        self.whole, self.barriers = whole, 0
+
+    def barrier(self, channel: int) -> None:
+        assert channel == 0
+        self.barriers += 1
+
+    def get_buffer(self, peer: int, sizes: tuple[int], dtype: Any, storage_offset: int = 0) -> FakeTensor:
+        assert peer == 0
+        return self.whole.view(dtype)[storage_offset : storage_offset + sizes[0]]
+
+
+def fake_torch(log: list[Any]) -> dict[str, Any]:
+    """Return modules for sys.modules that do what torch does in a world of one; `log` takes notes."""
+
+    def tensor_at(flat: Any, device: str) -> FakeTensor:
+        log.append(("tensor on", device))
+        shape, (address, _) = flat.__cuda_array_interface__["shape"], flat.__cuda_array_interface__["data"]
+        return FakeTensor(np.frombuffer((ctypes.c_uint8 * shape[0]).from_address(address), np.uint8))
+
+    def on_device(memory: DeviceMemory, count: int, dtype: Any) -> FakeTensor:
+        there = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(memory.address)
+        return FakeTensor(np.frombuffer(there, dtype))
+
+    def reduce_to(out: FakeTensor, source: FakeTensor, redop: str, group: str) -> None:
+        assert (redop, group) == ("sum", "the group")
+        out.copy_(source)
+
+    operators = SimpleNamespace(
+        one_shot_all_reduce_out=lambda source, redop, group, out: reduce_to(out, source, redop, group),
+        two_shot_all_reduce_=lambda source, redop, group: reduce_to(source, source, redop, group),
+    )
+    group = SimpleNamespace(WORLD=SimpleNamespace(group_name="the group"))
+    distributed = SimpleNamespace(
+        TCPStore=lambda *_, **__: SimpleNamespace(port=1),
+        init_process_group=lambda backend, **_: log.append(("init", backend)),
+        destroy_process_group=lambda: log.append("destroy"),
+        group=group,
+    )
+    symmetric = SimpleNamespace(
+        empty=lambda count, dtype, device: on_device(DeviceMemory(count * dtype.itemsize), count, dtype),
+        rendezvous=lambda tensor, name: FakeHandle(tensor),
+    )
+    cuda = SimpleNamespace(
+        set_device=lambda index: log.append(("device", index)),
+        ExternalStream=lambda stream, device: stream,
+        set_stream=lambda stream: log.append(("stream", stream)),
+    )
+    torch = SimpleNamespace(
+        __version__="2.x",
+        bfloat16=dtype_of("bfloat16"),
+        as_tensor=tensor_at,
+        cuda=cuda,
+        ops=SimpleNamespace(symm_mem=operators),
+    )
+    return {
+        "torch": torch,
+        "torch.distributed": distributed,
+        "torch.distributed._symmetric_memory": symmetric,
+    }
+
+
+@pytest.mark.host_arrays
+def test_torch_symmetric_memory(session: Session, memory: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[Any] = []
+    for name, module in fake_torch(log).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    # the CPU platform's memory, as if it were a GPU's
+    on_gpu = replace(session, platform="nvidia", device=session.device._replace(host_is_device=False))
+    one_shot, two_shot = TorchSymmOneShot(on_gpu), TorchSymmTwoShot(on_gpu)
+    assert log == [("init", "nccl"), *[("device", 0), ("stream", session.stream)] * 2]
+
+    def wrong(contestant: Contestant, op: str, redop: str, in_place: bool) -> int:
+        call = Call(OPS[op], "bfloat16", redop, in_place)
+        buffers = lay_out(call, 2048, 0, 1, memory)
+        fill(buffers, call, 0, 1)
+        prepared = contestant.prepare(call, buffers)
+        prepared.load()
+        memory[0].poison(0, 8192)  # the call shall not read it any more
+        prepared.run()
+        prepared.store()
+        return count_wrong(buffers, call, 0, 1)
+
+    assert wrong(one_shot, "all_reduce", "sum", False) == 0
+    assert wrong(one_shot, "all_gather", "none", False) == 0
+    assert wrong(one_shot, "all_to_all", "none", False) == 0
+    assert wrong(two_shot, "all_reduce", "sum", True) == 0
+    for contestant, op, redop, in_place, reason in (
+        (one_shot, "all_reduce", "max", False, "has no max"),
+        (one_shot, "all_reduce", "sum", True, "one-shot has no in-place all_reduce"),
+        (one_shot, "reduce_scatter", "sum", False, "no reduce_scatter"),
+        (two_shot, "all_reduce", "sum", False, "no out-of-place two-shot"),
+        (two_shot, "all_gather", "none", False, "no two-shot all_gather"),
+    ):
+        with pytest.raises(Unsupported, match=reason):
+            wrong(contestant, op, redop, in_place)
+    two_shot.close()
+    assert log[-1] != "destroy"
+    one_shot.close()
+    assert log[-1] == "destroy"
 
 
 # --- the soak
