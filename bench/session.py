@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 
 from hipcomm.environment import Identity, Settings
 from hipcomm.platform import Device, call, choose, hip, open_device
-from hipcomm_bench.world import RendezvousWorld, World
+from hipcomm_bench.world import RendezvousWorld, World, under_mpirun
 
 # NVLink multicast stays off in every library unless the user has asked for it: the figures are to hold on
 # machines without it, and where GPUs are shared between guests it can take them out of service.
@@ -63,6 +65,10 @@ def begin(dtype: str, largest: int, graph: int | None) -> Session:
     """
     for name, value in NO_MULTICAST.items():
         os.environ.setdefault(name, value)
+    if under_mpirun() and find_spec("mpi4py") is not None:
+        # MPI starts here, which takes all ranks and keeps Python's other threads from running meanwhile.
+        # Later it would stop the rendezvous server in rank 0, for whose answer another rank may wait.
+        import_module("mpi4py.MPI")
     identity, settings = Identity.read(), Settings.read()
     world = RendezvousWorld(identity, settings)
     platform = choose(settings).name

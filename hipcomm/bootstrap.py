@@ -70,7 +70,7 @@ class Bootstrap:
         max_blocks = self._agree()
         layout = ffi.new("hipcommLayout *")
         check(lib.hipcommGetLayout(self.device.arch.encode(), self._settings.staging_bytes, layout))
-        self._slabs = Slabs(self.rank, self.world_size, layout.control_bytes, layout.staging_bytes)
+        self._slabs = Slabs(self.rank, self.world_size, layout)
         self._slabs.exchange(self._gather)
         self._status = StatusPage(layout.status_bytes)
         self._kernels = Kernels(self.device.arch)

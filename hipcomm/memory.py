@@ -33,11 +33,8 @@ class Slabs:
         bytes: device memory that this rank has allocated.
     """
 
-    def __init__(self, rank: int, world_size: int, control_bytes: int, staging_bytes: int) -> None:
-        """Allocate this rank's two slabs; the peers' come with :meth:`exchange`.
-
-        A world of one needs no slabs beyond its own, and gets small ones.
-        """
+    def __init__(self, rank: int, world_size: int, layout: Any) -> None:
+        """Allocate this rank's two slabs as the core's ``hipcommLayout`` says; then :meth:`exchange`."""
         self._rank = rank
         self._world_size = world_size
         self.control = ffi.new("void *[]", world_size)
@@ -45,8 +42,8 @@ class Slabs:
         self.bytes = 0
         self._own: list[Any] = []
         self._opened: list[int] = []
-        self.control[rank] = self._allocate(control_bytes, uncached=True)
-        self.staging[rank] = self._allocate(staging_bytes, uncached=False)
+        self.control[rank] = self._allocate(layout.control_bytes, uncached=True)
+        self.staging[rank] = self._allocate(layout.staging_bytes, uncached=bool(layout.staging_uncached))
 
     def _allocate(self, size: int, uncached: bool) -> Any:
         pointer = call("hipExtMallocWithFlags", size, _UNCACHED) if uncached else call("hipMalloc", size)

@@ -94,6 +94,7 @@ hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipco
     layout->staging_bytes = ((staging_bytes ? staging_bytes : row->staging_bytes) + page - 1) / page * page;
     layout->status_bytes = 4096;
     layout->max_blocks = row->max_blocks;
+    layout->staging_uncached = row->staging_uncached;
     return hipcommSuccess;
 }
 
@@ -170,6 +171,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
         .staging_bytes = layout.staging_bytes,
     };
     comm->args = (hipcommKernelArgs){
+        .own_control = config->control[config->rank],
         .rank = (uint32_t)config->rank,
         .world = (uint32_t)config->world,
         .epoch_slots = layout.max_blocks,

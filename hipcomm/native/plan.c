@@ -51,8 +51,10 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
     }
 }
 
-static bool is_reduction(hipcommOperation_t operation) {
-    return operation == hipcommOpAllReduce || operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
+/* Flag-in-data: a block takes tiles of packs. The others' threads stand side by side for (pack, peer). */
+static bool works_in_tiles(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduce || operation == hipcommOpAllGather ||
+           operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
 }
 
 static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
@@ -62,7 +64,10 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
     const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
     uint64_t blocks;
-    if (is_reduction(request->operation)) {
+    if (!works_in_tiles(request->operation)) {
+        plan->shared_bytes = tile_bytes(0, 0);
+        blocks = ceil_div(packs * world, row->threads);
+    } else {
         const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
         const uint64_t per_rank = two_shot ? ceil_div(packs, world) : packs;
         /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
@@ -74,9 +79,6 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
         blocks = ceil_div(per_rank, 1ull << shift);
         /* a thread per pack and rank of the tile; fewer threads start and meet faster */
         plan->threads = (uint32_t)min_u64(row->threads, world << shift);
-    } else {
-        plan->shared_bytes = tile_bytes(0, 0);
-        blocks = ceil_div(packs * world, row->threads);
     }
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }

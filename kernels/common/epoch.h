@@ -17,7 +17,7 @@ DEVICE uint32_t next_epoch(uint32_t epoch) {
 }
 
 DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
-    return reinterpret_cast<uint32_t*>(args.control[args.rank]);
+    return reinterpret_cast<uint32_t*>(args.own_control);
 }
 
 /* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
@@ -42,7 +42,7 @@ DEVICE void scrub_old_flags(const Launch& launch) {
 
 DEVICE Launch begin_launch(const hipcommKernelArgs& args, const Geometry& geometry) {
     const Launch launch{args, geometry, load_relaxed(epoch_words(args) + geometry.block)};
-    if (geometry.thread == 0) block_state(launch)->failed = 0;
+    if (geometry.thread == 0) store_scratch(&block_state(launch)->failed, 0);
     block_barrier();
     scrub_old_flags(launch);
     return launch;

@@ -9,7 +9,7 @@ struct Launch {
     const uint32_t epoch;
 
     DEVICE_MEMBER uint32_t parity() const { return epoch & 1; }
-    DEVICE_MEMBER char* own_control() const { return args.control[args.rank]; }
+    DEVICE_MEMBER char* own_control() const { return args.own_control; }
 };
 
 /* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments
@@ -35,13 +35,13 @@ DEVICE Pack* tile_memory(const Launch& launch) {
  * follows the waits. A block that has failed must not send: its peers would take unfinished data for
  * good. */
 DEVICE bool block_failed(const Launch& launch) {
-    return *static_cast<volatile uint32_t*>(&block_state(launch)->failed) != 0;
+    return load_scratch(&block_state(launch)->failed) != 0;
 }
 
 /* Write the fault record, once per communicator, and make this block (and, through the fault word,
  * every other waiting block) leave. */
 DEVICE void give_up(const Launch& launch, uint32_t peer, uint32_t kind, uint64_t waited) {
-    *static_cast<volatile uint32_t*>(&block_state(launch)->failed) = 1;
+    store_scratch(&block_state(launch)->failed, 1);
     auto* claim = reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET);
     if (exchange(claim, 1) != 0) return;
     volatile hipcommStatus* status = launch.args.status;
