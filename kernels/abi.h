@@ -80,15 +80,20 @@ enum hipcommFloat8Specials {
     HIPCOMM_FLOAT8_EXPONENT_ONLY = 3  /* "e8m0fnu": powers of two; all ones is NaN */
 };
 
-/* The numbers of hipcommRedOp_t that kernels look at. */
-enum hipcommReduction { HIPCOMM_REDUCTION_PROD = 1, HIPCOMM_REDUCTION_MAX = 2, HIPCOMM_REDUCTION_MIN = 3 };
+/* What the kernel for 8-bit floats is told to do: the numbers of hipcommRedOp_t; an average is a sum. */
+enum hipcommReduction {
+    HIPCOMM_REDUCTION_SUM = 0,
+    HIPCOMM_REDUCTION_PROD = 1,
+    HIPCOMM_REDUCTION_MAX = 2,
+    HIPCOMM_REDUCTION_MIN = 3
+};
 
 /* One kernel per algorithm reduces all 8-bit floats: this tells it the format and the reduction. */
 typedef struct hipcommFloat8 {
     uint8_t mantissa_bits;
     uint8_t bias;
     uint8_t specials;  /* enum hipcommFloat8Specials */
-    uint8_t reduction; /* enum hipcommReduction; all others: sum */
+    uint8_t reduction; /* enum hipcommReduction */
 } hipcommFloat8;
 
 /* One struct for every collective kernel: fields a kernel does not need are zero. */

@@ -159,38 +159,48 @@ DEVICE bool collect_chunks(const Launch& whole_launch, uint32_t step) {
 
 /* ---- the kernel ------------------------------------------------------------------------------------*/
 
-DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
-    const Launch launch = begin_launch(args.common, g);
-    uint32_t most_sent = 0, most_received = 0; /* as lines, to or from any one rank */
-    uint64_t most_staged = 0;
+/* The longest segments of this rank, to and from any one rank. */
+struct Longest {
+    uint32_t sent_lines, received_lines; /* packs that go as lines */
+    uint64_t staged;                     /* packs that do not */
+};
+
+DEVICE Longest longest_segments(const Launch& whole_launch) {
+    const Launch launch = new_phase(whole_launch);
+    Longest most{};
     NO_UNROLL
-    for (uint32_t peer = 0; peer < args.common.world; ++peer) {
+    for (uint32_t peer = 0; peer < launch.args.world; ++peer) {
         const hipcommSegment& segment = segment_args(launch).segments[peer];
-        most_sent = uint32_t(larger(most_sent, line_packs(launch, segment.send_bytes)));
-        most_received = uint32_t(larger(most_received, line_packs(launch, segment.recv_bytes)));
-        most_staged = larger(most_staged, staged_packs(launch, larger(segment.send_bytes, segment.recv_bytes)));
+        most.sent_lines = uint32_t(larger(most.sent_lines, line_packs(launch, segment.send_bytes)));
+        most.received_lines = uint32_t(larger(most.received_lines, line_packs(launch, segment.recv_bytes)));
+        most.staged = larger(most.staged, staged_packs(launch, larger(segment.send_bytes, segment.recv_bytes)));
     }
+    return most;
+}
 
-    push_lines(launch, most_sent);
-    signal_idle_pairs(launch);
-
-    /* a plan for lines alone has no chunks */
-    const uint32_t steps = most_staged == 0 ? 0 : steps_of_block(launch, most_staged);
-    bool failed = false;
-    for (uint32_t turn = 0; steps != 0 && turn < steps + 1; ++turn) {
+/* False if the block has failed. */
+DEVICE bool exchange_staged(const Launch& launch, uint64_t packs) {
+    if (packs == 0) return true; /* a plan for lines alone has no chunks */
+    const uint32_t steps = steps_of_block(launch, packs);
+    NO_UNROLL
+    for (uint32_t turn = 0; turn < steps + 1; ++turn) {
         if (turn < steps) {
-            failed = turn >= kSlots && !wait_for_room(launch, turn);
-            if (failed) break;
+            if (turn >= kSlots && !wait_for_room(launch, turn)) return false;
             push_chunks(launch, turn);
             copy_own_chunk(launch, turn);
         }
-        if (turn >= 1) {
-            failed = !collect_chunks(launch, turn - 1);
-            if (failed) break;
-        }
+        if (turn >= 1 && !collect_chunks(launch, turn - 1)) return false;
     }
-    if (!failed) {
-        collect_lines(launch, most_received);
+    return true;
+}
+
+DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args.common, g);
+    const Longest most = longest_segments(launch);
+    push_lines(launch, most.sent_lines);
+    signal_idle_pairs(launch);
+    if (exchange_staged(launch, most.staged)) {
+        collect_lines(launch, most.received_lines);
         wait_for_idle_pairs(launch);
     }
     end_launch(launch);

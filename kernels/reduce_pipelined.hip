@@ -92,8 +92,8 @@ DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
 
 template <class T, class Op>
 DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
-    /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
+    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
+    constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
     const Launch launch = new_phase(whole_launch);
     const OwnChunk mine = own_chunk(launch, step);
     const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;

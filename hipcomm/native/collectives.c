@@ -56,7 +56,7 @@ void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* pla
     args->root = (uint32_t)call->root;
     args->average = call->op == hipcommAvg;
     args->float8 = float8_format(call->dtype);
-    args->float8.reduction = (uint8_t)call->op;
+    args->float8.reduction = (uint8_t)(call->op == hipcommAvg ? hipcommSum : call->op);
     args->operation = (uint32_t)call->operation;
     args->algorithm = (uint32_t)plan->algorithm;
 }

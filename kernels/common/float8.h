@@ -8,60 +8,79 @@
 
 #include "dtype.h"
 
-/* 2^exponent as a float32; the exponent is that of a normal number. */
-DEVICE float power_of_two(int exponent) { return float_from_bits(uint32_t(127 + exponent) << 23); }
+/* A format in numbers, so that conversions compare and need not branch. Codes are without the sign bit
+ * unless said otherwise; kNever is no code. */
+constexpr uint32_t kNever = 0x100;
+struct Float8Format {
+    uint32_t mantissa_bits, bias;
+    uint32_t infinity;  /* or kNever */
+    uint32_t nan_above; /* larger codes are NaN */
+    uint32_t nan_code;  /* with the sign bit: this code is NaN too; or kNever */
+    uint32_t overflow;  /* what becomes of numbers too large: infinity, or with the sign bit a NaN */
+    bool exponent_only; /* none of the above */
+};
 
-DEVICE float widen_float8(uint8_t bits, const hipcommFloat8& format) {
-    const float nan = float_from_bits(0x7fc00000u);
-    if (format.specials == HIPCOMM_FLOAT8_EXPONENT_ONLY) /* no sign, no mantissa, no zero */
-        return bits == 0xff ? nan : float_from_bits(bits == 0 ? 0x00400000u : uint32_t(bits) << 23);
+/* Read anew for each pack, and kept in vector registers: the scalar ones are what a reduction runs out of. */
+DEVICE Float8Format float8_format(const hipcommKernelArgs& args) {
+    const hipcommFloat8& format = reload_args(args).float8;
+    const uint32_t mantissa_bits = in_vector_register(format.mantissa_bits);
+    const bool ieee = format.specials == HIPCOMM_FLOAT8_IEEE;
+    const bool unsigned_zero = format.specials == HIPCOMM_FLOAT8_UNSIGNED_ZERO;
+    const uint32_t infinity = (0x7fu >> mantissa_bits) << mantissa_bits;
+    return {mantissa_bits,
+            in_vector_register(format.bias),
+            in_vector_register(ieee ? infinity : kNever),
+            in_vector_register(ieee ? infinity : unsigned_zero ? 0x7fu : 0x7eu),
+            in_vector_register(unsigned_zero ? 0x80u : kNever),
+            in_vector_register(ieee ? infinity : unsigned_zero ? 0x80u : 0x7fu),
+            format.specials == HIPCOMM_FLOAT8_EXPONENT_ONLY};
+}
+
+/* 2^exponent as a float32; the exponent is that of a normal number. */
+DEVICE float power_of_two(uint32_t exponent) { return float_from_bits((127 + exponent) << 23); }
+
+constexpr uint32_t kFloatInfinity = 0x7f800000u, kFloatNan = 0x7fc00000u;
+
+DEVICE float widen_float8(uint8_t bits, const Float8Format& format) {
+    if (format.exponent_only) /* no sign, no mantissa, no zero */
+        return float_from_bits(bits == 0xff ? kFloatNan : bits == 0 ? 0x00400000u : uint32_t(bits) << 23);
 
     const uint32_t magnitude = bits & 0x7fu;
-    const uint32_t infinity = (0x7fu >> format.mantissa_bits) << format.mantissa_bits; /* IEEE */
-    const bool is_nan = format.specials == HIPCOMM_FLOAT8_IEEE     ? magnitude > infinity
-                        : format.specials == HIPCOMM_FLOAT8_FINITE ? magnitude == 0x7fu
-                                                                   : bits == 0x80u;
-    const uint32_t normal = (magnitude << (23 - format.mantissa_bits)) + (uint32_t(127 - format.bias) << 23);
+    const uint32_t normal = (magnitude << (23 - format.mantissa_bits)) + ((127 - format.bias) << 23);
     const uint32_t denormal =
         bits_of_float(float(int(magnitude)) * power_of_two(1 - format.bias - format.mantissa_bits));
     uint32_t result = magnitude >> format.mantissa_bits ? normal : denormal;
-    if (format.specials == HIPCOMM_FLOAT8_IEEE && magnitude == infinity) result = 0x7f800000u;
-    return is_nan ? nan : float_from_bits(uint32_t(bits & 0x80u) << 24 | result);
+    result = magnitude == format.infinity ? kFloatInfinity : result;
+    result = magnitude > format.nan_above || bits == format.nan_code ? kFloatNan : result;
+    return float_from_bits(uint32_t(bits & 0x80u) << 24 | result);
 }
 
 /* Rounds half up, as ml_dtypes does; zero and negative numbers have no counterpart: NaN. */
 DEVICE uint8_t narrow_to_exponent(uint32_t bits) {
-    if (bits == 0 || bits > 0x7f800000u) return 0xff;
+    if (bits == 0 || bits > kFloatInfinity) return 0xff;
     if (bits < 0x00800000u) return bits >= 0x00600000u; /* below 2^-126: 1.5 x 2^-127 is the half */
     return uint8_t((bits + 0x00400000u) >> 23);         /* infinity becomes 0xff by itself */
 }
 
-DEVICE uint8_t narrow_to_float8(float value, const hipcommFloat8& format) {
+DEVICE uint8_t narrow_to_float8(float value, const Float8Format& format) {
     const uint32_t bits = bits_of_float(value);
-    if (format.specials == HIPCOMM_FLOAT8_EXPONENT_ONLY) return narrow_to_exponent(bits);
+    if (format.exponent_only) return narrow_to_exponent(bits);
 
     const uint32_t magnitude = bits & 0x7fffffffu;
-    const uint32_t sign = bits >> 24 & 0x80u;
     const uint32_t shift = 23 - format.mantissa_bits;
-    const uint32_t rebias = uint32_t(127 - format.bias) << 23;
-    uint32_t result;
-    if (magnitude >= rebias + (1u << 23)) {
-        /* the odd bit makes the tie go to even; a carry into the exponent is right */
-        const uint32_t scaled = magnitude - rebias;
-        result = (scaled + (1u << (shift - 1)) - 1 + (scaled >> shift & 1)) >> shift;
-    } else {
-        /* the adder itself rounds to a multiple of the least denormal */
-        const float magic = power_of_two(1 - format.bias - format.mantissa_bits + 23);
-        result = bits_of_float(float_from_bits(magnitude) + magic) - bits_of_float(magic);
-    }
+    const uint32_t rebias = (127 - format.bias) << 23;
+    /* the odd bit makes the tie go to even; a carry into the exponent is right */
+    const uint32_t scaled = magnitude - rebias;
+    const uint32_t normal = (scaled + (1u << (shift - 1)) - 1 + (scaled >> shift & 1)) >> shift;
+    /* the adder itself rounds to a multiple of the least denormal */
+    const float magic = power_of_two(1 - format.bias - format.mantissa_bits + 23);
+    const uint32_t denormal = bits_of_float(float_from_bits(magnitude) + magic) - bits_of_float(magic);
+    uint32_t result = magnitude >= rebias + (1u << 23) ? normal : denormal;
 
-    const bool is_nan = magnitude > 0x7f800000u;
-    if (format.specials == HIPCOMM_FLOAT8_IEEE) {
-        const uint32_t infinity = (0x7fu >> format.mantissa_bits) << format.mantissa_bits;
-        return uint8_t(sign | (is_nan ? 0x7fu : result < infinity ? result : infinity));
-    }
-    if (format.specials == HIPCOMM_FLOAT8_FINITE)
-        return uint8_t(sign | (is_nan || result > 0x7fu ? 0x7fu : result)); /* overflow: NaN */
-    if (is_nan || result > 0x7fu) return 0x80;
-    return uint8_t(result == 0 ? 0 : sign | result); /* one zero only */
+    /* the largest number is the code below infinity, or that below which there are NaNs */
+    const uint32_t largest = format.infinity != kNever ? format.infinity - 1 : format.nan_above;
+    result = result > largest ? format.overflow : result;
+    result = magnitude > kFloatInfinity ? (format.nan_code != kNever ? format.nan_code : 0x7fu) : result;
+    const uint32_t sign = result == 0 && format.nan_code != kNever ? 0 : bits >> 24 & 0x80u; /* one zero only */
+    return uint8_t(sign | result);
 }

@@ -119,21 +119,26 @@ struct Reduction<Float8, AnyOperation> {
     };
     float total[HIPCOMM_PACK_BYTES]{};
 
-    /* The format is read anew for each pack: what conversions derive from it would else stay in scalar
-     * registers for the length of the kernel. */
     DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
-        const hipcommFloat8& format = reload_args(args).float8;
+        const Float8Format format = float8_format(args);
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = widen_float8(elements.at[i], format);
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
+            total[i] = widen_float8(elements.at[i], format);
     }
+    /* All reductions at once, and then a choice: four loops, one for each, cost more registers. */
     DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs& args) {
-        const hipcommFloat8& format = reload_args(args).float8;
-        switch (format.reduction) {
-            case HIPCOMM_REDUCTION_PROD: return combine_all<Prod>(pack, format);
-            case HIPCOMM_REDUCTION_MAX: return combine_all<Max>(pack, format);
-            case HIPCOMM_REDUCTION_MIN: return combine_all<Min>(pack, format);
-            default: return combine_all<Sum>(pack, format);
+        const Float8Format format = float8_format(args);
+        const uint32_t reduction = in_vector_register(reload_args(args).float8.reduction);
+        const Elements elements = __builtin_bit_cast(Elements, pack);
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+            const float a = total[i], b = widen_float8(elements.at[i], format);
+            const float extreme = reduction == HIPCOMM_REDUCTION_MAX ? Max::combine<float>(a, b)
+                                                                     : Min::combine<float>(a, b);
+            const float ordered = reduction == HIPCOMM_REDUCTION_PROD ? Prod::combine<float>(a, b) : extreme;
+            total[i] = reduction == HIPCOMM_REDUCTION_SUM ? Sum::combine<float>(a, b) : ordered;
+            one_by_one();
         }
     }
     DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
@@ -143,24 +148,21 @@ struct Reduction<Float8, AnyOperation> {
             add(pack, args);
     }
     DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) {
-        const hipcommFloat8& format = reload_args(args).float8;
+        const Float8Format format = float8_format(args);
         if (UNLIKELY(args.average)) {
             UNROLL(16)
-            for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) total[i] = divide<float>(total[i], args.world);
+            for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+                total[i] = divide<float>(total[i], args.world);
+                one_by_one();
+            }
         }
         Elements elements;
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
             elements.at[i] = narrow_to_float8(total[i], format);
+            one_by_one();
+        }
         return __builtin_bit_cast(Pack, elements);
-    }
-
-    template <class Op>
-    DEVICE_MEMBER void combine_all(Pack pack, const hipcommFloat8& format) {
-        const Elements elements = __builtin_bit_cast(Elements, pack);
-        UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
-            total[i] = Op::template combine<float>(total[i], widen_float8(elements.at[i], format));
     }
 };
 
