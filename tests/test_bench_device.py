@@ -76,6 +76,14 @@ def memory(session: Session) -> Iterator[tuple[DeviceMemory, DeviceMemory]]:
 Pair = tuple[DeviceMemory, DeviceMemory]
 
 
+def test_multicast_stays_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCCL_NVLS_ENABLE", raising=False)
+    monkeypatch.setenv("TORCH_SYMM_MEM_DISABLE_MULTICAST", "0")
+    begin("uint8", 64, graph=None).world.close()
+    assert os.environ["NCCL_NVLS_ENABLE"] == "0"
+    assert os.environ["TORCH_SYMM_MEM_DISABLE_MULTICAST"] == "0"
+
+
 # --- memory
 
 
@@ -173,6 +181,23 @@ def test_batches_time_the_device_and_the_host(session: Session, memory: Pair) ->
     assert all(time > 0 for time in samples.host)
 
 
+def test_samples_are_times_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = iter([80.0, 40.0, 80.0, 40.0])  # between two events of a device that is not there
+    now = iter(range(0, 10**12, 8000))
+    fake = SimpleNamespace(hipStreamCaptureMode=SimpleNamespace(hipStreamCaptureModeThreadLocal=1))
+    monkeypatch.setattr("hipcomm_bench.clock.hip", lambda: fake)
+    monkeypatch.setattr("hipcomm_bench.clock._now", lambda: next(now))
+    monkeypatch.setattr(
+        "hipcomm_bench.clock.call",
+        lambda name, *_: next(milliseconds) if name == "hipEventElapsedTime" else None,
+    )
+    prepared = Prepared(lambda: None)
+    for clock, host in ((Replays(1, 20), [2e-6]), (Batches(1, 20), [2e-6, 2e-6])):
+        samples = clock.take(clock.arm(prepared, 4), 2)  # type: ignore[attr-defined]
+        assert samples.times == pytest.approx([20e-3, 10e-3])
+        assert samples.host == pytest.approx(host)
+
+
 def test_long_calls_make_small_samples() -> None:
     clock = Replays(1, 20)
     assert [clock.calls(seconds) for seconds in (0.0, 3e-6, 500e-6, 1e-3, 5e-3, 1.0)] == [
@@ -214,6 +239,30 @@ class Copy(Contestant):
 
     def close(self) -> None:
         self.closed.append(self.name)
+
+
+class HasItsOwnBuffers(Copy):
+    """Works on memory of its own, to and from which the data has to be brought."""
+
+    name = "has-its-own-buffers"
+
+    def prepare(self, call: Call, buffers: Buffers) -> Prepared:
+        from hipcomm.platform import call as hip_call
+        from hipcomm.platform import hip
+
+        own = DeviceMemory(4096), DeviceMemory(4096)  # kept alive by `copy` below
+        kind = hip().hipMemcpyKind.hipMemcpyDefault
+
+        def copy(target: Any, source: Any) -> None:
+            places = ctypes.c_void_p(target.address), ctypes.c_void_p(source.address)
+            hip_call("hipMemcpyAsync", *places, buffers.recv.nbytes, kind, self.session.stream)
+
+        return Prepared(
+            partial(copy, own[1], own[0]),
+            load=partial(copy, own[0], buffers.send),
+            store=lambda: (copy(buffers.recv, own[1]), self.session.synchronize()),
+            wait=self.session.synchronize,
+        )
 
 
 class NotHere(Copy):
@@ -271,6 +320,7 @@ class DoesNothing(Copy):
 
 STAND_INS = (
     Copy,
+    HasItsOwnBuffers,
     NotHere,
     Elsewhere,
     FailsToStart,
@@ -310,7 +360,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "has-no-in-place: in place it cannot",
     ]
     found = {(row.contestant, row.size, row.in_place): row for row in job.rows}
-    for name in ("hipcomm", "copy"):
+    for name in ("hipcomm", "copy", "has-its-own-buffers"):
         for size in (1024, 4096):
             for in_place in (False, True):
                 row = found.pop((name, size, in_place))
@@ -326,6 +376,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "cannot-be-captured",
         "fails-at-the-call",
         "has-no-in-place",
+        "has-its-own-buffers",
         "copy",
     ]
     assert len(job.devices) == 1
