@@ -6,10 +6,12 @@ import os
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
+import hipcomm
 from hipcomm.environment import Identity, Settings
 from hipcomm.platform import Device, call, choose, hip, open_device
-from hipcomm_bench.world import RendezvousWorld, World, under_mpirun
+from hipcomm_bench.world import RendezvousWorld, World, apart, under_mpirun
 
 # NVLink multicast stays off in every library unless the user has asked for it: the figures are to hold on
 # machines without it, and where GPUs are shared between guests it can take them out of service.
@@ -43,6 +45,27 @@ class Session:
     stream: int | None
     dtype: str
     largest: int
+
+    def communicator(self, name: str, algorithm: str | None = None) -> Any:
+        """Return a hipcomm communicator of all ranks; collective, in the same order on all of them.
+
+        Args:
+            name: tells it apart from the process's others.
+            algorithm: what HIPCOMM_ALGORITHM shall be for it; None: as it is.
+        """
+        changes = {"HIPCOMM_JOB_ID": apart(self.identity, name).job_key}
+        if algorithm is not None:
+            changes["HIPCOMM_ALGORITHM"] = algorithm
+        before = {variable: os.environ.get(variable) for variable in changes}
+        os.environ.update(changes)
+        try:
+            return hipcomm.init()
+        finally:
+            for variable, value in before.items():
+                if value is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = value
 
     def synchronize(self) -> None:
         """Wait for everything on the device, whoever enqueued it."""

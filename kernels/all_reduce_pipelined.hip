@@ -70,8 +70,7 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
             if (base + k * threads < end) store_own(base + k * threads, results[k]);
         }
         NO_UNROLL
-        for (uint32_t peer = 0; peer < args.world; ++peer) {
-            if (peer == args.rank) continue;
+        for (uint32_t peer = next_rank(args.rank, args.world); peer != args.rank; peer = next_rank(peer, args.world)) {
             char* cell = cells.cell(peer, step, kResults, args.rank);
             UNROLL(8)
             for (uint32_t k = 0; k < kLines; ++k) {
@@ -96,7 +95,7 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
-    reduce_packs<T, Op, kLines, kPacksInFlight>(
+    reduce_packs<T, Op, kLines, kRanksInFlight>(
         launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
         [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
     reduce_packs<T, Op, 1, 1>(

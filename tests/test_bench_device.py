@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from bench_stand_ins import FAKE_NCCL, fake_torch
 from harness import PLATFORM
 
 from hipcomm_bench import worker
@@ -31,9 +32,8 @@ from hipcomm_bench.contestants.nccl import Nccl
 from hipcomm_bench.contestants.torch_symm import TorchSymmOneShot, TorchSymmTwoShot
 from hipcomm_bench.data import Buffers, count_wrong, fill, lay_out
 from hipcomm_bench.launch import run_job
-from hipcomm_bench.memory import Buffer, DeviceMemory, copy_on_device, dtype_of
+from hipcomm_bench.memory import Buffer, DeviceMemory, copy_on_device
 from hipcomm_bench.ops import OPS, Call
-from hipcomm_bench.programme import Programme
 from hipcomm_bench.results import Job, Options, Row
 from hipcomm_bench.session import Session, begin
 
@@ -74,6 +74,14 @@ def memory(session: Session) -> Iterator[tuple[DeviceMemory, DeviceMemory]]:
 
 
 Pair = tuple[DeviceMemory, DeviceMemory]
+
+
+def test_multicast_stays_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCCL_NVLS_ENABLE", raising=False)
+    monkeypatch.setenv("TORCH_SYMM_MEM_DISABLE_MULTICAST", "0")
+    begin("uint8", 64, graph=None).world.close()
+    assert os.environ["NCCL_NVLS_ENABLE"] == "0"
+    assert os.environ["TORCH_SYMM_MEM_DISABLE_MULTICAST"] == "0"
 
 
 # --- memory
@@ -173,6 +181,23 @@ def test_batches_time_the_device_and_the_host(session: Session, memory: Pair) ->
     assert all(time > 0 for time in samples.host)
 
 
+def test_samples_are_times_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = iter([80.0, 40.0, 80.0, 40.0])  # between two events of a device that is not there
+    now = iter(range(0, 10**12, 8000))
+    fake = SimpleNamespace(hipStreamCaptureMode=SimpleNamespace(hipStreamCaptureModeThreadLocal=1))
+    monkeypatch.setattr("hipcomm_bench.clock.hip", lambda: fake)
+    monkeypatch.setattr("hipcomm_bench.clock._now", lambda: next(now))
+    monkeypatch.setattr(
+        "hipcomm_bench.clock.call",
+        lambda name, *_: next(milliseconds) if name == "hipEventElapsedTime" else None,
+    )
+    prepared = Prepared(lambda: None)
+    for clock, host in ((Replays(1, 20), [2e-6]), (Batches(1, 20), [2e-6, 2e-6])):
+        samples = clock.take(clock.arm(prepared, 4), 2)  # type: ignore[attr-defined]
+        assert samples.times == pytest.approx([20e-3, 10e-3])
+        assert samples.host == pytest.approx(host)
+
+
 def test_long_calls_make_small_samples() -> None:
     clock = Replays(1, 20)
     assert [clock.calls(seconds) for seconds in (0.0, 3e-6, 500e-6, 1e-3, 5e-3, 1.0)] == [
@@ -214,6 +239,30 @@ class Copy(Contestant):
 
     def close(self) -> None:
         self.closed.append(self.name)
+
+
+class HasItsOwnBuffers(Copy):
+    """Works on memory of its own, to and from which the data has to be brought."""
+
+    name = "has-its-own-buffers"
+
+    def prepare(self, call: Call, buffers: Buffers) -> Prepared:
+        from hipcomm.platform import call as hip_call
+        from hipcomm.platform import hip
+
+        own = DeviceMemory(4096), DeviceMemory(4096)  # kept alive by `copy` below
+        kind = hip().hipMemcpyKind.hipMemcpyDefault
+
+        def copy(target: Any, source: Any) -> None:
+            places = ctypes.c_void_p(target.address), ctypes.c_void_p(source.address)
+            hip_call("hipMemcpyAsync", *places, buffers.recv.nbytes, kind, self.session.stream)
+
+        return Prepared(
+            partial(copy, own[1], own[0]),
+            load=partial(copy, own[0], buffers.send),
+            store=lambda: (copy(buffers.recv, own[1]), self.session.synchronize()),
+            wait=self.session.synchronize,
+        )
 
 
 class NotHere(Copy):
@@ -271,6 +320,7 @@ class DoesNothing(Copy):
 
 STAND_INS = (
     Copy,
+    HasItsOwnBuffers,
     NotHere,
     Elsewhere,
     FailsToStart,
@@ -310,7 +360,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "has-no-in-place: in place it cannot",
     ]
     found = {(row.contestant, row.size, row.in_place): row for row in job.rows}
-    for name in ("hipcomm", "copy"):
+    for name in ("hipcomm", "copy", "has-its-own-buffers"):
         for size in (1024, 4096):
             for in_place in (False, True):
                 row = found.pop((name, size, in_place))
@@ -326,6 +376,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "cannot-be-captured",
         "fails-at-the-call",
         "has-no-in-place",
+        "has-its-own-buffers",
         "copy",
     ]
     assert len(job.devices) == 1
@@ -380,47 +431,6 @@ def test_a_benchmark_that_is_terminated_ends_its_ranks(tmp_path: Path) -> None:
 
 
 # --- NCCL
-
-FAKE_NCCL = r"""
-#include <cstddef>
-#include <cstdio>
-#include <cstring>
-struct Id { char internal[128]; };
-static char record[256];
-static int async_error = 0;
-static const size_t kSizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
-#define NOTE(...) snprintf(record, sizeof record, __VA_ARGS__)
-extern "C" {
-const char* fake_record() { return record; }
-void fake_break() { async_error = 6; }
-const char* ncclGetErrorString(int code) { return code == 6 ? "remote error" : "bad argument"; }
-int ncclGetVersion(int* version) { *version = 22809; return 0; }
-int ncclGetUniqueId(Id* id) { memset(id, 7, sizeof *id); return 0; }
-int ncclCommInitRank(void** comm, int ranks, Id id, int rank) {
-    *comm = (void*)0x1234;
-    return ranks == 1 && rank == 0 && id.internal[0] == 7 && id.internal[127] == 7 ? 0 : 4;
-}
-int ncclCommDestroy(void* comm) { return comm == (void*)0x1234 ? 0 : 4; }
-int ncclCommGetAsyncError(void*, int* state) { *state = async_error; return 0; }
-int ncclAllReduce(const void* s, void* r, size_t n, int t, int op, void* c, void* stream) {
-    NOTE("AllReduce %p %p %zu %d %d %p %p", s, r, n, t, op, c, stream);
-    memmove(r, s, n * kSizes[t]);
-    return 0;
-}
-int ncclReduceScatter(const void* s, void* r, size_t n, int t, int op, void* c, void* stream) {
-    NOTE("ReduceScatter %p %p %zu %d %d %p %p", s, r, n, t, op, c, stream);
-    return 4;
-}
-int ncclAllGather(const void* s, void* r, size_t n, int t, void* c, void* stream) {
-    NOTE("AllGather %p %p %zu %d %p %p", s, r, n, t, c, stream);
-    return 0;
-}
-int ncclBroadcast(const void* s, void* r, size_t n, int t, int root, void* c, void* stream) {
-    NOTE("Broadcast %p %p %zu %d root %d %p %p", s, r, n, t, root, c, stream);
-    return 0;
-}
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -487,93 +497,6 @@ def test_without_a_library_nccl_says_what_the_loader_said(
 # --- torch symmetric memory, played by NumPy
 
 
-class FakeTensor:
-    """One-dimensional; NumPy's memory, torch's methods."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-
-    def view(self, dtype: Any) -> FakeTensor:
-        return FakeTensor(self.array.view(dtype))
-
-    def data_ptr(self) -> int:
-        return int(self.array.ctypes.data)
-
-    def __getitem__(self, part: slice) -> FakeTensor:
-        return FakeTensor(self.array[part])
-
-    def chunk(self, count: int) -> list[FakeTensor]:
-        return [FakeTensor(each) for each in np.split(self.array, count)]
-
-    def copy_(self, source: FakeTensor) -> None:
-        self.array[...] = source.array
-
-
-class FakeHandle:
-    """What rendezvous returns, in a world of one."""
-
-    def __init__(self, whole: FakeTensor) -> None:
-        self.whole, self.barriers = whole, 0
-
-    def barrier(self, channel: int) -> None:
-        assert channel == 0
-        self.barriers += 1
-
-    def get_buffer(self, peer: int, sizes: tuple[int], dtype: Any, storage_offset: int = 0) -> FakeTensor:
-        assert peer == 0
-        return self.whole.view(dtype)[storage_offset : storage_offset + sizes[0]]
-
-
-def fake_torch(log: list[Any]) -> dict[str, Any]:
-    """Return modules for sys.modules that do what torch does in a world of one; `log` takes notes."""
-
-    def tensor_at(flat: Any, device: str) -> FakeTensor:
-        log.append(("tensor on", device))
-        shape, (address, _) = flat.__cuda_array_interface__["shape"], flat.__cuda_array_interface__["data"]
-        return FakeTensor(np.frombuffer((ctypes.c_uint8 * shape[0]).from_address(address), np.uint8))
-
-    def on_device(memory: DeviceMemory, count: int, dtype: Any) -> FakeTensor:
-        there = (ctypes.c_uint8 * (count * dtype.itemsize)).from_address(memory.address)
-        return FakeTensor(np.frombuffer(there, dtype))
-
-    def reduce_to(out: FakeTensor, source: FakeTensor, redop: str, group: str) -> None:
-        assert (redop, group) == ("sum", "the group")
-        out.copy_(source)
-
-    operators = SimpleNamespace(
-        one_shot_all_reduce_out=lambda source, redop, group, out: reduce_to(out, source, redop, group),
-        two_shot_all_reduce_=lambda source, redop, group: reduce_to(source, source, redop, group),
-    )
-    group = SimpleNamespace(WORLD=SimpleNamespace(group_name="the group"))
-    distributed = SimpleNamespace(
-        TCPStore=lambda *_, **__: SimpleNamespace(port=1),
-        init_process_group=lambda backend, **_: log.append(("init", backend)),
-        destroy_process_group=lambda: log.append("destroy"),
-        group=group,
-    )
-    symmetric = SimpleNamespace(
-        empty=lambda count, dtype, device: on_device(DeviceMemory(count * dtype.itemsize), count, dtype),
-        rendezvous=lambda tensor, name: FakeHandle(tensor),
-    )
-    cuda = SimpleNamespace(
-        set_device=lambda index: log.append(("device", index)),
-        ExternalStream=lambda stream, device: stream,
-        set_stream=lambda stream: log.append(("stream", stream)),
-    )
-    torch = SimpleNamespace(
-        __version__="2.x",
-        bfloat16=dtype_of("bfloat16"),
-        as_tensor=tensor_at,
-        cuda=cuda,
-        ops=SimpleNamespace(symm_mem=operators),
-    )
-    return {
-        "torch": torch,
-        "torch.distributed": distributed,
-        "torch.distributed._symmetric_memory": symmetric,
-    }
-
-
 @pytest.mark.host_arrays
 def test_torch_symmetric_memory(session: Session, memory: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[Any] = []
@@ -612,70 +535,6 @@ def test_torch_symmetric_memory(session: Session, memory: Pair, monkeypatch: pyt
     assert log[-1] != "destroy"
     one_shot.close()
     assert log[-1] == "destroy"
-
-
-# --- the soak
-
-
-def make_programme(rank: int = 0, world_size: int = 2, **keywords: Any) -> Programme:
-    arguments: dict[str, Any] = {"ops": list(OPS), "calls": 40, "largest": 4096, "inputs": 2, **keywords}
-    return Programme("a seed", rank, world_size, **arguments)
-
-
-def test_ranks_make_up_the_same_programme() -> None:
-    programmes = [make_programme(rank, 3) for rank in range(3)]
-    shapes = [
-        [(s.call, s.send_count, s.recv_count, s.root) for s in programme.steps] for programme in programmes
-    ]
-    assert shapes[0] == shapes[1] == shapes[2]
-    assert {step.call.op.name for step in programmes[0].steps} == set(OPS)
-    assert programmes[0].size == programmes[1].size
-    assert not np.array_equal(programmes[0].before[0], programmes[1].before[0])
-    assert not np.array_equal(programmes[0].before[0], programmes[0].before[1])
-    again = make_programme(1, 3)
-    assert np.array_equal(again.after[1], programmes[1].after[1])
-
-
-def test_programmes_buffers_do_not_overlap() -> None:
-    programme = make_programme()
-    owner = np.zeros(programme.size, int)
-    for index, step in enumerate(programme.steps, start=1):
-        itemsize = dtype_of(step.call.dtype).itemsize
-        for at, count in ((step.send_at, step.send_count), (step.recv_at, step.recv_count)):
-            inside = owner[at : at + count * itemsize]
-            assert set(inside.tolist()) <= {0, index}
-            inside[...] = index
-
-
-def test_a_wrong_bit_is_found_and_named() -> None:
-    programme = make_programme()
-    right = programme.after[1].copy()
-    assert programme.find_wrong(right, 1) == ""
-    assert programme.find_wrong(right, 0) != ""
-    index, step = next((i, s) for i, s in enumerate(programme.steps) if s.recv_count and not s.call.in_place)
-    right[step.recv_at] ^= 1
-    assert (
-        programme.find_wrong(right, 1) == f"call {index} ({step.describe()}): 1 of what it receives are wrong"
-    )
-
-
-def run_soak(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hipcomm_bench.soak", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_a_short_soak_is_exact() -> None:
-    result = run_soak("-g", "2", "--calls", "3000", "--seed", "11")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "3072 of 3000 calls exact" in result.stdout
-
-
-def test_a_soak_needs_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HIPCOMM_WORLD_SIZE", "2")
-    monkeypatch.setenv("HIPCOMM_RANK", "0")
-    result = run_soak("--calls", "1")
-    assert result.returncode == 2
-    assert "all ranks need the same --seed" in result.stderr
 
 
 def test_the_command_replays_graphs_of_all_algorithms(tmp_path: Path) -> None:
