@@ -96,7 +96,7 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
-    if constexpr (kOneThread) {
+    if constexpr (kOneThread && kChosenByType<Op>) {
         const Cells cells = cells_of(launch);
         reduce_run<T, Op>(
             args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,

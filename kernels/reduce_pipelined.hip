@@ -13,6 +13,7 @@
  */
 #include "common/epoch.h"
 #include "common/reduce.h"
+#include "common/reduce_run.h"
 #include "common/segments.h"
 #include "common/turns.h"
 
@@ -98,12 +99,22 @@ DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
     const OwnChunk mine = own_chunk(launch, step);
     const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
     char* const to = mine.staged ? mine.staged : mine.recv.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
-    const bool staged = mine.staged != nullptr;
-    reduce_packs<T, Op, kInFlight>(
-        launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
-        [=](uint64_t i, Pack pack) {
-            staged ? store_staged(to + i * HIPCOMM_PACK_BYTES, pack) : store_pack(to + i * HIPCOMM_PACK_BYTES, pack);
-        });
+    if constexpr (kOneThread && kChosenByType<Op>) {
+        reduce_run<T, Op>(
+            launch.args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
+            [&](uint32_t rank) -> const char* {
+                return rank == launch.args.rank ? from : cells_of(launch).cell(launch.args.rank, step, rank);
+            },
+            [](uint64_t, uint64_t) {});
+    } else {
+        const bool staged = mine.staged != nullptr;
+        reduce_packs<T, Op, kInFlight>(
+            launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
+            [=](uint64_t i, Pack pack) {
+                char* at = to + i * HIPCOMM_PACK_BYTES;
+                staged ? store_staged(at, pack) : store_pack(at, pack);
+            });
+    }
 }
 
 template <class T, class Op>

@@ -112,6 +112,12 @@ struct Float8 {
 };
 struct AnyOperation {};
 
+/* Whether an operation is a type, or chosen by the arguments. */
+template <class Op>
+constexpr bool kChosenByType = true;
+template <>
+constexpr bool kChosenByType<AnyOperation> = false;
+
 template <>
 struct Reduction<Float8, AnyOperation> {
     struct Elements {
