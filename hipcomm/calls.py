@@ -41,18 +41,28 @@ class Calls:
 
     def _root(self, root: Any, operation: str) -> int:
         """*root* as a rank. Raises InvalidArgument."""
-        if isinstance(root, bool) or not isinstance(root, (int, np.integer)) or not 0 <= root < self.world_size:
-            raise InvalidArgument(self._say(operation, f"root {root!r} is not in a world of {self.world_size}"))
+        if (
+            isinstance(root, bool)
+            or not isinstance(root, (int, np.integer))
+            or not 0 <= root < self.world_size
+        ):
+            raise InvalidArgument(
+                self._say(operation, f"root {root!r} is not in a world of {self.world_size}")
+            )
         return int(root)
 
     def _op(self, op: Any, operation: str) -> int:
-        """The core's number of a reduction. Raises InvalidArgument."""
+        """Return the core's number of a reduction. Raises InvalidArgument."""
         try:
             return OPERATIONS[op]
         except (KeyError, TypeError):
-            raise InvalidArgument(self._say(operation, f"op {op!r} is none of {', '.join(OPERATIONS)}")) from None
+            raise InvalidArgument(
+                self._say(operation, f"op {op!r} is none of {', '.join(OPERATIONS)}")
+            ) from None
 
-    def _rows(self, part: Any, whole: Any, names: tuple[str, str], dim: Any, operation: str) -> tuple[int, int]:
+    def _rows(
+        self, part: Any, whole: Any, names: tuple[str, str], dim: Any, operation: str
+    ) -> tuple[int, int]:
         """How one rank's *part* lies in the *whole* array, which is *world_size* times as long along *dim*.
 
         Returns:
@@ -75,8 +85,8 @@ class Calls:
             raise InvalidArgument(
                 self._say(
                     operation,
-                    f"{names[0]} has shape {tuple(shape)}, {names[1]} {tuple(whole_shape)}; along dimension {dim} "
-                    f"in a world of {self.world_size} it must have {expected}",
+                    f"{names[0]} has shape {tuple(shape)}, {names[1]} {tuple(whole_shape)}; along dimension "
+                    f"{dim} in a world of {self.world_size} it must have {expected}",
                 )
             )
         return math.prod(shape[:axis]), math.prod(shape[axis:])
@@ -116,7 +126,7 @@ class Calls:
     def _parts_buffer(
         self, obj: Any, name: str, operation: str, writable: bool, extent: int, dtype: Any
     ) -> Buffer:
-        """The buffer *obj*, which must have *extent* elements at least. Raises InvalidArgument."""
+        """Return the buffer of *obj*, which must have *extent* elements at least. Raises InvalidArgument."""
         is_address = isinstance(obj, (int, np.integer)) and not isinstance(obj, bool)
         buffer = self._buffer(obj, name, operation, writable, extent if is_address else None, dtype)
         if buffer.count < extent:
@@ -124,4 +134,3 @@ class Calls:
                 self._say(operation, f"{name} has {buffer.count} elements; the counts need {extent}")
             )
         return buffer
-

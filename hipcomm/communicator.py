@@ -139,7 +139,8 @@ class Communicator(Reductions, Movement):
             stream: see the class.
         """
         if dim != 0 or dim is False:
-            return self._all_gather_along(sendbuf, recvbuf, dim, stream)
+            self._all_gather_along(sendbuf, recvbuf, dim, stream)
+            return
         send = self._buffer(sendbuf, "sendbuf", "all_gather", False, count, dtype)
         recv_count = None if count is None else count * self.world_size
         recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
@@ -313,7 +314,8 @@ class Communicator(Reductions, Movement):
 def _dtype_name(buffer: Buffer) -> str:
     from hipcomm.dtypes import CODES
 
-    return next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
+    name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
+    return name
 
 
 def stream_handle(stream: Any) -> Any:

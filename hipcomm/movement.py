@@ -49,8 +49,10 @@ class Movement(Calls):
         """
         if send_counts is not None or recv_counts is not None:
             if count is not None:
-                raise InvalidArgument(self._say("all_to_all", "count= goes with equal parts, not with counts"))
-            return self._all_to_all_v(
+                raise InvalidArgument(
+                    self._say("all_to_all", "count= goes with equal parts, not with counts")
+                )
+            self._all_to_all_v(
                 sendbuf,
                 recvbuf,
                 self._counts(send_counts, send_displacements, "send_", "all_to_all"),
@@ -58,6 +60,7 @@ class Movement(Calls):
                 dtype,
                 stream,
             )
+            return
         if send_displacements is not None or recv_displacements is not None:
             raise InvalidArgument(self._say("all_to_all", "displacements need send_counts and recv_counts"))
         total = None if count is None else count * self.world_size
@@ -76,7 +79,6 @@ class Movement(Calls):
         )
         if code:
             self._raise(code)
-        return None
 
     def _all_to_all_v(
         self,
@@ -251,5 +253,7 @@ class Movement(Calls):
     def _divisible(self, elements: int, name: str, operation: str) -> None:
         if elements % self.world_size:
             raise InvalidArgument(
-                self._say(operation, f"{name} has {elements} elements, not a multiple of {self.world_size} ranks")
+                self._say(
+                    operation, f"{name} has {elements} elements, not a multiple of {self.world_size} ranks"
+                )
             )

@@ -89,10 +89,15 @@ class SegmentCase(Case):
         if self.operation == "all_to_all_v":
             ends = self.counts(world).cumsum(axis=1)
             return np.concatenate(
-                [sent[end[rank] - n[rank] : end[rank]] for sent, end, n in zip(inputs, ends, self.counts(world), strict=True)]
+                [
+                    sent[end[rank] - n[rank] : end[rank]]
+                    for sent, end, n in zip(inputs, ends, self.counts(world), strict=True)
+                ]
             )
         if self.operation == "all_gather_rows":
-            return np.concatenate([sent.reshape(self.rows, self.count) for sent in inputs], axis=1).reshape(-1)
+            return np.concatenate([sent.reshape(self.rows, self.count) for sent in inputs], axis=1).reshape(
+                -1
+            )
         return np.concatenate(inputs)
 
 
@@ -105,10 +110,10 @@ class MadeSegments:
 
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless every region is as it should be."""
-        for number, (region, image) in enumerate(self.images):
-            got = region.get(image.dtype)
+        for number, (region, expected) in enumerate(self.images):
+            got, image = region.get(expected.dtype), expected
             if self.case.operation in MOVEMENTS:  # every bit counts, also those of a NaN
-                got, image = oracle.bits(got), oracle.bits(image)
+                got, image = oracle.bits(got), oracle.bits(expected)
             problem = oracle.difference(got, image)
             where = f"{self.case}, buffer {number} of rank {comm.rank} in a world of {comm.world_size}"
             assert not problem, f"{where}: {problem}"
@@ -165,7 +170,9 @@ def _call(comm: Any, case: SegmentCase, own: Array, result: Array | None, send_a
     rows, count = case.rows, case.count
     whole, part = (rows, world * count), (rows, count)
     shapes = {"reduce_scatter": (whole, part), "all_gather_rows": (part, whole)}
-    send_shape, recv_shape = shapes.get(case.operation, ((own.size,), (0 if result is None else result.size,)))
+    send_shape, recv_shape = shapes.get(
+        case.operation, ((own.size,), (0 if result is None else result.size,))
+    )
     send = DeviceArray(send_at, send_shape, own.dtype)
     recv = None if result is None else DeviceArray(recv_at, recv_shape, own.dtype)
     if case.operation == "reduce_scatter":
@@ -194,7 +201,9 @@ def run(comm: Any, rng: np.random.Generator, chosen: Iterable[Case], burst: int 
     total = 0
     for case in chosen:
         cases.skew(rng)
-        made.append(make(comm, memory, case) if isinstance(case, SegmentCase) else cases.make(comm, memory, case))
+        made.append(
+            make(comm, memory, case) if isinstance(case, SegmentCase) else cases.make(comm, memory, case)
+        )
         total += 1
         if len(made) == burst:
             _check_all(comm, memory, made)

@@ -1,5 +1,5 @@
-"""reduce_scatter, reduce, all_to_all, gather, scatter and all_gather in its other forms: the oracle's bits for
-every dtype, size, address, dimension and root."""
+"""reduce_scatter, reduce, all_to_all, gather, scatter and all_gather in its other forms: the oracle's bits
+for every dtype, size, address, dimension and root."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ with_every_algorithm = pytest.mark.parametrize("algorithm", ("one_shot", "pipeli
 
 def every_dtype(comm, rng, seed):
     shared = np.random.default_rng(seed)
-    kinds = [(operation, dtype, op) for operation in REDUCTIONS for dtype in oracle.ALL_DTYPES for op in oracle.OPERATIONS]
+    kinds = [
+        (operation, dtype, op)
+        for operation in REDUCTIONS
+        for dtype in oracle.ALL_DTYPES
+        for op in oracle.OPERATIONS
+    ]
     kinds += [(operation, dtype, "sum") for operation in MOVEMENTS for dtype in oracle.ALL_DTYPES]
     chosen = [
         random_segment_case(shared, comm.world_size, (seed, number), operation, dtype=dtype, op=op)
@@ -74,7 +79,9 @@ def test_every_boundary(ranks, algorithm, world):
 def every_alignment(comm, rng, seed):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(shared, comm.world_size, (seed, number), operation, offsets=offsets, dtype="uint8", count=70)
+        random_segment_case(
+            shared, comm.world_size, (seed, number), operation, offsets=offsets, dtype="uint8", count=70
+        )
         for operation in OPERATIONS
         for number, offsets in enumerate(itertools.product(range(16), range(0, 16, 3)))
     ]
@@ -111,7 +118,9 @@ def small_staging(comm, rng, seed):
     """Long messages through a small staging slab: many turns of the ring."""
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(shared, comm.world_size, (seed, number), operation, count=200_000 + number, dtype="uint8")
+        random_segment_case(
+            shared, comm.world_size, (seed, number), operation, count=200_000 + number, dtype="uint8"
+        )
         for number, operation in enumerate(OPERATIONS)
     ]
     return segments.run(comm, rng, chosen, burst=1)
@@ -129,7 +138,10 @@ def along_every_dimension(comm, rng, shape, dtype, seed):
     world, rank = comm.world_size, comm.rank
     dtype = oracle.dtype_of(dtype)
     for dim in range(-len(shape), len(shape)):
-        parts = [oracle.make_input((seed, dim + 9), peer, int(np.prod(shape)), dtype, "plain").reshape(shape) for peer in range(world)]
+        parts = [
+            oracle.make_input((seed, dim + 9), peer, int(np.prod(shape)), dtype, "plain").reshape(shape)
+            for peer in range(world)
+        ]
         expected = np.concatenate(parts, axis=dim)
         gathered = np.zeros(expected.shape, dtype)
         comm.all_gather(parts[rank], gathered, dim=dim)
