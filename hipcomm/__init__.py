@@ -49,12 +49,11 @@ def init() -> Communicator:
         InvalidArgument: a variable is wrong, or differs between ranks.
         PlatformError: no device, or a HIP call failed, here or on another rank.
     """
-    import logging
-
     from hipcomm.bootstrap import Bootstrap
     from hipcomm.communicator import Communicator
     from hipcomm.environment import Identity, Settings
+    from hipcomm.logs import configure
 
     settings = Settings.read()
-    logging.getLogger("hipcomm").setLevel(settings.log.upper())
+    configure(settings.log)
     return Communicator(Bootstrap(Identity.read(), settings))

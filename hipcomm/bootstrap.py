@@ -82,6 +82,7 @@ class Bootstrap:
         config.hip_library, config.arch = library, arch
         config.max_blocks = max_blocks
         config.algorithm = ALGORITHMS.index(self._settings.algorithm)
+        config.check = self._settings.check
         config.timeout_seconds = self._settings.timeout
         config.staging_bytes = self._settings.staging_bytes
         config.control, config.staging = self._slabs.control, self._slabs.staging
@@ -128,7 +129,9 @@ class Bootstrap:
     def _on_failure(self, peer: int | None, reason: str) -> None:
         """Called by the client's thread: make waiting kernels leave, and later calls raise."""
         self._failed = True
-        result = lib.hipcommPeerDied
+        # a rank that raised CallMismatch has aborted the job: it is the same error here
+        mismatch = "CallMismatch: " in reason
+        result = lib.hipcommCallMismatch if mismatch else lib.hipcommPeerDied
         lib.hipcommCommAbort(self.comm, result, -1 if peer is None else peer, reason.encode())
 
     def note_failure(self, message: str) -> None:

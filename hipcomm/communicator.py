@@ -15,8 +15,11 @@ from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
 from hipcomm.calls import OPERATIONS
 from hipcomm.core import error_of, ffi, lib
-from hipcomm.errors import InvalidArgument, PeerDied, PeerTimeout
+from hipcomm.dtypes import CODES, resolve
+from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout
 from hipcomm.movement import Movement
+from hipcomm.plan import OPERATIONS as PLANNED
+from hipcomm.plan import Plan, describe
 from hipcomm.reductions import Reductions
 
 log = logging.getLogger("hipcomm")
@@ -43,7 +46,9 @@ class Communicator(Reductions, Movement):
 
     Every collective raises, besides :class:`InvalidArgument` (found before anything was launched):
     :class:`PeerTimeout` and :class:`PeerDied`, at the call or at a later one or at
-    :meth:`synchronize`, whichever first notices; the communicator has then failed for good.
+    :meth:`synchronize`, whichever first notices; the communicator has then failed for good. With
+    HIPCOMM_CHECK=1 the ranks compare operation, count, dtype, reduction and root of every call first, and
+    raise :class:`CallMismatch` on all ranks, with both calls, where two of them differ.
 
     Attributes:
         rank: this process's rank, 0 to world_size - 1.
@@ -61,6 +66,8 @@ class Communicator(Reductions, Movement):
         self._bootstrap = bootstrap
         self._comm = bootstrap.comm
         self._closed = False
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_calls()
 
     # ---- collectives -------------------------------------------------------------------------------
 
@@ -212,6 +219,44 @@ class Communicator(Reductions, Movement):
         if code:
             self._raise(code)
 
+    # ---- launch plans ------------------------------------------------------------------------------------
+
+    def plan(self, operation: str, nbytes: int, dtype: Any = "float32", op: str = "sum") -> Plan:
+        """How a call would be run: the same on all ranks, and no call is made.
+
+        Args:
+            operation: the method's name; "all_gather_rows" for :meth:`all_gather` along another dimension
+                than the first, "all_to_all_v" with counts.
+            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce), of one rank's part
+                (reduce_scatter, all_gather, gather, scatter), of the largest part (all_gather_v), or of one
+                pair's part (all_to_all).
+            dtype: of the elements.
+            op: of a reduction.
+
+        Raises:
+            InvalidArgument: there is no such operation, dtype or op.
+        """
+        if operation not in PLANNED:
+            raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(PLANNED)}"))
+        if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 56:
+            raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
+        plan = ffi.new("hipcommPlan *")
+        code = lib.hipcommCommPlan(
+            self._comm, PLANNED[operation], int(nbytes), CODES[resolve(dtype)], self._op(op, "plan"), plan
+        )
+        if code:
+            self._raise(code)
+        return describe(plan, int(nbytes), operation, self.world_size)
+
+    def _log_calls(self) -> None:
+        """Have the core log every call; for HIPCOMM_LOG=debug."""
+
+        def write(_: Any, line: Any) -> None:
+            log.debug("%s", ffi.string(line).decode(errors="replace"))
+
+        self._log_function = ffi.callback("void(void *, const char *)", write)  # must outlive the calls
+        lib.hipcommCommSetLog(self._comm, self._log_function, ffi.NULL)
+
     # ---- what belongs to the platform ----------------------------------------------------------------
 
     @property
@@ -306,14 +351,12 @@ class Communicator(Reductions, Movement):
         if self._closed:
             raise InvalidArgument(f"rank {self.rank}: the communicator is closed")
         error = error_of(code, self._comm)
-        if isinstance(error, (PeerTimeout, PeerDied)):
+        if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
             self._bootstrap.note_failure(str(error))
         raise error
 
 
 def _dtype_name(buffer: Buffer) -> str:
-    from hipcomm.dtypes import CODES
-
     name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
     return name
 

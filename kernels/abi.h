@@ -22,6 +22,7 @@
  *
  *   offset 0        epoch words, one per block, written only by this rank's kernels
  *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
+ *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
  *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each
  *   LINES           flag-in-data lines: [parity 2][line_capacity]
  *
@@ -30,6 +31,7 @@
  * e - 2, and may overwrite what belonged to e - 2. This one rule replaces entry and exit barriers.
  */
 #define HIPCOMM_FAULT_CLAIM_OFFSET 2048
+#define HIPCOMM_CHECKED_CALLS_OFFSET 2112
 #define HIPCOMM_SIGNAL_PHASES 2
 #define HIPCOMM_SIGNAL_BYTES 64
 #define HIPCOMM_SIGNALS_OFFSET 4096
@@ -54,8 +56,18 @@
 enum hipcommFaultKind {
     HIPCOMM_FAULT_NONE = 0,
     HIPCOMM_FAULT_TIMEOUT = 1, /* a peer did not come in time */
-    HIPCOMM_FAULT_ABORTED = 2  /* the abort word was set while the kernel waited */
+    HIPCOMM_FAULT_ABORTED = 2, /* the abort word was set while the kernel waited */
+    HIPCOMM_FAULT_CALLS = 4    /* two ranks make different calls (HIPCOMM_CHECK=1) */
 };
+
+/* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
+ * root << 24. sent and received are the bytes of the pair, where each pair has its own. */
+typedef struct hipcommCheckedCall {
+    uint64_t call;
+    uint64_t count;
+    uint64_t sent;
+    uint64_t received;
+} hipcommCheckedCall;
 
 /* abort and fault share one aligned 64-bit word: a waiting kernel looks at both with one load. */
 typedef struct hipcommStatus {
@@ -68,6 +80,9 @@ typedef struct hipcommStatus {
     uint32_t block;
     uint32_t reserved;
     uint64_t waited_ticks;
+    uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
+    uint32_t ranks[2];             /* and the two ranks */
+    hipcommCheckedCall calls[2];   /* and what each of them calls */
 } hipcommStatus;
 
 /* ---- kernel arguments -------------------------------------------------------------------------*/
@@ -150,5 +165,14 @@ typedef struct hipcommSegmentArgs {
     uint64_t line_bytes; /* exchange: segments of up to this many bytes go as lines, longer ones staged */
     hipcommSegment segments[HIPCOMM_MAX_RANKS];
 } hipcommSegmentArgs;
+
+/* For the kernel that checks calls: this rank's side, and the bytes of each pair where they differ. */
+typedef struct hipcommCheckArgs {
+    hipcommKernelArgs common;
+    uint64_t call; /* as in hipcommCheckedCall */
+    uint64_t count;
+    uint64_t sent[HIPCOMM_MAX_RANKS];
+    uint64_t received[HIPCOMM_MAX_RANKS];
+} hipcommCheckArgs;
 
 #endif

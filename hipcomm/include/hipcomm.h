@@ -188,6 +188,12 @@ typedef struct {
 /* A pure function: needs no device and no communicator. */
 hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
 
+/* The plan of a call on this communicator; bytes as in hipcommPlanRequest. */
+hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
+                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan);
+
+const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
+
 /* ---- communicators ------------------------------------------------------------------------------ */
 
 /* The kernels a communicator needs: file (without extension) and name of kernel `index`. */
@@ -217,6 +223,7 @@ typedef struct {
     hipcommAlgorithm_t algorithm; /* forced for all calls, or hipcommAlgorithmAuto */
     double timeout_seconds;
     uint64_t staging_bytes;
+    int check;            /* not 0: ranks compare every call, a mismatch ends in hipcommCallMismatch */
     uint32_t first_epoch; /* 0: the default; others are for tests of the wrap-around */
     void* const* control; /* [world] control slabs as mapped in this process */
     void* const* staging; /* [world] staging slabs */
@@ -234,6 +241,11 @@ hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
 /* Fail the communicator from outside, from any thread: kernels that wait leave, later calls return
  * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
 hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);
+
+/* Have `log` called with one line for every collective call: what was called and how it is run. It must
+ * not call back into the communicator. NULL: no more. */
+typedef void (*hipcommLogFunction)(void* context, const char* line);
+hipcommResult_t hipcommCommSetLog(hipcommComm_t comm, hipcommLogFunction log, void* context);
 
 /* Success, or the failure that the communicator is in. */
 hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm);

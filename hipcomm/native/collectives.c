@@ -1,6 +1,9 @@
 /* The collectives: check, plan, launch. Nothing here allocates, blocks or asks the device. */
 #include "call.h"
 
+#include "call_check.h"
+#include "call_log.h"
+
 /* `order` marks the end of the last call. It is left after each call on a stream that the caller has made,
  * for he may destroy it before the next call; the default stream stays, and is marked only when it is left.
  * A stream that is being captured is left alone: what is captured runs later, wherever its graph is
@@ -73,13 +76,17 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     request.bytes = call->count * dtype_size(call->dtype);
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
+    if (comm->log) log_call(comm, call, request.bytes, &plan);
     if (plan.algorithm == hipcommAlgorithmCopy)
         return copy_alone(comm, call->send, call->recv, request.bytes, stream);
-    if (plan.kernel < 0) return hipcommSuccess;
+    if (plan.kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
     result = order_streams(comm, stream, &capturing);
+    if (result == hipcommSuccess && comm->check)
+        result = check_peers(comm, call, request.bytes, NULL, stream, capturing);
     if (result != hipcommSuccess) return result;
+    if (plan.kernel < 0) return mark_stream(comm, stream, capturing);
 
     hipcommKernelArgs args = comm->args;
     args.recv_stride = request.bytes;

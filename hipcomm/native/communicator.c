@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call_check.h"
 #include "names.h"
 
 static _Thread_local char thread_error[1024];
@@ -56,6 +57,7 @@ static hipcommResult_t report_failure(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
     if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
+    if (fault == HIPCOMM_FAULT_CALLS) adopt_differing_calls(comm);
     const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
@@ -81,6 +83,18 @@ hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm) {
 int hipcommCommFailedPeer(hipcommComm_t comm) {
     if (!comm || atomic_load_explicit(&comm->failed, memory_order_acquire) == hipcommSuccess) return -1;
     return comm->failed_peer;
+}
+
+hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
+                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan) {
+    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    hipcommPlanRequest request = comm->request;
+    request.operation = operation;
+    request.bytes = bytes;
+    request.dtype = dtype;
+    request.op = op;
+    const hipcommResult_t result = hipcommMakePlan(&request, plan);
+    return result == hipcommSuccess ? result : set_error(comm, result, "rank %u: no such call to plan", comm->args.rank);
 }
 
 /* ---- layout --------------------------------------------------------------------------------------- */
@@ -163,6 +177,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
     comm->row = tuning_row(comm->arch);
     comm->status = config->status_host;
     comm->failed_peer = -1;
+    comm->check = config->check != 0;
     comm->request = (hipcommPlanRequest){
         .world = config->world,
         .arch = comm->arch,

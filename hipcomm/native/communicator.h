@@ -19,6 +19,10 @@ struct hipcommComm {
     hipcommStatus* status; /* host address */
     double ticks_per_second;
 
+    bool check;             /* compare the ranks' calls */
+    hipcommLogFunction log; /* or NULL */
+    void* log_context;
+
     hipStream_t last_stream; /* of the last call; valid if has_stream */
     bool has_stream;
     hipEvent_t order; /* end of the last call: orders the next one, on another stream, behind it */

@@ -17,6 +17,7 @@ enum {
     kBroadcastPipelined,
     kBarrier,
     kExchange,
+    kCheckCall,
     kKernels
 };
 
@@ -47,6 +48,7 @@ static const struct {
     MOVE(broadcast_pipelined),
     MOVE(barrier),
     MOVE(exchange),
+    MOVE(check_call),
 };
 
 static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -78,6 +80,8 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         default: return -1;
     }
 }
+
+int check_kernel_index(void) { return kCheckCall; }
 
 int hipcommKernelCount(void) { return kKernels; }
 

@@ -44,6 +44,8 @@ const char* algorithm_name(uint32_t algorithm) {
     return algorithm < hipcommNumAlgorithms ? names[algorithm] : "unknown algorithm";
 }
 
+const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm) { return algorithm_name((uint32_t)algorithm); }
+
 const char* hipcommGetResultName(hipcommResult_t result) {
     switch (result) {
         case hipcommSuccess: return "hipcommSuccess";

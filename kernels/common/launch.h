@@ -38,12 +38,17 @@ DEVICE bool block_failed(const Launch& launch) {
     return load_scratch(&block_state(launch)->failed) != 0;
 }
 
-/* Write the fault record, once per communicator, and make this block (and, through the fault word,
- * every other waiting block) leave. */
-DEVICE void give_up(const Launch& launch, uint32_t peer, uint32_t kind, uint64_t waited) {
+/* Make this block leave, and claim the fault record: true for the one thread that may write it, once per
+ * communicator. */
+DEVICE bool claim_fault(const Launch& launch) {
     store_scratch(&block_state(launch)->failed, 1);
-    auto* claim = reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET);
-    if (exchange(claim, 1) != 0) return;
+    return exchange(reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET), 1) == 0;
+}
+
+/* Write the fault record, and make this block (and, through the fault word, every other waiting block)
+ * leave. */
+DEVICE void give_up(const Launch& launch, uint32_t peer, uint32_t kind, uint64_t waited) {
+    if (!claim_fault(launch)) return;
     volatile hipcommStatus* status = launch.args.status;
     status->operation = launch.args.operation;
     status->algorithm = launch.args.algorithm;
