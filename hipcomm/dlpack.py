@@ -59,13 +59,16 @@ def device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
     device_type, _ = obj.__dlpack_device__()
     if int(device_type) not in _DEVICES:
         raise InvalidArgument(
-            f"{name}: {type(obj).__name__} is in memory of DLPack device type {int(device_type)}, not of a GPU"
+            f"{name}: {type(obj).__name__} is in memory of DLPack device type {int(device_type)}, "
+            "not of a GPU"
         )
     capsule = obj.__dlpack__()  # the capsule frees itself, and the array keeps the memory
     tensor = _Tensor.from_address(_get_pointer(capsule, b"dltensor"))
     dtype = _TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if dtype is None or dtype not in CODES:
-        raise InvalidArgument(f"{name}: dtype {getattr(obj, 'dtype', dtype)} is not supported; these are: {names()}")
+        raise InvalidArgument(
+            f"{name}: dtype {getattr(obj, 'dtype', dtype)} is not supported; these are: {names()}"
+        )
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     if tensor.strides and 0 not in shape:
         expected = 1

@@ -61,7 +61,7 @@ DEVICE void report(const Launch& launch, uint32_t judge, const Finding& finding,
         status->calls[side].sent = first_word(finding.line[2 * side + 1]);
         status->calls[side].received = second_word(finding.line[2 * side + 1]);
     }
-    store_release(&launch.args.status->fault, HIPCOMM_FAULT_CALLS);
+    store_release(&launch.args.status->fault, uint32_t(HIPCOMM_FAULT_CALLS));
 }
 
 DEVICE void judge(const Launch& launch, const Finding& own, uint64_t number) {
