@@ -57,4 +57,4 @@ def init() -> Communicator:
 
     settings = Settings.read()
     logging.getLogger("hipcomm").setLevel(settings.log.upper())
-    return Communicator(Bootstrap(Identity.read(), settings))
+    return Communicator(Bootstrap.join(Identity.read(), settings))

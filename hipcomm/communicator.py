@@ -63,8 +63,8 @@ class Communicator:
 
     def __init__(self, bootstrap: Bootstrap) -> None:
         """Not for users: :func:`hipcomm.init` makes communicators."""
-        self.rank = bootstrap.rank
-        self.world_size = bootstrap.world_size
+        self.rank = bootstrap.ranks.rank
+        self.world_size = bootstrap.ranks.world_size
         self.device = bootstrap.device
         self.platform = bootstrap.platform.name
         self._bootstrap = bootstrap

@@ -22,7 +22,7 @@ REDUCTIONS = {
     "min": lib.hipcommMin,
     "prod": lib.hipcommProd,
 }
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "copy")  # by the core's numbers
+ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy")  # by the core's numbers
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
 

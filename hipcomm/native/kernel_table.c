@@ -32,13 +32,27 @@ static const struct {
     MOVE(broadcast_one_shot),
     MOVE(broadcast_pipelined),
     MOVE(barrier),
+    REDUCTIONS_OF(all_reduce_direct),
+    MOVE(all_gather_direct),
 };
 enum { kKernels = sizeof kernels / sizeof kernels[0] };
+
+/* The direct kernels stand behind all others. */
+static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    enum { kFirst = kReductionKernels + 5, kAllGather = kFirst + kReductions * kDtypes };
+    const int reduction = op == hipcommAvg ? hipcommSum : (int)op;
+    switch (operation) {
+        case hipcommOpAllReduce: return kFirst + reduction * kDtypes + (int)dtype;
+        case hipcommOpAllGather: return kAllGather;
+        default: return -1;
+    }
+}
 
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op) {
     const bool one_shot = algorithm == hipcommAlgorithmOneShot;
     const bool pipelined = algorithm == hipcommAlgorithmPipelined;
+    if (algorithm == hipcommAlgorithmDirect) return direct_kernel_index(operation, dtype, op);
     switch (operation) {
         case hipcommOpAllReduce: {
             if (algorithm < hipcommAlgorithmOneShot || algorithm > hipcommAlgorithmPipelined) return -1;

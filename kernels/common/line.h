@@ -2,7 +2,7 @@
  * the epoch. Whoever sees the epoch has the data: no fence, no barrier, any bit pattern allowed. */
 #pragma once
 
-#include "launch.h"
+#include "wait.h"
 
 /* Line `index` of `rank`'s line area. */
 DEVICE uint64_t* line_at(const Launch& launch, uint32_t rank, uint32_t parity, uint64_t index) {
