@@ -114,10 +114,12 @@ kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
 	  $(MAKE) --no-print-directory -j$$(nproc) amd-kernels nvidia-kernels cubins CLANG=$(call find_clang); \
 	else echo "make: no AMD code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
 
+# llvm-22 brings llvm-objdump, with which the tests read the AMD code objects.
 toolchain:
-	@[ -n "$(call find_clang)" ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "make: installing clang-22 and lld-22 for the AMD code objects"; \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 >/dev/null; }
+	@[ -n "$(call find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || \
+	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
+	  echo "make: installing clang-22, lld-22 and llvm-22 for the AMD code objects"; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 llvm-22 >/dev/null; }
 
 cpu-kernels: $(cpu_objects)
 amd-kernels: $(amd_objects)

@@ -117,6 +117,8 @@ def _product(shape: tuple[int, ...]) -> int:
 def _as_numpy(obj: Any, name: str) -> np.ndarray[Any, Any]:
     if isinstance(obj, np.ndarray):
         return obj
+    if isinstance(obj, np.generic):  # np.asarray() would make a copy, and the result would be lost
+        raise InvalidArgument(f"{name}: {type(obj).__name__} is a scalar, not an array")
     try:
         if hasattr(obj, "__array_interface__"):
             return np.asarray(obj)
@@ -145,7 +147,7 @@ def address_buffer(address: int, count: Any, dtype: Any, name: str) -> Buffer:
     """
     if count is None or dtype is None:
         raise InvalidArgument(f"{name}: the address {address:#x} needs count= and dtype=")
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count < 1 << 56:
         raise InvalidArgument(f"{name}: count {count!r} is not a number of elements")
     if address < 0 or address >> 64:
         raise InvalidArgument(f"{name}: {address} is not an address")

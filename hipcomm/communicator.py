@@ -6,9 +6,6 @@ A method checks its arguments and makes one call into the C core, which plans an
 from __future__ import annotations
 
 import logging
-import struct
-import sys
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -18,7 +15,6 @@ from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
 from hipcomm.core import error_of, ffi, lib
 from hipcomm.errors import InvalidArgument, PeerDied, PeerTimeout
-from hipcomm.platform import call
 
 log = logging.getLogger("hipcomm")
 
@@ -101,7 +97,9 @@ class Communicator:
         try:
             op_code = OPERATIONS[op]
         except (KeyError, TypeError):
-            raise InvalidArgument(self._say("all_reduce", f"op {op!r} is none of {', '.join(OPERATIONS)}")) from None
+            raise InvalidArgument(
+                self._say("all_reduce", f"op {op!r} is none of {', '.join(OPERATIONS)}")
+            ) from None
         if recvbuf is None:
             recvbuf = sendbuf
         recv = self._buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype)
@@ -118,7 +116,7 @@ class Communicator:
             send.dtype,
             op_code,
             self._comm,
-            ffi.NULL if stream is None else stream_handle(stream),
+            ffi.NULL if stream is None else self._stream(stream, "all_reduce"),
         )
         if code:
             self._raise(code)
@@ -157,7 +155,7 @@ class Communicator:
             send.count,
             send.dtype,
             self._comm,
-            ffi.NULL if stream is None else stream_handle(stream),
+            ffi.NULL if stream is None else self._stream(stream, "all_gather"),
         )
         if code:
             self._raise(code)
@@ -181,8 +179,14 @@ class Communicator:
             dtype: likewise.
             stream: see the class.
         """
-        if isinstance(root, bool) or not isinstance(root, (int, np.integer)) or not 0 <= root < self.world_size:
-            raise InvalidArgument(self._say("broadcast", f"root {root!r} is not in a world of {self.world_size}"))
+        if (
+            isinstance(root, bool)
+            or not isinstance(root, (int, np.integer))
+            or not 0 <= root < self.world_size
+        ):
+            raise InvalidArgument(
+                self._say("broadcast", f"root {root!r} is not in a world of {self.world_size}")
+            )
         buffer = self._buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
         code = _broadcast(
             buffer.address,
@@ -191,7 +195,7 @@ class Communicator:
             buffer.dtype,
             int(root),
             self._comm,
-            ffi.NULL if stream is None else stream_handle(stream),
+            ffi.NULL if stream is None else self._stream(stream, "broadcast"),
         )
         if code:
             self._raise(code)
@@ -201,7 +205,7 @@ class Communicator:
 
         Like every collective it is enqueued: the host does not wait (:meth:`synchronize` does).
         """
-        code = lib.hipcommBarrier(self._comm, ffi.NULL if stream is None else stream_handle(stream))
+        code = lib.hipcommBarrier(self._comm, ffi.NULL if stream is None else self._stream(stream, "barrier"))
         if code:
             self._raise(code)
 
@@ -212,7 +216,9 @@ class Communicator:
             PeerTimeout, PeerDied: a collective on the stream failed.
             PlatformError: the stream failed.
         """
-        code = lib.hipcommStreamSynchronize(self._comm, ffi.NULL if stream is None else stream_handle(stream))
+        code = lib.hipcommStreamSynchronize(
+            self._comm, ffi.NULL if stream is None else self._stream(stream, "synchronize")
+        )
         if code:
             self._raise(code)
 
@@ -266,20 +272,30 @@ class Communicator:
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self.platform} device {self.device.index} ({self.device.name})"
+        state = (
+            "closed" if self._closed else f"{self.platform} device {self.device.index} ({self.device.name})"
+        )
         return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {state}>"
 
     # ---- arguments and errors ---------------------------------------------------------------------------
 
     def _buffer(self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any) -> Buffer:
         try:
-            if type(obj) is _ndarray and self.device.host_is_device and count is None:
+            if type(obj) is _ndarray and self.device.host_is_device and count is None and dtype is None:
                 return numpy_buffer(obj, name, writable)
             if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
                 return address_buffer(int(obj), count, dtype, name)
             if count is not None or dtype is not None:
-                raise InvalidArgument(f"{name}: count= and dtype= go with an address, not with an array")
+                raise InvalidArgument(
+                    f"{name}: count= and dtype= go with an integer address, not with {type(obj).__name__}"
+                )
             return foreign_buffer(obj, name, writable, self.device.host_is_device)
+        except InvalidArgument as error:
+            raise InvalidArgument(self._say(operation, str(error))) from None
+
+    def _stream(self, stream: Any, operation: str) -> Any:
+        try:
+            return stream_handle(stream)
         except InvalidArgument as error:
             raise InvalidArgument(self._say(operation, str(error))) from None
 
@@ -317,16 +333,14 @@ def stream_handle(stream: Any) -> Any:
     Raises:
         InvalidArgument: it is not a stream.
     """
-    if stream is None:
-        return ffi.NULL
-    if isinstance(stream, int):
-        return ffi.cast("void *", stream)
-    pointer = getattr(stream, "ptr", None)
-    if pointer is None and hasattr(stream, "__cuda_stream__"):
-        pointer = stream.__cuda_stream__()[1]
-    if pointer is None:
-        try:
-            pointer = int(stream)  # hip-python's stream objects
-        except (TypeError, ValueError):
-            raise InvalidArgument(f"stream {stream!r} is neither a handle nor a stream object") from None
-    return ffi.cast("void *", pointer)
+    handle = getattr(stream, "ptr", stream)
+    if hasattr(stream, "__cuda_stream__"):
+        handle = stream.__cuda_stream__()[1]
+    try:
+        # int() also takes hip-python's stream objects; but what is text or a fraction is no handle
+        value = -1 if isinstance(handle, (str, bytes, float, bool)) else int(handle)
+    except (TypeError, ValueError):
+        value = -1
+    if not 0 <= value < 1 << 64:
+        raise InvalidArgument(f"stream {stream!r} is neither a handle nor a stream object")
+    return ffi.cast("void *", value)

@@ -160,9 +160,11 @@ def test_dry_run_prints_commands_a_shell_takes_and_no_secret():
 
 def test_rank_0_has_our_standard_input(tmp_path):
     (tmp_path / "input").write_text("words")
+    code = "import os, sys; print(os.readlink('/proc/self/fd/0'), repr(sys.stdin.read()))"
     with (tmp_path / "input").open() as file:
-        result = hipcomm_run("-n", 2, *python("import sys; print(repr(sys.stdin.read()))"), stdin=file)
-    assert sorted(result.stdout.splitlines()) == ["[rank0] 'words'", "[rank1] ''"]
+        result = hipcomm_run("-n", 2, *python(code), stdin=file)
+    expected = [f"[rank0] {tmp_path / 'input'} 'words'", "[rank1] /dev/null ''"]
+    assert sorted(result.stdout.splitlines()) == expected
 
 
 def test_exit_code_is_that_of_the_first_failure_and_the_others_are_stopped():

@@ -169,8 +169,7 @@ def test_nested_jobs_end_with_the_outer_one(tmp_path):
     here, process = start(tmp_path, f"import subprocess, sys; sys.exit(subprocess.call({inner!r}))", ranks=1)
     try:
         members = pids(here, 4)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=PATIENCE)
+        process.kill()
         wait_until(lambda: not any(map(alive, members)))
     finally:
         process.kill()

@@ -141,6 +141,9 @@ def test_running_out_of_descriptors_is_survived(server):
             os.close(descriptor)
         for sock in waiting:
             sock.close()
+    while server._resume_accepting:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
     assert clients[0].failure is None
     run_job(server)
     for client in clients:

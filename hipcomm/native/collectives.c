@@ -13,24 +13,39 @@ typedef struct Call {
     int root;
 } Call;
 
-/* Order a call behind the communicator's last one when the stream has changed: two launches of one
- * communicator must not run at the same time. A stream that is being captured is left alone: what is
- * captured runs later, wherever its graph is launched, and the launch is ordered by the caller. */
-static hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream) {
-    if (comm->has_stream && comm->last_stream == stream) return hipcommSuccess;
-    hipStreamCaptureStatus capturing = hipStreamCaptureStatusNone;
-    hipError_t error = comm->hip.StreamIsCapturing(stream, &capturing);
-    if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
-    if (capturing != hipStreamCaptureStatusNone) return hipcommSuccess;
+/* Two launches of one communicator must not run at the same time: order a call behind the last one when
+ * the stream has changed. `order` marks the end of the last call. It is left after each call on a stream
+ * that the caller has made, for he may destroy it before the next call; the default stream stays, and is
+ * marked only when it is left. A stream that is being captured is left alone: what is captured runs
+ * later, wherever its graph is launched, and the launch is ordered by the caller. */
+static hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, bool* capturing) {
+    *capturing = false;
+    hipError_t error;
+    if (stream) {
+        hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
+        error = comm->hip.StreamIsCapturing(stream, &status);
+        if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
+        *capturing = status != hipStreamCaptureStatusNone;
+    }
+    if (*capturing || (comm->has_stream && comm->last_stream == stream)) return hipcommSuccess;
+    if (comm->has_stream && !comm->last_stream) {
+        error = comm->hip.EventRecord(comm->order, NULL);
+        if (error != hipSuccess) return hip_error(comm, "hipEventRecord on the default stream", error);
+    }
     if (comm->has_stream) {
-        error = comm->hip.EventRecord(comm->order, comm->last_stream);
-        if (error != hipSuccess) return hip_error(comm, "hipEventRecord on the stream of the last call", error);
         error = comm->hip.StreamWaitEvent(stream, comm->order, 0);
         if (error != hipSuccess) return hip_error(comm, "hipStreamWaitEvent", error);
     }
     comm->last_stream = stream;
     comm->has_stream = true;
     return hipcommSuccess;
+}
+
+/* The other half: mark the end of a call, while its stream is known to exist. */
+static hipcommResult_t mark_stream(hipcommComm_t comm, hipStream_t stream, bool capturing) {
+    if (!stream || capturing) return hipcommSuccess;
+    const hipError_t error = comm->hip.EventRecord(comm->order, stream);
+    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipEventRecord", error);
 }
 
 static hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, hipcommKernelArgs* args,
@@ -76,7 +91,8 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     if (plan.algorithm == hipcommAlgorithmCopy) return copy_alone(comm, call, request.bytes, stream);
     if (plan.kernel < 0) return hipcommSuccess;
 
-    result = order_streams(comm, stream);
+    bool capturing;
+    result = order_streams(comm, stream, &capturing);
     if (result != hipcommSuccess) return result;
 
     args.recv_stride = request.bytes;
@@ -98,6 +114,8 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
         if (result != hipcommSuccess) return result;
         done += args.bytes;
     } while (done < request.bytes);
+    result = mark_stream(comm, stream, capturing);
+    if (result != hipcommSuccess) return result;
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return check_health(comm);
 }

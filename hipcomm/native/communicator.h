@@ -23,7 +23,7 @@ struct hipcommComm {
 
     hipStream_t last_stream; /* of the last call; valid if has_stream */
     bool has_stream;
-    hipEvent_t order; /* orders a call behind the last one on another stream */
+    hipEvent_t order; /* end of the last call: orders the next one, on another stream, behind it */
 
     /* The failure, written once by whoever comes first; readers look at `failed` first. */
     atomic_int failure_claim;

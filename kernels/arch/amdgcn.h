@@ -61,7 +61,7 @@ DEVICE void fence_system() {
     __builtin_amdgcn_fence(__ATOMIC_ACQUIRE, "");
 }
 
-/* The constant-rate clock (100 MHz on all current parts; the host asks WallClockRate). */
+/* The constant-rate clock, 100 MHz on gfx9; the host asks for hipDeviceAttributeWallClockRate. */
 DEVICE uint64_t clock_ticks() { return __builtin_readsteadycounter(); }
 
 DEVICE void spin_pause(uint32_t) { __builtin_amdgcn_s_sleep(0); }

@@ -1,0 +1,300 @@
+"""The AMD code objects, as built: metadata, registers, and the instructions that the protocol rests on.
+
+docs/amd.md says why each of these instructions is needed. No AMD GPU is involved: the objects are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("hipcomm.core", reason="hipcomm is not built")
+
+from amd_objects import (
+    BLOCK_THREADS,
+    TARGETS,
+    CodeObject,
+    Target,
+    disassemble,
+    find_tool,
+    object_path,
+    read_object,
+)
+
+from hipcomm.core import ffi, lib
+
+if find_tool("clang") is None:
+    pytest.skip("no clang that builds AMD code objects (make says how to get it)", allow_module_level=True)
+
+needs_objdump = pytest.mark.skipif(
+    find_tool("llvm-objdump") is None, reason="no llvm-objdump that knows all targets (Debian: llvm-22)"
+)
+on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+
+# hipcommKernelArgs of kernels/abi.h: its size, and where the tables of mapped slabs are
+ARGUMENT_BYTES = 368
+TABLE_OFFSETS = {112, 240}
+
+SIGNALLING = {
+    "barrier",
+    "broadcast_one_shot",
+    "broadcast_pipelined",
+    "all_gather_pipelined",
+    "all_reduce_pipelined",
+}
+STAGING = {"broadcast_pipelined", "all_gather_pipelined", "all_reduce_pipelined"}
+
+
+def kernel_names() -> dict[str, set[str]]:
+    """Kernels by the file that holds them, as the C core will look them up."""
+    files: dict[str, set[str]] = {}
+    for index in range(lib.hipcommKernelCount()):
+        file, name = ffi.new("const char **"), ffi.new("const char **")
+        assert lib.hipcommKernelInfo(index, file, name) == lib.hipcommSuccess
+        files.setdefault(ffi.string(file[0]).decode(), set()).add(ffi.string(name[0]).decode())
+    return files
+
+
+FILES = kernel_names()
+
+
+def objects(target: Target) -> Iterator[tuple[str, CodeObject]]:
+    for file in FILES:
+        yield file, read_object(object_path(target, file))
+
+
+def failures(problems: list[str]) -> str:
+    return f"{len(problems)} problems, the first of them:\n" + "\n".join(problems[:10])
+
+
+# ---- metadata ------------------------------------------------------------------------------------------
+
+
+@on_every_target
+def test_all_kernels_are_present(target: Target) -> None:
+    for file, code in objects(target):
+        assert set(code.kernels) == FILES[file], file
+
+
+@on_every_target
+def test_objects_are_for_the_target(target: Target) -> None:
+    for file, code in objects(target):
+        assert code.abi_version == 3, f"{file}: not code object version 5"
+        assert code.flags & 0xFF == target.machine, file
+        assert code.target_id == f"amdgcn-amd-amdhsa--{target.name}", file
+        # xnack and sramecc: unsupported (0) or any (1), never one setting that a machine may not have
+        assert code.flags >> 8 & 3 in (0, 1) and code.flags >> 10 & 3 in (0, 1), file
+
+
+@on_every_target
+def test_nothing_spills(target: Target) -> None:
+    problems = []
+    for _, code in objects(target):
+        for name, kernel in code.kernels.items():
+            for key in (".private_segment_fixed_size", ".sgpr_spill_count", ".vgpr_spill_count"):
+                if kernel[key] != 0:
+                    problems.append(f"{name}: {key} {kernel[key]}")
+            if kernel.get(".uses_dynamic_stack", False):
+                problems.append(f"{name}: dynamic stack")
+    assert not problems, failures(problems)
+
+
+@on_every_target
+def test_a_block_fits_the_registers(target: Target) -> None:
+    for _, code in objects(target):
+        for name, kernel in code.kernels.items():
+            assert kernel[".wavefront_size"] == target.wave, name
+            assert kernel[".max_flat_workgroup_size"] == BLOCK_THREADS, name
+            assert 0 < kernel[".vgpr_count"] <= target.most_registers, name  # with AGPRs, where there are any
+
+
+@on_every_target
+def test_arguments_are_one_struct(target: Target) -> None:
+    """The C core passes the struct and nothing else: a hidden argument would be garbage."""
+    for _, code in objects(target):
+        for name, kernel in code.kernels.items():
+            assert kernel[".kernarg_segment_size"] == ARGUMENT_BYTES, name
+            assert [argument[".value_kind"] for argument in kernel[".args"]] == ["by_value"], name
+            assert kernel[".args"][0][".offset"] == 0, name
+            assert kernel[".args"][0][".size"] == ARGUMENT_BYTES, name
+            assert kernel[".group_segment_fixed_size"] == 0, name  # the launch says how much LDS
+
+
+@on_every_target
+def test_floats_round_to_even_and_keep_denormals(target: Target) -> None:
+    for _, code in objects(target):
+        for name, descriptor in code.descriptors.items():
+            resources = int.from_bytes(descriptor[48:52], "little")  # COMPUTE_PGM_RSRC1
+            assert resources >> 12 & 0xF == 0, f"{name}: rounding mode"
+            assert resources >> 16 & 0xF == 0xF, f"{name}: denormal mode"
+
+
+def test_register_formula() -> None:
+    """Both ends of it, worked out by hand: 512 threads are 8 waves of 64, or 16 of 32, on 4 SIMDs."""
+    most = {target.name: target.most_registers for target in TARGETS}
+    assert most["gfx90a"] == most["gfx942"] == most["gfx950"] == 512 // 2
+    assert most["gfx1100"] == most["gfx1201"] == 1536 // 4
+    assert most["gfx1250"] == 1024 // 4
+
+
+# ---- instructions --------------------------------------------------------------------------------------
+
+VECTOR_MEMORY = re.compile(r"(global|flat|buffer|scratch)_(load|store|atomic)_")
+STORE = re.compile(r"(global|flat|buffer|scratch)_(store|atomic)_")
+STORE_64 = re.compile(r"global_store_(dwordx2|b64) ")
+LOAD_64 = re.compile(r"global_load_(dwordx2|b64) ")
+OFFSET = re.compile(r"offset:(-?\d+)")
+BRANCH = re.compile(r"s_(cbranch|branch|setpc|endpgm)")
+
+
+def programs(target: Target) -> Iterator[tuple[str, str, list[str]]]:
+    """(kernel file, kernel, instructions)"""
+    for file in FILES:
+        kernels = disassemble(object_path(target, file))
+        assert set(kernels) == FILES[file]
+        for name, instructions in kernels.items():
+            yield file, name, instructions
+
+
+def has_scope(instruction: str, scope: str) -> bool:
+    modifiers = instruction.split()
+    return all(modifier in modifiers for modifier in scope.split())
+
+
+@needs_objdump
+@on_every_target
+def test_words_of_peers_go_past_the_caches(target: Target) -> None:
+    """User data moves in 16-, 4- and 1-byte accesses; what is 8 bytes wide is a word of a line, a signal or
+    staged data, all of which peers read or write meanwhile. The one exception is a pointer from the
+    kernel's arguments."""
+    problems = []
+    for _, name, instructions in programs(target):
+        for instruction in instructions:
+            if STORE_64.match(instruction) and not has_scope(instruction, target.store_scope):
+                problems.append(f"{name}: {instruction}")
+            if LOAD_64.match(instruction) and not has_scope(instruction, target.load_scope):
+                offset = OFFSET.search(instruction)
+                if offset is None or int(offset[1]) not in TABLE_OFFSETS:
+                    problems.append(f"{name}: {instruction}")
+    assert not problems, failures(problems)
+
+
+@needs_objdump
+@on_every_target
+def test_staged_data_goes_past_the_caches(target: Target) -> None:
+    """A pack of staging memory is two such words, and several packs are in flight: were they 16 bytes wide,
+    and so without a scope, the test above would not see them, but these would be missing."""
+    for file, name, instructions in programs(target):
+        loads = sum(1 for i in instructions if LOAD_64.match(i) and has_scope(i, target.load_scope))
+        stores = sum(1 for i in instructions if STORE_64.match(i) and has_scope(i, target.store_scope))
+        if file in STAGING:
+            assert loads >= 8 and stores >= 8, f"{name}: {loads} loads, {stores} stores"
+        elif file != "barrier":  # lines of four words
+            assert loads >= 4 and stores >= 4, f"{name}: {loads} loads, {stores} stores"
+
+
+def releases(target: Target, instructions: list[str]) -> Iterator[tuple[int, bool]]:
+    """System-scope write-backs: position, and whether a wait comes before the next memory access."""
+    for position, instruction in enumerate(instructions):
+        if instruction != target.write_back:
+            continue
+        for following in instructions[position + 1 :]:
+            if re.match(target.store_wait, following):
+                yield position, True
+                break
+            if VECTOR_MEMORY.match(following) or BRANCH.match(following):
+                yield position, False
+                break
+
+
+@needs_objdump
+@on_every_target
+def test_a_release_waits_for_its_write_back(target: Target) -> None:
+    """clang 22.1 drops this wait on gfx9 (llvm/llvm-project#178316); kernels/arch/amdgcn.h puts it back."""
+    problems = []
+    for file, name, instructions in programs(target):
+        if target.write_back is not None:
+            found = list(releases(target, instructions))
+            # one for the fault record at least, one for the signals where there are any
+            assert len(found) >= (2 if file in SIGNALLING else 1), name
+            problems += [f"{name}: at {position}" for position, waited in found if not waited]
+    assert not problems, failures(problems)
+
+
+def barriers_without_wait(target: Target, instructions: list[str]) -> Iterator[int]:
+    """Barriers that a store may still be under way at, reading backwards in the order of the code."""
+    waited = True
+    for position, instruction in enumerate(instructions):
+        if STORE.match(instruction):
+            waited = False
+        elif re.match(target.store_wait, instruction):
+            waited = True
+        elif instruction.split()[0] == target.barrier and not waited:
+            yield position
+
+
+@needs_objdump
+@on_every_target
+def test_stores_are_complete_at_every_barrier(target: Target) -> None:
+    """One wave signals for all waves of its block, so the others' stores must be complete when they meet."""
+    problems = []
+    for _, name, instructions in programs(target):
+        assert any(instruction.split()[0] == target.barrier for instruction in instructions), name
+        problems += [f"{name}: at {i}" for i in barriers_without_wait(target, instructions)]
+    assert not problems, failures(problems)
+
+
+@needs_objdump
+@on_every_target
+def test_an_acquire_waits_and_invalidates(target: Target) -> None:
+    """A signal is loaded past the caches; then, before anything else is loaded, older copies are dropped."""
+    first, *rest = target.invalidates
+    for file, name, instructions in programs(target):
+        acquires = 0
+        for position, instruction in enumerate(instructions):
+            if instruction != first:
+                continue
+            assert instructions[position + 1 : position + 1 + len(rest)] == rest, f"{name}: at {position}"
+            before = instructions[max(0, position - 4) : position]
+            loads = [
+                i
+                for i, text in enumerate(before)
+                if LOAD_64.match(text) and has_scope(text, target.load_scope)
+            ]
+            if loads:
+                acquires += any(re.match(target.load_wait, text) for text in before[loads[-1] + 1 :])
+        if file in SIGNALLING:
+            assert acquires > 0, name
+
+
+@needs_objdump
+@on_every_target
+def test_flat_instructions_move_no_data(target: Target) -> None:
+    """An access whose address space the compiler does not know occupies LDS and memory path both. Left are
+    the word that says that the block has failed, and the fault record."""
+    problems = []
+    for _, name, instructions in programs(target):
+        for instruction in instructions:
+            assert not instruction.startswith(("scratch_", "s_swappc", "s_setpc")), f"{name}: {instruction}"
+            opcode = instruction.split()[0]
+            if opcode.startswith("flat_load") and opcode not in ("flat_load_dword", "flat_load_b32"):
+                problems.append(f"{name}: {instruction}")
+            if opcode.startswith("flat_store") and not opcode.endswith(
+                ("_dword", "_b32", "_dwordx2", "_b64")
+            ):
+                problems.append(f"{name}: {instruction}")
+            if opcode.startswith("flat_atomic"):
+                problems.append(f"{name}: {instruction}")
+    assert not problems, failures(problems)
+
+
+@needs_objdump
+@on_every_target
+def test_waits_read_the_constant_clock(target: Target) -> None:
+    """The clock that hipDeviceAttributeWallClockRate tells the rate of, not the shader's own."""
+    for _, name, instructions in programs(target):
+        text = "\n".join(instructions)
+        assert ("s_memrealtime" in text) != ("sendmsg(MSG_RTN_GET_REALTIME)" in text), name
+        assert not re.search(r"\b(s_memtime|s_get_shader_cycles)|SHADER_CYCLES", text), name

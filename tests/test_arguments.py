@@ -1,0 +1,306 @@
+"""Wrong arguments: InvalidArgument before anything is launched, with the value in the message.
+
+One rank makes the wrong call and then all ranks a right one: had the wrong call been launched, or had it
+moved the epoch on, the right one could not succeed.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import ml_dtypes
+import numpy as np
+import oracle
+import pytest
+from harness import worlds
+from regions import arena
+
+import hipcomm
+
+WORLD = 2
+
+pytestmark = pytest.mark.skipif(not worlds(WORLD), reason=f"needs {WORLD} devices")
+
+
+def refused(comm, *parts, operation, call):
+    """The call raises InvalidArgument; its message has rank, operation and all of *parts*."""
+    try:
+        call()
+    except hipcomm.InvalidArgument as error:
+        for part in (f"rank {comm.rank}: ", f"{operation}: ", *parts):
+            assert part in str(error), f"{part!r} is not in the message {str(error)!r}"
+        return
+    raise AssertionError(f"{operation} accepted what it should have refused ({', '.join(parts)})")
+
+
+def still_works(comm):
+    """A right call, on all ranks."""
+    region = arena().region(40)
+    region.put(np.full(10, comm.rank + 1, np.float32))
+    comm.all_reduce(region.address, region.address, count=10, dtype="float32")
+    comm.synchronize()
+    assert region.get(np.dtype(np.float32)).tolist() == [WORLD * (WORLD + 1) / 2] * 10
+
+
+# ---- addresses: the same on every platform --------------------------------------------------------------
+
+
+def wrong_address_calls(comm):
+    """(operation, what the message must have, the call)."""
+    memory = arena()
+    a, b = memory.region(1024).address, memory.region(4096).address
+    ten = {"count": 10, "dtype": "float32"}
+
+    def reduce(*arguments, **options):
+        return lambda: comm.all_reduce(*arguments, **options)
+
+    def gather(*arguments, **options):
+        return lambda: comm.all_gather(*arguments, **options)
+
+    def cast(*arguments, **options):
+        return lambda: comm.broadcast(*arguments, **options)
+
+    yield "all_reduce", ["'mean'", "sum, prod, max, min, avg"], reduce(a, a, "mean", **ten)
+    yield "all_reduce", ["7"], reduce(a, a, 7, **ten)
+    yield "all_reduce", ["[]"], reduce(a, a, [], **ten)
+    yield "all_reduce", ["sendbuf"], reduce("text", b, **ten)
+    yield "all_reduce", ["recvbuf"], reduce(a, object(), **ten)
+    yield "all_reduce", ["NoneType"], reduce(None)
+
+    for operation, make in (("all_reduce", reduce), ("all_gather", gather)):
+        yield operation, ["count=", "dtype="], make(a, b)
+        yield operation, ["count=", "dtype="], make(a, b, count=10)
+        yield operation, ["count=", "dtype="], make(a, b, dtype="float32")
+        for count in (-1, 1.5, "10", True, 2**64, 2**63):
+            yield operation, [str(count)], make(a, b, count=count, dtype="float32")
+        for dtype in ("float8", "complex64", "bool", "int16", "S4", np.dtype(">f4"), object()):
+            yield operation, ["is not supported", "bfloat16"], make(a, b, count=10, dtype=dtype)
+        yield operation, ["-8", "address"], make(-8, b, **ten)
+        yield operation, ["address"], make(a, 2**64, **ten)
+        yield operation, ["NULL", "10"], make(0, b, **ten)
+        yield operation, ["NULL", "10"], make(a, 0, **ten)
+        for stream in ("default", 1.5, object(), "12", True, -1, 2**64):
+            yield operation, ["stream", repr(stream)], make(a, b, stream=stream, **ten)
+    yield "all_reduce", ["sendbuf", "bool"], reduce(True, b, **ten)
+
+    yield "all_reduce", [f"{a + 4:#x}", f"{a:#x}", "overlap"], reduce(a, a + 4, **ten)
+    yield "all_reduce", [f"{a + 36:#x}", "overlap"], reduce(a + 36, a, **ten)
+    yield "all_gather", ["overlap"], gather(b + 40 * (1 - comm.rank), b, **ten)
+    yield "all_gather", ["overlap"], gather(b + 1, b, **ten)
+    yield "all_gather", ["dim 1"], gather(a, b, 1, **ten)
+
+    for root in (WORLD, -1, 0.0, "0", None, True):
+        yield "broadcast", [f"root {root!r}", f"world of {WORLD}"], cast(a, root, **ten)
+    yield "broadcast", ["-1"], cast(a, count=-1, dtype="float32")
+    yield "broadcast", ["NULL"], cast(0, **ten)
+    yield "broadcast", ["stream"], cast(a, stream=object(), **ten)
+    yield "barrier", ["stream"], lambda: comm.barrier(stream="x")
+    yield "synchronize", ["stream"], lambda: comm.synchronize(stream="x")
+
+
+def one_rank_calls_wrongly(comm, rng):
+    number = 0
+    for number, (operation, parts, call) in enumerate(wrong_address_calls(comm)):
+        if number % WORLD == comm.rank:
+            refused(comm, *parts, operation=operation, call=call)
+        still_works(comm)
+    return number
+
+
+def test_wrong_addresses_counts_dtypes_roots_and_streams(ranks):
+    made = ranks.world(WORLD).run(one_rank_calls_wrongly)
+    assert made[0] == made[1] > 50
+
+
+def neighbours(comm, rng):
+    """Buffers that touch without overlapping are fine, and so are empty ones anywhere."""
+    memory = arena()
+    both = memory.region(80 + 160)
+    both.put(np.full(60, 2, np.float32))
+    comm.all_reduce(both.address, both.address + 40, count=10, dtype="float32")
+    comm.synchronize()
+    assert both.get(np.dtype(np.float32)).tolist() == [2.0] * 10 + [2.0 * WORLD] * 10 + [2.0] * 40
+    comm.all_reduce(both.address, both.address, count=0, dtype="float32")
+    comm.all_reduce(0, 0, count=0, dtype="float32")
+    comm.all_gather(0, 0, count=0, dtype="int8")
+    comm.broadcast(0, count=0, dtype="int8")
+    still_works(comm)
+
+
+def test_neighbours_and_nothing(ranks):
+    ranks.world(WORLD).run(neighbours)
+
+
+class StreamOfCupy:
+    ptr = 0
+
+
+class StreamOfTheProtocol:
+    def __cuda_stream__(self):
+        return (0, 0)
+
+
+def streams(comm, rng):
+    from hipcomm.platform import call
+
+    own = call("hipStreamCreate")
+    for stream in (None, 0, np.int64(0), StreamOfCupy(), StreamOfTheProtocol(), own, int(own)):
+        region = arena().region(8)
+        region.put(np.full(2, 1.5, np.float32))
+        comm.all_reduce(region.address, region.address, count=2, dtype="float32", stream=stream)
+        comm.barrier(stream=stream)
+        comm.synchronize(stream=stream)
+        assert region.get(np.dtype(np.float32)).tolist() == [1.5 * WORLD] * 2
+    call("hipStreamDestroy", own)
+    still_works(comm)  # on another stream than the last call's, which is gone
+
+
+def test_streams(ranks):
+    ranks.world(WORLD).run(streams)
+
+
+def closed(comm, rng):
+    address = arena().region(64).address
+    where = {"count": 4, "dtype": "float32"}
+    comm.close()
+    comm.close()
+    for call in (
+        lambda: comm.all_reduce(address, address, **where),
+        lambda: comm.all_gather(address, address + 16, **where),
+        lambda: comm.broadcast(address, **where),
+        comm.barrier,
+        comm.synchronize,
+    ):
+        with pytest.raises(hipcomm.InvalidArgument, match=f"rank {comm.rank}: .*closed"):
+            call()
+    assert "closed" in repr(comm)
+
+
+@pytest.mark.parametrize("world", worlds(1, 2))
+def test_closed(own_ranks, world):
+    own_ranks.world(world).run(closed)
+
+
+# ---- arrays: NumPy's on the CPU platform ----------------------------------------------------------------
+
+
+def wrong_array_calls(comm):
+    a, b = np.zeros(10, np.float32), np.zeros(20, np.float32)
+    read_only = np.zeros(10, np.float32)
+    read_only.flags.writeable = False
+    strided, column = np.zeros(20, np.float32)[::2], np.zeros((5, 4), np.float32)[:, 1]
+
+    def reduce(*arguments, **options):
+        return lambda: comm.all_reduce(*arguments, **options)
+
+    def gather(*arguments, **options):
+        return lambda: comm.all_gather(*arguments, **options)
+
+    for dtype in (np.int16, np.complex64, np.bool_, ">f4", object, "S3", ml_dtypes.float8_e4m3fn):
+        yield "all_reduce", ["sendbuf", str(np.dtype(dtype))], reduce(np.zeros(10, dtype), a)
+        yield "all_reduce", ["recvbuf", str(np.dtype(dtype))], reduce(np.zeros(10, dtype))
+        yield "all_gather", ["sendbuf", str(np.dtype(dtype))], gather(np.zeros(10, dtype), b)
+        yield (
+            "broadcast",
+            ["buf", str(np.dtype(dtype))],
+            lambda dtype=dtype: comm.broadcast(np.zeros(3, dtype)),
+        )
+    yield "all_reduce", ["10 elements", "9 of"], reduce(a, np.zeros(9, np.float32))
+    yield "all_reduce", ["float32", "int32"], reduce(a, np.zeros(10, np.int32))
+    yield "all_gather", ["10 elements", "19 of", "2 times"], gather(a, b[:19])
+    yield "all_gather", ["10 elements", "10 of", "2 times"], gather(a, a.copy())
+    yield "all_gather", ["float32", "float64"], gather(a, np.zeros(20))
+    yield "all_reduce", ["recvbuf", "(10,)", "read-only"], reduce(read_only)
+    yield "all_reduce", ["recvbuf", "(10,)", "read-only"], reduce(a, read_only)
+    yield "all_gather", ["recvbuf", "read-only"], gather(a[:5], read_only)
+    yield "broadcast", ["buf", "read-only"], lambda: comm.broadcast(read_only, root=1 - comm.rank)
+    yield "all_reduce", ["sendbuf", "(10,)", "(8,)", "contiguous"], reduce(strided, a)
+    yield "all_reduce", ["recvbuf", "(5,)", "(16,)", "contiguous"], reduce(column)
+    yield "all_gather", ["recvbuf", "contiguous"], gather(a[:5], strided)
+    yield "all_reduce", ["overlap"], reduce(b[:10], b[1:11])
+    yield "all_reduce", ["overlap"], reduce(b[9:19], b[:10])
+    yield "all_gather", ["overlap"], gather(b[10 - 10 * comm.rank :][:10], b)
+    yield "all_reduce", ["count=", "dtype="], reduce(a, count=10)
+    yield "all_reduce", ["count=", "dtype="], reduce(a, dtype="float32")
+    yield "all_reduce", ["count=", "dtype="], reduce(a, dtype="int8", count=10)
+    for value in ([1.0, 2.0], (1.0,), 1.5, b"bytes", bytearray(8), np.float32(1), {}):
+        yield "all_reduce", [type(value).__name__], reduce(value)
+
+
+def one_rank_passes_a_wrong_array(comm, rng):
+    for number, (operation, parts, call) in enumerate(wrong_array_calls(comm)):
+        if number % WORLD == comm.rank:
+            refused(comm, *parts, operation=operation, call=call)
+        still_works(comm)
+
+
+@pytest.mark.host_arrays
+def test_wrong_arrays(ranks):
+    ranks.world(WORLD).run(one_rank_passes_a_wrong_array)
+
+
+class OnlyDlpack:
+    """An array that speaks DLPack and nothing else."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+class OnlyArrayInterface:
+    """An array that speaks NumPy's array interface and nothing else."""
+
+    def __init__(self, array):
+        self._array = array  # the interface does not keep the memory alive
+        self.__array_interface__ = array.__array_interface__
+
+
+def right_arrays(comm, rng):
+    total = WORLD * (WORLD + 1) // 2
+    for dtype in oracle.DTYPES:
+        for shape in ((), (1,), (0,), (3, 4), (2, 1, 5)):
+            array = np.full(shape, comm.rank + 1).astype(oracle.dtype_of(dtype))
+            comm.all_reduce(array)
+            assert (array == total).all()
+            result = np.zeros((WORLD, *shape), array.dtype)
+            comm.all_gather(array, result)
+            assert (result == total).all()
+    for wrap in (OnlyDlpack, OnlyArrayInterface, lambda array: array.view(type("Sub", (np.ndarray,), {}))):
+        sent, received = np.full(7, comm.rank + 1, np.float32), np.zeros(7, np.float32)
+        comm.all_reduce(wrap(sent), wrap(received))
+        assert received.tolist() == [total] * 7
+        comm.broadcast(wrap(sent), root=1)
+        assert sent.tolist() == [2] * 7
+    fortran = np.asfortranarray(np.ones((1, 9), np.int64))  # contiguous both ways
+    comm.all_reduce(fortran, op="max")
+    slices = np.arange(20, dtype=np.int64)
+    comm.all_reduce(slices[5:15])
+    assert slices.tolist() == [*range(5), *(WORLD * i for i in range(5, 15)), *range(15, 20)]
+
+
+@pytest.mark.host_arrays
+def test_right_arrays(ranks):
+    ranks.world(WORLD).run(right_arrays)
+
+
+def strange_interfaces(comm, rng):
+    """Objects that lie about being arrays are refused, not believed."""
+    for interface in ({}, {"shape": (3,), "typestr": "<f4", "version": 3}, None, 5):
+        thing = SimpleNamespace(__array_interface__=interface)
+        refused(
+            comm,
+            "sendbuf",
+            operation="all_reduce",
+            call=lambda thing=thing: comm.all_reduce(thing, np.zeros(3)),
+        )
+    still_works(comm)
+
+
+@pytest.mark.host_arrays
+def test_strange_interfaces(ranks):
+    ranks.world(WORLD).run(strange_interfaces)

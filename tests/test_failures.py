@@ -1,0 +1,263 @@
+"""What a rank sees when another one dies, stops, aborts or never comes: an error that names it, soon.
+
+The times that are measured are printed; the bounds asserted on them leave room for a loaded machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from harness import ALGORITHMS, SEED, worlds
+from regions import Region, arena
+
+import hipcomm
+
+SOON = 5.0  # seconds; on an idle machine it takes milliseconds
+TIMEOUT = "2"  # seconds: enough for the calls before the one that fails, on a loaded machine
+WORLD = 3
+VICTIM = 1
+
+pytestmark = pytest.mark.skipif(not worlds(WORLD), reason=f"needs {WORLD} devices")
+
+
+def buffer_of(count):
+    region: Region = arena().region(4 * count)
+    region.put(np.ones(count, np.float32))
+    return region
+
+
+def attempt(call):
+    """(name of the error, its message, its peer, when it came); the name is "none" if there was none."""
+    try:
+        call()
+    except hipcomm.Error as error:
+        return type(error).__name__, str(error), getattr(error, "peer", None), time.monotonic()
+    return "none", "", None, time.monotonic()
+
+
+def operation_of(comm, operation, count):
+    region = buffer_of(count * (comm.world_size if operation == "all_gather" else 1))
+    where = {"count": count, "dtype": "float32"}
+    if operation == "all_reduce":
+        comm.all_reduce(region.address, region.address, **where)
+    elif operation == "all_gather":
+        comm.all_gather(region.address + 4 * count * comm.rank, region.address, **where)
+    elif operation == "broadcast":
+        comm.broadcast(region.address, VICTIM, **where)
+    else:
+        comm.barrier()
+    comm.synchronize()
+
+
+def good_call(comm, rng):
+    operation_of(comm, "all_reduce", 100)
+
+
+def call_twice_and_close(comm, rng, operation, count):
+    """The call that fails, another one that must fail alike, and the end."""
+    first = attempt(lambda: operation_of(comm, operation, count))
+    second = attempt(lambda: operation_of(comm, "all_reduce", 10))
+    started = time.monotonic()
+    comm.close()
+    return first, second, time.monotonic() - started
+
+
+OPERATIONS = (
+    ("all_reduce", 100, "one_shot"),
+    ("all_reduce", 100, "two_shot"),
+    ("all_reduce", 1_000_000, "pipelined"),
+    ("all_gather", 100, "one_shot"),
+    ("all_gather", 1_000_000, "pipelined"),
+    ("broadcast", 100, "one_shot"),
+    ("broadcast", 1_000_000, "pipelined"),
+    ("barrier", 0, "auto"),
+)
+with_every_operation = pytest.mark.parametrize(("operation", "count", "algorithm"), OPERATIONS)
+
+
+def others():
+    return [rank for rank in range(WORLD) if rank != VICTIM]
+
+
+@with_every_operation
+def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, count, algorithm):
+    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
+    world.run(good_call)
+    for rank in others():
+        world.start(rank, call_twice_and_close, operation, count)
+    time.sleep(0.3)  # they wait in their kernels now
+    killed = time.monotonic()
+    world.signal(VICTIM, signal.SIGKILL)
+    for rank in others():
+        reply = world.finish(rank)
+        assert reply.error is None, reply.error
+        first, second, closing = reply.value
+        for name, message, peer, _ in (first, second):
+            assert name == "PeerDied", message
+            assert peer == VICTIM
+            assert f"rank {VICTIM} died" in message
+            assert f"rank {rank}" in message
+        assert operation in first[1]
+        print(f"rank {rank}: PeerDied {first[3] - killed:.3f} s after the kill; closing took {closing:.3f} s")
+        assert first[3] - killed < SOON
+        assert closing < SOON
+
+
+def test_a_rank_is_killed_between_calls(own_ranks):
+    """Nobody waits: the next call fails, and so does a communicator that is only synchronised."""
+    world = own_ranks.world(WORLD)
+    world.run(good_call)
+    world.signal(VICTIM, signal.SIGKILL)
+    time.sleep(0.5)
+    for rank in others():
+        world.start(rank, call_twice_and_close, "barrier", 0)
+        first, _, _ = world.finish(rank).value
+        assert first[0] == "PeerDied"
+        assert first[2] == VICTIM
+
+
+@with_every_operation
+def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
+    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
+    world.run(good_call)
+    started = time.monotonic()
+    for rank in others():
+        world.start(rank, call_twice_and_close, operation, count)
+    for rank in others():
+        reply = world.finish(rank)
+        assert reply.error is None, reply.error
+        first, second, closing = reply.value
+        for name, message, peer, _ in (first, second):
+            assert name == "PeerTimeout", message
+            assert peer == VICTIM
+            assert f"rank {rank}: {operation} (call 2, " in message
+            assert f"for rank {VICTIM}" in message
+            assert "HIPCOMM_TIMEOUT" in message
+        waited = first[3] - started
+        print(f"rank {rank}: PeerTimeout after {waited:.3f} s of {TIMEOUT} s; closing took {closing:.3f} s")
+        assert waited >= float(TIMEOUT)
+        assert closing < SOON
+
+
+def test_a_rank_is_stopped(own_ranks):
+    """SIGSTOP: its connection stays open, so this is a time-out and no death."""
+    world = own_ranks.world(WORLD, HIPCOMM_TIMEOUT=TIMEOUT)
+    world.run(good_call)
+    world.signal(VICTIM, signal.SIGSTOP)
+    for rank in others():
+        world.start(rank, call_twice_and_close, "all_reduce", 100)
+    for rank in others():
+        first, second, _ = world.finish(rank).value
+        assert first[:1] + first[2:3] == ("PeerTimeout", VICTIM), first
+        assert second[0] == "PeerTimeout"
+
+
+def raise_inside_with(comm, rng):
+    try:
+        with comm:
+            raise ZeroDivisionError("a bug of the user's")
+    except ZeroDivisionError as error:
+        return str(error)
+
+
+def test_a_rank_raises_inside_with(own_ranks):
+    """It sees its own error; the others see PeerDied, with its message."""
+    world = own_ranks.world(WORLD)
+    world.run(good_call)
+    for rank in others():
+        world.start(rank, call_twice_and_close, "all_reduce", 100)
+    time.sleep(0.2)
+    raised = time.monotonic()
+    world.start(VICTIM, raise_inside_with)
+    assert world.finish(VICTIM).value == "a bug of the user's"
+    for rank in others():
+        first, second, _ = world.finish(rank).value
+        for name, message, peer, _ in (first, second):
+            assert name == "PeerDied"
+            assert peer == VICTIM
+            assert "ZeroDivisionError: a bug of the user's" in message
+        print(f"rank {rank}: PeerDied {first[3] - raised:.3f} s after the error")
+        assert first[3] - raised < SOON
+
+
+def abort(comm, rng):
+    comm.abort("enough of this")
+    return attempt(lambda: operation_of(comm, "all_reduce", 10))
+
+
+def test_abort(own_ranks):
+    world = own_ranks.world(WORLD)
+    for rank in others():
+        world.start(rank, call_twice_and_close, "barrier", 0)
+    time.sleep(0.2)
+    world.start(VICTIM, abort)
+    for rank in range(WORLD):
+        value = world.finish(rank).value
+        name, message, peer, _ = value if rank == VICTIM else value[0]
+        assert name == "PeerDied"
+        assert peer == VICTIM
+        assert "enough of this" in message
+
+
+def leave_alone(comm, rng):
+    comm.close()
+
+
+def call_after_the_others_left(comm, rng):
+    """The others wait in close(), so they are not dead: this rank's call can only time out."""
+    return attempt(lambda: operation_of(comm, "all_reduce", 100))
+
+
+def test_a_rank_leaves_early(own_ranks):
+    """close() is collective: it waits for the rank that still calls, and fails when that one gives up."""
+    world = own_ranks.world(WORLD, HIPCOMM_TIMEOUT=TIMEOUT)
+    world.run(good_call)
+    for rank in others():
+        world.start(rank, leave_alone)
+    world.start(VICTIM, call_after_the_others_left)
+    name, message, peer, _ = world.finish(VICTIM).value
+    assert name == "PeerTimeout", message
+    assert peer in others()
+
+
+def ordinary_exit_without_close(comm, rng):
+    operation_of(comm, "all_reduce", 10)
+    os._exit(0)
+
+
+def test_a_process_that_exits_is_as_dead_as_one_that_is_killed(own_ranks):
+    world = own_ranks.world(WORLD)
+    world.start(VICTIM, ordinary_exit_without_close)
+    for rank in others():
+        world.start(rank, two_calls)
+    for rank in others():
+        name, message, peer, _ = world.finish(rank).value
+        assert name == "PeerDied", message
+        assert peer == VICTIM
+
+
+def two_calls(comm, rng):
+    operation_of(comm, "all_reduce", 10)
+    return attempt(lambda: operation_of(comm, "all_reduce", 10))
+
+
+def wait_in_kernel(comm, rng):
+    return attempt(lambda: operation_of(comm, "all_reduce", 100))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_two_ranks_are_killed(own_ranks, algorithm):
+    """The survivor names one of them."""
+    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
+    world.run(good_call, seed=SEED)
+    world.start(0, wait_in_kernel)
+    time.sleep(0.2)
+    world.signal(1, signal.SIGKILL)
+    world.signal(2, signal.SIGKILL)
+    name, message, peer, _ = world.finish(0).value
+    assert name == "PeerDied", message
+    assert peer in (1, 2)

@@ -1,0 +1,319 @@
+"""The launch plan, asked without a device: which algorithm, and does it fit into what there is.
+
+Thresholds are read from the tuning table's source, so that the table is compared with what comes out.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plans import ALGORITHMS, NO_LIMIT, OPERATIONS, PACK, REDUCTIONS, Plan, make_plan
+
+from hipcomm.core import ffi, lib
+
+NATIVE = Path(__file__).resolve().parent.parent / "hipcomm" / "native"
+MAX_BLOCKS = 256
+TILE_OFFSET = 64  # bytes of shared memory before the tile
+LINE = 32  # bytes
+LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64)  # epochs, signals[parity][block][phase][sender]
+MIB = 1 << 20
+# slots of the ring and areas of a slot, as kernels/*_pipelined.hip have them
+RING_SLOTS = {"all_reduce": 3 * 2, "all_gather": 4, "broadcast": 4}
+
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+DEVICES = {"x86_64": "x86_64", "sm_*": "sm_90", "gfx*": "gfx942:sramecc+:xnack-"}
+
+
+def _value(text):
+    number, unit = re.fullmatch(r"(\d+) ?(\w*)", text.strip()).groups()
+    return int(number) * UNITS[unit]
+
+
+def _tuning_table():
+    """{arch pattern: {field: number, or numbers by world class}} from tuning.c."""
+    source = (NATIVE / "tuning.c").read_text()
+    rows = {}
+    for block in re.findall(r"\{\s*\.arch = .*?\n    \},", source, re.DOTALL):
+        row = {}
+        for field, list_text, text in re.findall(r"\.(\w+) = (?:\{([^}]*)\}|([^,{}\"]+)),", block):
+            row[field] = [_value(part) for part in list_text.split(",")] if list_text else _value(text)
+        rows[re.search(r'\.arch = "([^"]+)"', block).group(1)] = row
+    return rows
+
+
+TABLE = _tuning_table()
+every_row = pytest.mark.parametrize("pattern", sorted(TABLE))
+
+
+def arch_of(pattern):
+    return DEVICES.get(pattern, pattern.replace("*", "0"))
+
+
+def world_class(world):
+    return next(number for number, most in enumerate((2, 4, 8, 16)) if world <= most)
+
+
+def expected_algorithm(row, operation, world, nbytes):
+    """The first algorithm whose threshold the message does not exceed; thresholds belong to it."""
+    for algorithm in ("one_shot", "two_shot"):
+        thresholds = row.get(f"{operation}_{algorithm}")
+        if thresholds and nbytes <= thresholds[world_class(world)]:
+            return algorithm
+    return "pipelined"
+
+
+def interesting_sizes(row):
+    """Around every threshold, and powers of two."""
+    edges = {edge for value in row.values() if isinstance(value, list) for edge in value}
+    edges |= {1 << shift for shift in range(37)}
+    return sorted(
+        {edge + more for edge in edges for more in (-17, -16, -1, 0, 1, 15, 16, 17) if edge + more > 0}
+    )
+
+
+def test_the_table_was_read():
+    assert set(TABLE) == set(DEVICES), "a new row: add a device of its to DEVICES"
+    for row in TABLE.values():
+        assert {"all_reduce_one_shot", "all_reduce_two_shot", "all_gather_one_shot", "line_capacity"} <= set(
+            row
+        )
+        assert all(len(value) == 4 for value in row.values() if isinstance(value, list))
+
+
+@every_row
+@pytest.mark.parametrize("world", range(2, 17))
+def test_thresholds_are_inclusive(pattern, world):
+    row = TABLE[pattern]
+    for operation in ("all_reduce", "all_gather", "broadcast"):
+        for nbytes in interesting_sizes(row):
+            plan = make_plan(operation, nbytes, world, arch_of(pattern))
+            expected = expected_algorithm(row, operation, world, nbytes)
+            assert plan.algorithm == expected, (operation, nbytes)
+
+
+@every_row
+def test_a_message_of_a_threshold_takes_one_launch(pattern):
+    """The flag-in-data algorithms are chosen only for what fits into their lines at once."""
+    row = TABLE[pattern]
+    for world in range(2, 17):
+        for operation in ("all_reduce", "all_gather", "broadcast"):
+            for algorithm in ("one_shot", "two_shot"):
+                if f"{operation}_{algorithm}" in row:
+                    nbytes = row[f"{operation}_{algorithm}"][world_class(world)]
+                    plan = make_plan(operation, nbytes, world, arch_of(pattern))
+                    assert nbytes <= plan.bytes_per_launch, (operation, world)
+
+
+class Request(NamedTuple):
+    """What a plan is asked for."""
+
+    pattern: str
+    operation: str
+    nbytes: int
+    world: int
+    algorithm: str = "auto"
+    max_blocks: int = 0
+    staging_bytes: int = 0
+
+    def plan(self):
+        return make_plan(
+            self.operation,
+            self.nbytes,
+            self.world,
+            arch_of(self.pattern),
+            algorithm=self.algorithm,
+            max_blocks=self.max_blocks,
+            staging_bytes=self.staging_bytes,
+        )
+
+
+def check_fits(request):
+    """All that a kernel takes for granted: capacities, and something to do for every block.
+
+    A block without work would leave an epoch without having heard from its peers.
+    """
+    row, plan = TABLE[request.pattern], request.plan()
+    assert 1 <= plan.blocks <= min(row["max_blocks"], request.max_blocks or MAX_BLOCKS, MAX_BLOCKS)
+    assert 1 <= plan.threads <= row["threads"]
+    assert plan.shared_bytes <= (48 if row["threads"] > 1 else 64) * 1024
+    if plan.algorithm == "pipelined":
+        check_staging(request, row, plan)
+    else:
+        check_lines(request, row, plan)
+
+
+def check_staging(request, row, plan):
+    assert plan.bytes_per_launch == NO_LIMIT
+    world, packs = request.world, -(-request.nbytes // PACK)
+    cell_packs = -(-plan.chunk_packs // world) if request.operation == "all_reduce" else plan.chunk_packs
+    cells = RING_SLOTS[request.operation] * (1 if request.operation == "broadcast" else world)
+    per_parity = (request.staging_bytes or row["staging_bytes"]) // 2
+    assert plan.blocks * cells * cell_packs * PACK <= per_parity
+    assert (plan.blocks - 1) * plan.chunk_packs < packs
+
+
+def check_lines(request, row, plan):
+    assert plan.bytes_per_launch >= PACK
+    assert plan.bytes_per_launch % PACK == 0
+    world, packs = request.world, -(-min(request.nbytes, plan.bytes_per_launch) // PACK)
+    shards = -(-packs // world)
+    lines = {
+        ("all_reduce", "one_shot"): packs * world,
+        ("all_reduce", "two_shot"): 2 * shards * world,
+        ("all_gather", "one_shot"): packs * world,
+        ("broadcast", "one_shot"): packs,
+    }[request.operation, plan.algorithm]
+    assert lines <= row["line_capacity"]
+    if request.operation == "all_reduce":
+        tile = 1 << plan.tile_shift
+        of_a_rank, tiles = (packs, world) if plan.algorithm == "one_shot" else (shards, world + 1)
+        assert TILE_OFFSET + tiles * tile * PACK <= plan.shared_bytes
+        assert (plan.blocks - 1) * tile < of_a_rank
+    else:
+        assert (plan.blocks - 1) * plan.threads < packs * world
+
+
+@settings(max_examples=1500, deadline=None, database=None, derandomize=True)
+@given(
+    asked=st.builds(
+        Request,
+        pattern=st.sampled_from(sorted(TABLE)),
+        operation=st.sampled_from(("all_reduce", "all_gather", "broadcast")),
+        nbytes=st.one_of(st.integers(1, 1 << 12), st.integers(1, 1 << 20), st.integers(1, 1 << 40)),
+        world=st.integers(2, 16),
+        algorithm=st.sampled_from(("auto", "one_shot", "two_shot", "pipelined")),
+        max_blocks=st.one_of(st.just(0), st.integers(1, 400)),
+        staging_bytes=st.sampled_from((0, 2 * MIB, 4 * MIB, 32 * MIB, 1024 * MIB)),
+    )
+)
+def test_plans_fit(asked):
+    if asked.algorithm != "auto" and (asked.operation == "all_reduce" or asked.algorithm != "two_shot"):
+        assert asked.plan().algorithm == asked.algorithm
+    check_fits(asked)
+
+
+@every_row
+@pytest.mark.parametrize("world", (2, 3, 8, 16))
+def test_plans_fit_around_thresholds(pattern, world):
+    row = TABLE[pattern]
+    for operation in ("all_reduce", "all_gather", "broadcast"):
+        for nbytes in interesting_sizes(row):
+            check_fits(Request(pattern, operation, nbytes, world))
+
+
+def kernel_name(plan):
+    file, name = ffi.new("char **"), ffi.new("char **")
+    assert lib.hipcommKernelInfo(plan.kernel, file, name) == lib.hipcommSuccess
+    return ffi.string(file[0]).decode(), ffi.string(name[0]).decode()
+
+
+@pytest.mark.parametrize("algorithm", ("one_shot", "two_shot", "pipelined"))
+def test_the_kernel_is_that_of_the_call(algorithm):
+    for dtype in oracle.DTYPES:
+        for op in oracle.OPERATIONS:
+            plan = make_plan("all_reduce", 100, 4, "sm_90", dtype=dtype, op=op, algorithm=algorithm)
+            reduction = "sum" if op == "avg" else op
+            file = f"all_reduce_{algorithm}"
+            assert kernel_name(plan) == (file, f"hipcomm_{file}_{reduction}_{dtype}")
+            for operation in ("all_gather", "broadcast"):
+                plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm=algorithm)
+                chosen = "one_shot" if algorithm == "two_shot" else algorithm  # there is no two-shot
+                assert kernel_name(plan) == (f"{operation}_{chosen}", f"hipcomm_{operation}_{chosen}")
+
+
+def test_every_kernel_has_its_own_name():
+    count = lib.hipcommKernelCount()
+    names = {kernel_name(Plan("", index, 0, 0, 0, 0, 0, 0)) for index in range(count)}
+    assert len(names) == count
+    for index in (-1, count):
+        assert (
+            lib.hipcommKernelInfo(index, ffi.new("char **"), ffi.new("char **")) == lib.hipcommInvalidArgument
+        )
+
+
+@every_row
+def test_nothing_to_do(pattern):
+    for operation in ("all_reduce", "all_gather", "broadcast"):
+        for world in range(1, 17):
+            assert make_plan(operation, 0, world, arch_of(pattern)).kernel == -1
+        alone = make_plan(operation, 1000, 1, arch_of(pattern))
+        assert (alone.algorithm, alone.kernel) == ("copy", -1)
+
+
+@every_row
+def test_a_barrier_has_one_block(pattern):
+    for world in range(2, 17):
+        plan = make_plan("barrier", 0, world, arch_of(pattern))
+        assert (plan.blocks, kernel_name(plan)) == (1, ("barrier", "hipcomm_barrier"))
+    assert make_plan("barrier", 0, 1, arch_of(pattern)).kernel == -1
+
+
+def test_a_pure_function():
+    """The same answer whatever was asked before."""
+    rng = random.Random(51)
+    requests = [
+        (rng.choice(list(OPERATIONS)), rng.randrange(1 << rng.randrange(30)), rng.randrange(1, 17), arch)
+        for arch in DEVICES.values()
+        for _ in range(300)
+    ]
+    first = {request: make_plan(*request) for request in requests}
+    rng.shuffle(requests)
+    assert all(make_plan(*request) == first[request] for request in requests)
+
+
+def test_features_of_an_architecture_do_not_matter():
+    for nbytes in (1, 1000, 10**6, 10**9):
+        plain = make_plan("all_reduce", nbytes, 8, "gfx942")
+        assert make_plan("all_reduce", nbytes, 8, "gfx942:sramecc+:xnack-") == plain
+        assert make_plan("all_reduce", nbytes, 8, "something new") == plain
+
+
+def refusals():
+    right = {"operation": 0, "dtype": 0, "op": 0, "bytes": 8, "world": 2, "arch": "sm_90", "algorithm": 0}
+    for field, values in {
+        "operation": (-1, len(OPERATIONS)),
+        "dtype": (-1, lib.hipcommNumDataTypes),
+        "op": (-1, len(REDUCTIONS)),
+        "world": (-1, 0, 17),
+        "arch": (None,),
+        "algorithm": (-1, len(ALGORITHMS)),
+    }.items():
+        for value in values:
+            yield {**right, field: value}
+
+
+@pytest.mark.parametrize("fields", list(refusals()), ids=str)
+def test_wrong_requests_are_refused(fields):
+    request = ffi.new("hipcommPlanRequest *")
+    name = ffi.NULL if fields["arch"] is None else ffi.new("char[]", fields["arch"].encode())
+    request.arch, request.bytes, request.world = name, fields["bytes"], fields["world"]
+    for field in ("operation", "dtype", "op", "algorithm"):
+        # an enum in C holds any int; cffi stores one that has no name only through a cast
+        setattr(request, field, int(ffi.cast("unsigned int", fields[field])))
+    assert lib.hipcommMakePlan(request, ffi.new("hipcommPlan *")) == lib.hipcommInvalidArgument
+
+
+def test_null_is_refused():
+    assert lib.hipcommMakePlan(ffi.NULL, ffi.new("hipcommPlan *")) == lib.hipcommInvalidArgument
+    assert lib.hipcommMakePlan(ffi.new("hipcommPlanRequest *"), ffi.NULL) == lib.hipcommInvalidArgument
+
+
+@every_row
+def test_the_layout_holds_what_the_kernels_use(pattern):
+    row = TABLE[pattern]
+    layout = ffi.new("hipcommLayout *")
+    for staging_bytes in (0, 1, 2 * MIB, 2 * MIB + 1, 100 * MIB):
+        assert lib.hipcommGetLayout(arch_of(pattern).encode(), staging_bytes, layout) == lib.hipcommSuccess
+        assert layout.control_bytes >= LINES_OFFSET + 2 * row["line_capacity"] * LINE
+        assert layout.control_bytes % (2 * MIB) == layout.staging_bytes % (2 * MIB) == 0
+        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"])
+        assert layout.max_blocks == row["max_blocks"] <= MAX_BLOCKS
+    lib.hipcommGetLayout(arch_of(pattern).encode(), 0, layout)
+    assert layout.control_bytes + layout.staging_bytes <= 64 * MIB  # what a communicator may cost
