@@ -19,7 +19,11 @@ from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.memory import Slabs, StatusPage
 from hipcomm.platform import Device, Kernels, Platform, call, choose, open_device
 from hipcomm.ranks import Ranks
+from hipcomm.registration import Registrations
 from hipcomm.rendezvous import connect
+from hipcomm.symmetric import Heap
+
+DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
 log = logging.getLogger("hipcomm")
 
@@ -39,7 +43,9 @@ class Bootstrap:
         device: this rank's device.
         platform: the platform it is on.
         comm: the core's communicator.
-        memory_bytes: device memory that this rank has allocated for it.
+        memory_bytes: device memory that this rank has allocated for it, symmetric memory not counted.
+        heap: its symmetric memory.
+        registrations: the foreign memory that is registered with it.
     """
 
     def __init__(self, ranks: Ranks, settings: Settings, platform: Platform, device: Device) -> None:
@@ -51,6 +57,8 @@ class Bootstrap:
         self.memory_bytes = 0
         self._settings = settings
         self._failed = False
+        self.heap: Heap | None = None
+        self.registrations: Registrations | None = None
         self._slabs: Slabs | None = None
         self._status: StatusPage | None = None
         self._kernels: Kernels | None = None
@@ -122,6 +130,9 @@ class Bootstrap:
         created = ffi.new("hipcommComm_t *")
         check(lib.hipcommCommCreate(config, created))
         self.comm = created[0]
+        kind = DLPACK_DEVICES[self.platform.name]
+        self.heap = Heap(self.ranks, self.comm, self.device.host_is_device, (kind, self.device.index))
+        self.registrations = Registrations(self.ranks, self.comm)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather("ready", b"")
         self.ranks.on_failure(self._on_failure)
@@ -193,6 +204,9 @@ class Bootstrap:
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""
         try:
+            if self.heap is not None and self.registrations is not None and not self._failed:
+                self.heap.close_peers()
+                self.registrations.close_peers()
             if self.comm != ffi.NULL and not self._failed:
                 check(lib.hipcommCommDestroy(self.comm))
                 self.comm = ffi.NULL
@@ -201,6 +215,8 @@ class Bootstrap:
                 if not self.ranks.has_failed:
                     self.ranks.all_gather("unmapped", b"")
                     self._slabs.free()
+                    if self.heap is not None:
+                        self.heap.free_all()
                 if self._status is not None:
                     self._status.free()
                 if self._kernels is not None:

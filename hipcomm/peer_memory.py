@@ -16,7 +16,7 @@ import secrets
 import struct
 from typing import Any, NamedTuple
 
-from hipcomm.errors import Error
+from hipcomm.errors import Error, PlatformError
 from hipcomm.platform import call, hip
 from hipcomm.ranks import Ranks
 
@@ -49,7 +49,9 @@ class PeerMemory:
         addresses: ``addresses[area][rank]``, the area of that rank as mapped here.
     """
 
-    def __init__(self, ranks: Ranks, tag: str, areas: list[Area], problem: str = "") -> None:
+    def __init__(
+        self, ranks: Ranks, tag: str, areas: list[Area], problem: str = "", error: type[Error] = PlatformError
+    ) -> None:
         """Exchange, open and verify. Collective; all ranks pass the same number of areas.
 
         The first bytes of an area are overwritten for a moment, and put back.
@@ -59,16 +61,18 @@ class PeerMemory:
             tag: names the exchange.
             areas: this rank's.
             problem: what keeps this rank from taking part; empty if nothing.
+            error: what to raise.
 
         Raises:
-            PlatformError: on all ranks, naming the first rank for which something failed.
+            Error: of the type *error*, on all ranks, naming the first rank for which something failed.
         """
         self._ranks = ranks
+        self._error = error
         self._opened: list[int] = []
         self.addresses: list[list[int]] = [[] for _ in areas]
         exports, problem = (b"", problem) if problem else self._export_all(areas)
         try:
-            gathered = ranks.agree(f"{tag}/handles", problem, exports)
+            gathered = ranks.agree(f"{tag}/handles", problem, exports, error)
             problem = self._open_all(areas, gathered)
             self._verify_all(tag, areas, problem)
         except BaseException:
@@ -132,9 +136,9 @@ class PeerMemory:
         try:
             if not problem:
                 problem = self._write_patterns(areas, patterns, saved)
-            gathered = self._ranks.agree(f"{tag}/patterns", problem, b"".join(patterns))
+            gathered = self._ranks.agree(f"{tag}/patterns", problem, b"".join(patterns), self._error)
             problem = self._read_patterns(areas, size, gathered)
-            self._ranks.agree(f"{tag}/verified", problem)
+            self._ranks.agree(f"{tag}/verified", problem, error=self._error)
         finally:
             for area, data in zip(areas, saved, strict=False):
                 write_memory(area.address, data)

@@ -11,7 +11,7 @@ import struct
 import threading
 from collections.abc import Callable, Sequence
 
-from hipcomm.errors import PlatformError
+from hipcomm.errors import Error, PlatformError
 from hipcomm.rendezvous import Client
 
 
@@ -92,16 +92,19 @@ class Ranks:
         patience = self._timeout if timeout is None else timeout
         return self._job.client.all_gather(f"{self._name}/{tag}", data, patience, self.members)
 
-    def agree(self, tag: str, problem: str, data: bytes = b"") -> list[bytes]:
+    def agree(
+        self, tag: str, problem: str, data: bytes = b"", error: type[Error] = PlatformError
+    ) -> list[bytes]:
         """:meth:`all_gather`, unless some rank has a problem: then all of them raise the first one.
 
         Args:
             tag: names the exchange.
             problem: what went wrong here; empty if nothing.
             data: what the others want to know.
+            error: what to raise.
 
         Raises:
-            PlatformError: the problem of the first rank that has one, the same on all ranks.
+            Error: of the type *error*, the problem of the first rank that has one, the same on all ranks.
         """
         text = problem.encode()
         gathered = self.all_gather(tag, struct.pack("<I", len(text)) + text + data)
@@ -109,7 +112,7 @@ class Ranks:
         for message in gathered:
             (length,) = struct.unpack_from("<I", message)
             if length:
-                raise PlatformError(message[4 : 4 + length].decode())
+                raise error(message[4 : 4 + length].decode())
             parts.append(message[4:])
         return parts
 
