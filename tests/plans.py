@@ -51,6 +51,7 @@ def make_plan(
     algorithm: str = "auto",
     max_blocks: int = 0,
     staging_bytes: int = 0,
+    registered: bool = False,
 ) -> Plan:
     """hipcommMakePlan. Raises ValueError where the core refuses the request."""
     request: Any = ffi.new("hipcommPlanRequest *")
@@ -59,6 +60,7 @@ def make_plan(
     request.dtype, request.op = CODES[oracle.dtype_of(dtype)], REDUCTIONS[op]
     request.algorithm = ALGORITHMS.index(algorithm)
     request.max_blocks, request.staging_bytes = max_blocks, staging_bytes
+    request.registered = registered
     plan: Any = ffi.new("hipcommPlan *")
     if lib.hipcommMakePlan(request, plan) != lib.hipcommSuccess:
         raise ValueError("hipcommMakePlan refuses the request")
