@@ -57,8 +57,6 @@ class Bootstrap:
         self.memory_bytes = 0
         self._settings = settings
         self._failed = False
-        self.heap: Heap | None = None
-        self.registrations: Registrations | None = None
         self._slabs: Slabs | None = None
         self._status: StatusPage | None = None
         self._kernels: Kernels | None = None
@@ -69,9 +67,7 @@ class Bootstrap:
             self._take_down()
             raise
         _living.add(self)
-        log.debug(
-            "rank %d of %d: %d bytes of device memory", ranks.rank, ranks.world_size, self.memory_bytes
-        )
+        log.debug("rank %d of %d: %d bytes of device memory", ranks.rank, ranks.world_size, self.memory_bytes)
 
     @classmethod
     def join(cls, identity: Identity, settings: Settings) -> Bootstrap:
@@ -154,15 +150,16 @@ class Bootstrap:
         for peer, theirs in enumerate(gathered):
             if theirs[:size] != gathered[0][:size]:
                 raise InvalidArgument(
-                    f"rank {peer} and rank 0 differ in their settings: {_describe(theirs)} and {_describe(gathered[0])}"
+                    f"rank {peer} and rank 0 differ in their settings: {_describe(theirs)} and "
+                    f"{_describe(gathered[0])}"
                 )
         devices = [message[size + 4 :] for message in gathered]
         for peer, device in enumerate(devices):
             first = devices.index(device)
             if first != peer:
                 raise InvalidArgument(
-                    f"ranks {first} and {peer} are on the same device, {device.decode()}: kernels that wait for "
-                    "each other need a device each; see HIPCOMM_DEVICE"
+                    f"ranks {first} and {peer} are on the same device, {device.decode()}: kernels that wait "
+                    "for each other need a device each; see HIPCOMM_DEVICE"
                 )
         return min(int(struct.unpack_from("<I", message, size)[0]) for message in gathered)
 
@@ -203,11 +200,11 @@ class Bootstrap:
 
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""
+        has_heap = self.comm != ffi.NULL
         try:
-            if self.heap is not None and self.registrations is not None and not self._failed:
+            if has_heap and not self._failed:
                 self.heap.close_peers()
                 self.registrations.close_peers()
-            if self.comm != ffi.NULL and not self._failed:
                 check(lib.hipcommCommDestroy(self.comm))
                 self.comm = ffi.NULL
             if self._slabs is not None and not self._failed:
@@ -215,7 +212,7 @@ class Bootstrap:
                 if not self.ranks.has_failed:
                     self.ranks.all_gather("unmapped", b"")
                     self._slabs.free()
-                    if self.heap is not None:
+                    if has_heap:
                         self.heap.free_all()
                 if self._status is not None:
                     self._status.free()

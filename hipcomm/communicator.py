@@ -361,7 +361,8 @@ class Communicator(MemoryMethods):
 
 
 def _dtype_name(buffer: Buffer) -> str:
-    return next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
+    name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
+    return name
 
 
 def stream_handle(stream: Any) -> Any:

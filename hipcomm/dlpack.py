@@ -59,13 +59,16 @@ def device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
     device_type, _ = obj.__dlpack_device__()
     if int(device_type) not in _DEVICES:
         raise InvalidArgument(
-            f"{name}: {type(obj).__name__} is in memory of DLPack device type {int(device_type)}, not of a GPU"
+            f"{name}: {type(obj).__name__} is in memory of DLPack device type {int(device_type)}, "
+            "not of a GPU"
         )
     capsule = obj.__dlpack__()  # the capsule frees itself, and the array keeps the memory
     tensor = _Tensor.from_address(_get_pointer(capsule, b"dltensor"))
     dtype = _TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
     if dtype is None or dtype not in CODES:
-        raise InvalidArgument(f"{name}: dtype {getattr(obj, 'dtype', dtype)} is not supported; these are: {names()}")
+        raise InvalidArgument(
+            f"{name}: dtype {getattr(obj, 'dtype', dtype)} is not supported; these are: {names()}"
+        )
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     if tensor.strides and 0 not in shape:
         expected = 1
@@ -109,15 +112,17 @@ _pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_
 )
 
 
-@ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-def _destroy_capsule(capsule: int) -> None:
+def _destroy_capsule_at(capsule: int) -> None:
     if _is_capsule(capsule, b"dltensor"):  # nobody has taken it
         _lent.pop(_pointer_of(capsule, b"dltensor"), None)
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # consumers may call it without the interpreter's lock
-def _delete(managed: int) -> None:
+def _delete_at(managed: int) -> None:
     _lent.pop(managed, None)
+
+
+_destroy_capsule = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy_capsule_at)
+_delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete_at)  # called with or without the interpreter's lock
 
 
 def capsule(

@@ -42,8 +42,12 @@ class Slabs:
         except BaseException:
             self.free()  # nobody has got a communicator, so nobody's kernels write here
             raise
-        self.control = ffi.new("void *[]", [ffi.cast("void *", address) for address in self._peers.addresses[0]])
-        self.staging = ffi.new("void *[]", [ffi.cast("void *", address) for address in self._peers.addresses[1]])
+        self.control = ffi.new(
+            "void *[]", [ffi.cast("void *", address) for address in self._peers.addresses[0]]
+        )
+        self.staging = ffi.new(
+            "void *[]", [ffi.cast("void *", address) for address in self._peers.addresses[1]]
+        )
 
     def _allocate(self, name: str, size: int, uncached: bool) -> Area:
         pointer = call("hipExtMallocWithFlags", size, _UNCACHED) if uncached else call("hipMalloc", size)

@@ -163,7 +163,8 @@ class PeerMemory:
                 except Error as error:
                     return f"rank {self._ranks.rank}: reading the {area.name} of rank {peer}: {error}"
                 if seen != expected:
-                    return f"rank {self._ranks.rank}: the mapping of rank {peer}'s {area.name} shows other memory"
+                    own = self._ranks.rank
+                    return f"rank {own}: the mapping of rank {peer}'s {area.name} shows other memory"
         return ""
 
 

@@ -58,8 +58,8 @@ class Region:
             self.number: int = number[0]
             if any(theirs != gathered[0] for theirs in gathered):
                 raise InvalidArgument(
-                    f"rank {ranks.rank}: the ranks have registered memory in different orders: their regions' "
-                    f"numbers are {[struct.unpack('<i', theirs)[0] for theirs in gathered]}"
+                    f"rank {ranks.rank}: the ranks have registered memory in different orders: their "
+                    f"regions' numbers are {[struct.unpack('<i', theirs)[0] for theirs in gathered]}"
                 )
         except BaseException:
             if number[0] >= 0:
@@ -86,7 +86,9 @@ class Registrations:
         """Register memory. Collective; see :meth:`Communicator.register`."""
         problem = self._problem_with(address, nbytes)
         if problem:
-            problem = f"rank {self._ranks.rank}: register {address:#x} ({nbytes} bytes): {problem}. {_WHAT_CAN_BE}"
+            problem = (
+                f"rank {self._ranks.rank}: register {address:#x} ({nbytes} bytes): {problem}. {_WHAT_CAN_BE}"
+            )
         area = Area(f"registered memory at {address:#x}", address, nbytes)
         self._regions[address] = Region(self._ranks, self._comm, area, problem, InvalidArgument)
 
@@ -104,7 +106,11 @@ class Registrations:
     def remove(self, address: int) -> None:
         """Deregister what begins at an address. Collective; see :meth:`Communicator.deregister`."""
         region = self._regions.get(address)
-        problem = "" if region else f"rank {self._ranks.rank}: deregister: nothing registered begins at {address:#x}"
+        problem = (
+            ""
+            if region
+            else f"rank {self._ranks.rank}: deregister: nothing registered begins at {address:#x}"
+        )
         number = struct.pack("<i", region.number if region else -1)
         gathered = self._ranks.agree("deregister", problem, number, InvalidArgument)
         if any(theirs != gathered[0] for theirs in gathered):

@@ -46,7 +46,9 @@ class SymmetricArray:
         data_ptr: the address of the first element.
     """
 
-    def __init__(self, heap: Heap, serial: int, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, heap: Heap, serial: int, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
         """Not for users: :meth:`Communicator.empty` makes arrays."""
         self.shape = shape
         self.dtype = dtype
@@ -83,7 +85,9 @@ class SymmetricArray:
     def numpy(self) -> np.ndarray[Any, Any]:
         """A view as a NumPy array, on the CPU platform. Raises InvalidArgument on GPUs."""
         if not self._heap.host_is_device:
-            raise InvalidArgument(f"rank {self._heap.rank}: numpy(): this array is in device memory; see to_host()")
+            raise InvalidArgument(
+                f"rank {self._heap.rank}: numpy(): this array is in device memory; see to_host()"
+            )
         # via bytes: the interface has no name for bfloat16
         return np.asarray(_Bytes(self)).view(self.dtype).reshape(self.shape)
 
@@ -100,8 +104,8 @@ class SymmetricArray:
         data = np.asarray(array)
         if data.shape != self.shape or data.dtype != self.dtype:
             raise InvalidArgument(
-                f"rank {self._heap.rank}: from_host: an array of shape {data.shape} and dtype {data.dtype}, not of "
-                f"{self.shape} and {self.dtype}"
+                f"rank {self._heap.rank}: from_host: an array of shape {data.shape} and dtype "
+                f"{data.dtype}, not of {self.shape} and {self.dtype}"
             )
         write_memory(self.data_ptr, data.tobytes())
 
@@ -259,13 +263,13 @@ class Heap:
             self._take_back(serial)
 
     def free(self, serial: int) -> None:
-        """Free the array of this serial number. Raises InvalidArgument where the ranks free different ones."""
+        """Free the array of this serial number. Raises InvalidArgument where the ranks free others."""
         call("hipDeviceSynchronize")
         gathered = self._ranks.all_gather("free", struct.pack("<Q", serial))
         if any(theirs != gathered[0] for theirs in gathered):
             order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
             raise InvalidArgument(
-                f"rank {self.rank}: free: the ranks free different arrays: those of allocations {order}, by rank"
+                f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
             )
         self._take_back(serial)
 
@@ -294,7 +298,7 @@ class Heap:
         """Device memory that this rank has allocated for it."""
         return sum(segment.nbytes for segment in self._segments.values())
 
-    # ---- the end, step by step with the communicator's other memory ------------------------------------------
+    # ---- the end, step by step with the communicator's other memory ------------------------------------
 
     def close_peers(self) -> None:
         """Unmap the peers' segments. Nothing that uses them may be running here."""
