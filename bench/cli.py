@@ -5,19 +5,21 @@ from __future__ import annotations
 import datetime
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from hipcomm_bench.contestants import CONTESTANTS
+from hipcomm_bench.contestants import CONTESTANTS, GROUPS, resolve
 from hipcomm_bench.data import DTYPES, REDOPS
 from hipcomm_bench.launch import JobFailed, run_job
 from hipcomm_bench.machine import describe
 from hipcomm_bench.ops import OPS
-from hipcomm_bench.report import mode_name, write
+from hipcomm_bench.plot import draw, why_not
+from hipcomm_bench.report import write
 from hipcomm_bench.results import Job, Options, Report
 from hipcomm_bench.sizes import parse_size, size_range
-from hipcomm_bench.table import align, comparison
+from hipcomm_bench.table import align, comparison, mode_name
 from hipcomm_bench.worker import run
 from hipcomm_bench.world import under_launcher
 
@@ -39,11 +41,18 @@ class SizeParameter(click.ParamType[int]):
 
 def _contestants(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     """Return hipcomm and the names in a comma-separated list, each once."""
-    names = ["hipcomm", *(name.strip() for name in value.split(",") if name.strip())]
-    for name in names:
-        if name not in CONTESTANTS:
-            raise click.BadParameter(f"{name!r} is none of {', '.join(CONTESTANTS)}")
-    return list(dict.fromkeys(names))
+    try:
+        return resolve(["hipcomm", *(name.strip() for name in value.split(",") if name.strip())])
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _plot(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    """Return the file to draw into, if that can be done."""
+    reason = None if value is None else why_not(value)
+    if reason is not None:
+        raise click.BadParameter(reason)
+    return value
 
 
 SIZE = SizeParameter()
@@ -54,7 +63,7 @@ SIZE = SizeParameter()
 @click.option("-b", "--minbytes", type=SIZE, default="1K", help="Smallest message.")
 @click.option("-e", "--maxbytes", type=SIZE, default="64M", help="Largest message.")
 @click.option("-f", "--stepfactor", type=int, default=2, help="Factor between sizes.")
-@click.option("-n", "--iters", type=click.IntRange(5), default=1000, help="Most timed calls per size.")
+@click.option("-n", "--iters", type=click.IntRange(5), default=5000, help="Most timed calls per size.")
 @click.option("-w", "--warmup", type=click.IntRange(0), default=5, help="Untimed calls before.")
 @click.option("-d", "--datatype", type=click.Choice(DTYPES), default="float32", help="Data type.")
 @click.option("-o", "--redop", type=click.Choice(REDOPS), default="sum", help="Reduction operation.")
@@ -64,11 +73,26 @@ SIZE = SizeParameter()
 @click.option(
     "-g", "--ranks", type=click.IntRange(1), multiple=True, default=[2], help="World size; repeatable."
 )
-@click.option("--compare", callback=_contestants, default="", help="Contestants, such as openmpi,gloo.")
+@click.option(
+    "-G",
+    "--cudagraph",
+    type=click.IntRange(0),
+    help="Calls in a graph that is replayed; 0: eager calls.  [default: 20 on GPUs, 0 on the CPU]",
+    show_default=False,
+)
+@click.option(
+    "--compare",
+    callback=_contestants,
+    default="",
+    help=f"Contestants beside hipcomm, separated by commas: {', '.join([*CONTESTANTS, *GROUPS])}.",
+)
 @click.option("--mode", type=click.Choice(list(_MODES)), default="both", help="Which use of the buffers.")
 @click.option("--budget", type=float, default=0.4, help="Seconds per contestant and size; fewer calls then.")
 @click.option("--timeout", type=float, default=600.0, help="Seconds after which a job is ended.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write OUTPUT.json and OUTPUT.md.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), callback=_plot, help="Draw into a .png or .svg file."
+)
 def main(
     *,
     op: str,
@@ -81,18 +105,21 @@ def main(
     redop: str,
     check: str,
     ranks: tuple[int, ...],
+    cudagraph: int | None,
     compare: list[str],
     mode: str,
     budget: float,
     timeout: float,
     output: Path | None,
+    plot: Path | None,
 ) -> None:
     """Time a collective operation over a range of sizes, alone or beside other libraries.
 
     Flags mean what they mean in nccl-tests; -g is the number of ranks, which this command starts itself
     unless a launcher (hipcomm-run, mpirun) has started it already.
-    Times are the maximum over ranks of the median of single calls. The exit code is 1 if a result was
-    wrong or a job failed.
+    On GPUs calls are captured into graphs, which are replayed and timed by the device's clock (-G 0: eager
+    calls); on the CPU platform every call is timed by itself. Times are the maximum over ranks of the median.
+    The exit code is 1 if a result was wrong or a job failed.
     """
     try:
         sizes = size_range(minbytes, maxbytes, stepfactor)
@@ -109,39 +136,54 @@ def main(
         check=check == "1",
         contestants=compare,
         modes=_MODES[mode],
+        graph=cudagraph,
+        progress=sys.stdout.isatty() and not under_launcher(),
     )
     started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     report = Report(describe(), shlex.join(["hipcomm-bench", *sys.argv[1:]]), started, options, jobs=[])
-    if under_launcher():
-        job = run(options, click.echo)
-        if job is None:  # not rank 0
-            return
-        job.launcher = "the launcher under which hipcomm-bench was called"
+    for job in _jobs(options, ranks, timeout):
         report.jobs.append(job)
         _echo_job(job, options)
-    else:
-        for world_size in ranks:
-            click.echo(f"# {op}, {world_size} ranks")
-            try:
-                report.jobs.append(run_job(options, world_size, timeout))
-            except JobFailed as error:
-                raise click.ClickException(str(error)) from error
-            _echo_job(report.jobs[-1], options)
+    if not report.jobs:  # a rank other than 0
+        return
     for name, value in report.machine.items():
         click.echo(f"# {name}: {value}")
     if output is not None:
         for file in write(report, output):
             click.echo(f"wrote {file}")
+    if plot is not None:
+        draw(report, plot)
+        click.echo(f"wrote {plot}")
+    failures = [job.failure for job in report.jobs if job.failure]
+    if failures:
+        raise click.ClickException("; ".join(failures))
     wrong = sum(job.wrong() for job in report.jobs)
     if wrong:
         raise click.ClickException(f"{wrong} elements were wrong")
+
+
+def _jobs(options: Options, ranks: tuple[int, ...], timeout: float) -> Iterator[Job]:
+    """Run a job per world size, or take part in the one that a launcher has started; yield the results."""
+    if under_launcher():
+        kept: list[Job] = []
+        run(options, click.echo, lambda job: kept.append(job))
+        if kept:
+            kept[-1].launcher = "the launcher under which hipcomm-bench was called"
+            yield kept[-1]
+        return
+    for world_size in ranks:
+        click.echo(f"# {options.op}, {world_size} ranks")
+        try:
+            yield run_job(options, world_size, timeout)
+        except JobFailed as error:
+            raise click.ClickException(str(error)) from error
 
 
 def _echo_job(job: Job, options: Options) -> None:
     """Print what the table of one job needs to be understood, and the contestants side by side."""
     for name, reason in job.missing.items():
         click.echo(f"# {name} did not run: {reason}")
-    for line in (*job.unsupported, *job.notes):
+    for line in (job.aggregation, *job.unsupported, *job.notes):
         click.echo(f"# {line}")
     if len(job.versions) < 2:
         return
@@ -149,4 +191,7 @@ def _echo_job(job: Job, options: Options) -> None:
     for in_place in job.modes():
         click.echo(f"\n{job.ranks} ranks, {mode_name(in_place)}; a ratio above 1: {first} is faster")
         click.echo(align(comparison(job, options, in_place)))
+        if job.has_host_times():
+            click.echo("\nwhat an eager call costs the calling thread")
+            click.echo(align(comparison(job, options, in_place, host=True)))
     click.echo()

@@ -3,113 +3,145 @@
 Element i of rank r is a small whole number that depends on both, so a result that misses a rank, counts
 one twice, or lands in the wrong place, is seen. Sums stay small enough to be exact even in bfloat16, so a
 result is right or wrong, whatever the order of the additions; there is no tolerance.
+
+The numbers repeat after a few thousand elements. So a gigabyte is written and compared from a few ready
+megabytes, at the speed of memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hipcomm_bench.memory import Array, Buffer, Memory, dtype_of
 from hipcomm_bench.ops import Call
 
 REDOPS = ("sum", "avg", "max", "min", "prod")
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64")
 
-# Results are checked piece by piece, so that the check needs little memory besides the buffers.
+# Elements that are written or compared at a time.
 _CHUNK = 1 << 20
 
 _REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}
-
-Array = NDArray[Any]
-
-
-def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the NumPy dtype called `name`; bfloat16 is ml_dtypes'."""
-    if name == "bfloat16":
-        import ml_dtypes
-
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
-    return np.dtype(name)
 
 
 @dataclass(frozen=True)
 class Buffers:
     """One rank's buffers for one call. In place, the smaller is a part of the larger, or both are one."""
 
-    send: Array
-    recv: Array
+    send: Buffer
+    recv: Buffer
 
 
-def allocate(call: Call, size: int, rank: int, world_size: int) -> Buffers:
-    """Return one rank's buffers for a message of `size` bytes, in memory that NumPy allocates."""
-    dtype = dtype_of(call.dtype)
-    send_count, recv_count = call.op.elements(size, dtype.itemsize, world_size)
-    whole = np.empty(max(send_count, recv_count), dtype)
+def lay_out(call: Call, size: int, rank: int, world_size: int, memory: tuple[Memory, Memory]) -> Buffers:
+    """Return one rank's buffers for a message of `size` bytes, at the start of two large allocations.
+
+    Args:
+        call: in place, only the second allocation is used.
+        size: of the message, see hipcomm_bench.ops.
+        rank: which rank's; world_size: of how many.
+        memory: to send from, and to receive into.
+    """
+    itemsize = dtype_of(call.dtype).itemsize
+    send_count, recv_count = call.op.elements(size, itemsize, world_size)
     if not call.in_place:
-        return Buffers(send=np.empty(send_count, dtype), recv=np.empty(recv_count, dtype))
-    send_at = rank * send_count if call.op.send_shares else 0
-    recv_at = rank * recv_count if call.op.recv_shares else 0
-    return Buffers(send=whole[send_at : send_at + send_count], recv=whole[recv_at : recv_at + recv_count])
+        return Buffers(
+            Buffer(memory[0], 0, send_count, call.dtype), Buffer(memory[1], 0, recv_count, call.dtype)
+        )
+    send_at = rank * send_count * itemsize if call.op.send_shares else 0
+    recv_at = rank * recv_count * itemsize if call.op.recv_shares else 0
+    return Buffers(
+        Buffer(memory[1], send_at, send_count, call.dtype), Buffer(memory[1], recv_at, recv_count, call.dtype)
+    )
 
 
 def fill(buffers: Buffers, call: Call, rank: int, world_size: int) -> None:
     """Write this rank's input into the send buffer, after filling the receive buffer with other values."""
-    buffers.recv.view(np.uint8)[...] = 0xA5
-    for start in range(0, len(buffers.send), _CHUNK):
-        stop = min(start + _CHUNK, len(buffers.send))
-        buffers.send[start:stop] = _input(call, rank, world_size, start, stop).astype(buffers.send.dtype)
+    send, recv = buffers.send, buffers.recv
+    recv.memory.poison(recv.offset, recv.nbytes)
+    itemsize = dtype_of(call.dtype).itemsize
+    for start in range(0, send.count, _CHUNK):
+        stop = min(start + _CHUNK, send.count)
+        data = _input(call, rank, world_size).part(start, stop)
+        send.memory.write(send.offset + start * itemsize, data.view(np.uint8))
 
 
 def count_wrong(buffers: Buffers, call: Call, rank: int, world_size: int) -> int:
-    """Return how many elements of the receive buffer differ from the exact result."""
-    wrong = 0
-    for start in range(0, len(buffers.recv), _CHUNK):
-        stop = min(start + _CHUNK, len(buffers.recv))
-        expected = _result(call, rank, world_size, start=start, stop=stop, count=len(buffers.recv))
-        wrong += int(np.count_nonzero(buffers.recv[start:stop] != expected))
+    """Return how many elements of the receive buffer differ from the exact result, in any bit."""
+    recv, wrong = buffers.recv, 0
+    itemsize = dtype_of(call.dtype).itemsize
+    word = np.dtype(f"u{itemsize}")
+    for start in range(0, recv.count, _CHUNK):
+        stop = min(start + _CHUNK, recv.count)
+        seen = recv.memory.read(recv.offset + start * itemsize, (stop - start) * itemsize).view(word)
+        expected = _result(call, rank, world_size, start=start, stop=stop, count=recv.count).view(word)
+        if not np.array_equal(seen, expected):
+            wrong += int(np.count_nonzero(seen != expected))
     return wrong
 
 
-def _input(call: Call, rank: int, world_size: int, start: int, stop: int) -> Array:
-    """Return elements start to stop of `rank`'s send buffer, as int64."""
-    index = np.arange(start, stop, dtype=np.int64)
-    if call.op.reduces and call.redop == "prod":
+class _Periodic:
+    """An endless array that repeats itself, of which any chunk can be had without computing it."""
+
+    def __init__(self, period: Array) -> None:
+        self._length = len(period)
+        self._ready = np.resize(period, self._length + _CHUNK)
+
+    def part(self, start: int, stop: int) -> Array:
+        """Return elements start to stop, at most a chunk."""
+        first = start % self._length
+        return self._ready[first : first + stop - start]
+
+
+def _period(world_size: int) -> int:
+    return 4096 * (world_size + 1)
+
+
+def _integers(reduces: bool, redop: str, rank: int, world_size: int) -> Array:
+    """Return one period of `rank`'s input, as int64."""
+    index = np.arange(_period(world_size), dtype=np.int64)
+    if reduces and redop == "prod":
         return np.where(index % (world_size + 1) == rank, 2, 1)  # at most one rank has a 2
     values: Array = (index * 7 + rank * 5 + (index >> 8)) % 16
-    return values * world_size if call.op.reduces and call.redop == "avg" else values
+    return values * world_size if reduces and redop == "avg" else values
+
+
+@lru_cache(maxsize=32)
+def _inputs(reduces: bool, redop: str, dtype: str, rank: int, world_size: int) -> _Periodic:
+    return _Periodic(_integers(reduces, redop, rank, world_size).astype(dtype_of(dtype)))
+
+
+def _input(call: Call, rank: int, world_size: int) -> _Periodic:
+    return _inputs(call.op.reduces, call.redop, call.dtype, rank, world_size)
+
+
+@lru_cache(maxsize=4)
+def _reduced(redop: str, dtype: str, world_size: int) -> _Periodic:
+    """Return what the ranks' inputs are combined to."""
+    inputs = np.stack([_integers(True, redop, rank, world_size) for rank in range(world_size)])
+    kind = dtype_of(dtype)
+    if redop != "avg":
+        return _Periodic(_REDUCTIONS[redop].reduce(inputs, axis=0).astype(kind))
+    total = inputs.sum(axis=0)
+    if np.issubdtype(kind, np.integer):  # the sum wraps before it is divided, toward zero
+        total = total.astype(kind).astype(np.int64)
+    return _Periodic((np.sign(total) * (np.abs(total) // world_size)).astype(kind))
 
 
 def _result(call: Call, rank: int, world_size: int, *, start: int, stop: int, count: int) -> Array:
-    """Return elements start to stop of the receive buffer of `count` elements, in the call's dtype."""
-    dtype = dtype_of(call.dtype)
-
-    def reduced(start: int, stop: int) -> Array:
-        inputs = np.stack([_input(call, r, world_size, start, stop) for r in range(world_size)])
-        if call.redop != "avg":
-            return np.asarray(_REDUCTIONS[call.redop].reduce(inputs, axis=0))
-        total = inputs.sum(axis=0)
-        if np.issubdtype(dtype, np.integer):  # the sum wraps before it is divided, toward zero
-            total = total.astype(dtype).astype(np.int64)
-        return np.asarray(np.sign(total) * (np.abs(total) // world_size))
-
-    def gathered(offset: int, share: int) -> Array:
-        """Lay shares of all ranks side by side, each from element `offset` of its rank's send buffer."""
-        parts = []
-        for r in range(start // share, (stop - 1) // share + 1):
-            first, last = max(start, r * share) - r * share, min(stop, (r + 1) * share) - r * share
-            parts.append(_input(call, r, world_size, offset + first, offset + last))
-        return np.concatenate(parts)
-
-    results: dict[str, Callable[[], Array]] = {
-        "all_reduce": lambda: reduced(start, stop),
-        "reduce_scatter": lambda: reduced(rank * count + start, rank * count + stop),
-        "all_gather": lambda: gathered(0, count // world_size),
-        "all_to_all": lambda: gathered(rank * (count // world_size), count // world_size),
-        "broadcast": lambda: _input(call, 0, world_size, start, stop),
-    }
-    return np.asarray(results[call.op.name]().astype(dtype))
+    """Return elements start to stop of the receive buffer of `count` elements."""
+    if call.op.reduces:
+        offset = rank * count if call.op.recv_shares else 0
+        return _reduced(call.redop, call.dtype, world_size).part(offset + start, offset + stop)
+    if call.op.name == "broadcast":
+        return _input(call, 0, world_size).part(start, stop)
+    # shares of all ranks side by side; all_to_all: from where this rank's begin in each rank's input
+    share = count // world_size
+    offset = rank * share if call.op.name == "all_to_all" else 0
+    parts = []
+    for peer in range(start // share, (stop - 1) // share + 1):
+        first, last = max(start, peer * share) - peer * share, min(stop, (peer + 1) * share) - peer * share
+        parts.append(_input(call, peer, world_size).part(offset + first, offset + last))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -14,11 +14,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from hipcomm_bench.contestants import CONTESTANTS
 from hipcomm_bench.machine import usable_cores
+from hipcomm_bench.progress import Bar
 from hipcomm_bench.results import Job, Options
 
 _GRACE = 10.0
@@ -31,22 +33,32 @@ class JobFailed(Exception):
 def run_job(options: Options, ranks: int, timeout: float) -> Job:
     """Start `ranks` ranks, let them measure and print, and return the results.
 
+    A job that fails after its first figures is returned with them, and with its failure.
+
     Raises:
-        JobFailed: a launcher is missing, the job failed, or it took more than `timeout` seconds.
+        JobFailed: a launcher is missing, the job failed, or it took more than `timeout` seconds, and
+            there are no figures.
     """
     by_mpirun = "openmpi" in options.contestants and CONTESTANTS["openmpi"].why_missing() is None
-    launcher, notes = _mpirun(ranks) if by_mpirun else _hipcomm_run(ranks)
+    launcher, notes = _mpirun(ranks) if by_mpirun else hipcomm_run(ranks)
+    failure = ""
     with tempfile.TemporaryDirectory(prefix="hipcomm-bench-") as directory:
         options_file, result_file = Path(directory, "options.json"), Path(directory, "result.json")
         options_file.write_text(json.dumps(asdict(options)), encoding="utf-8")
         worker = ["-m", "hipcomm_bench.worker", str(options_file), str(result_file)]
-        _run([*launcher, *worker], timeout)
+        try:
+            run_bounded([*launcher, *worker], timeout, options.progress)
+        except JobFailed as error:
+            if not result_file.exists():
+                raise
+            failure = str(error)
         try:
             job = Job.from_dict(json.loads(result_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise JobFailed(f"no result came from: {' '.join(launcher)}") from None
     job.launcher = " ".join([Path(launcher[0]).name, *launcher[1:]])
     job.notes += notes
+    job.failure = failure
     return job
 
 
@@ -70,30 +82,59 @@ def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
     return command, [f"all contestants share the processes that mpirun started, {bound}"]
 
 
-def _hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
-    """Return hipcomm-run's command line up to Python's arguments; there is nothing to tell about it."""
+def hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
+    """Return hipcomm-run's command line up to Python's arguments; there is nothing to tell about it.
+
+    Raises:
+        JobFailed: it is not installed.
+    """
     beside = Path(sys.executable).with_name("hipcomm-run")
     program = str(beside) if beside.exists() else shutil.which("hipcomm-run")
-    if program is None:
+    if program is not None:
+        return [program, "-n", str(ranks), "--no-tag", sys.executable], []
+    from importlib.util import find_spec
+
+    if find_spec("hipcomm_launcher") is None:  # a source tree on PYTHONPATH has no commands, but this
         raise JobFailed("hipcomm-run is not installed, and Open MPI does not take part")
-    return [program, "-n", str(ranks), "--no-tag", sys.executable], []
+    return [sys.executable, "-m", "hipcomm_launcher", "-n", str(ranks), "--no-tag", sys.executable], []
 
 
-def _run(command: list[str], timeout: float) -> None:
-    """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it."""
+def run_bounded(command: list[str], timeout: float, progress: bool) -> None:
+    """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it.
+
+    Args:
+        command: what to run.
+        timeout: seconds.
+        progress: whether its output has marks in it, for a bar on the terminal.
+
+    Raises:
+        JobFailed: it failed, or took too long.
+    """
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # the ranks are the parallelism
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE if progress else None,
+        text=True,
+    )
+    reader = None
+    if process.stdout is not None:
+        reader = threading.Thread(target=Bar().show, args=(process.stdout,), daemon=True)
+        reader.start()
     try:
         code = process.wait(timeout)
     except subprocess.TimeoutExpired:
         raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
     finally:
         _end(process)
+        if reader is not None:
+            reader.join(_GRACE)
     if code != 0:
         raise JobFailed(f"exit code {code}: {' '.join(command)}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[str]) -> None:
     """End the process's group if it still runs: politely first, so that the launcher ends its ranks."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:

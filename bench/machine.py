@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+
+# What nvidia-smi is asked for, and what it is called here. It only reads.
+_GPU_FIELDS = {
+    "index": "GPU",
+    "name": "name",
+    "pci.bus_id": "PCI",
+    "driver_version": "driver",
+    "clocks.current.sm": "SM clock",
+    "clocks.max.sm": "of at most",
+    "clocks.current.memory": "memory clock",
+    "power.draw": "power",
+    "power.limit": "power limit",
+    "temperature.gpu": "degrees C",
+}
 
 
 def usable_cores() -> int:
@@ -25,6 +41,26 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+def gpus() -> list[dict[str, str]]:
+    """Return name, driver, clocks and power of every NVIDIA GPU; nothing where nvidia-smi is not there."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    query = [program, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return [{"nvidia-smi": f"failed: {error}"}]
+    return parse_gpus(answer.stdout)
+
+
+def parse_gpus(table: str) -> list[dict[str, str]]:
+    """Return what stands in nvidia-smi's answer, a dictionary per GPU."""
+    names = list(_GPU_FIELDS.values())
+    lines = [[cell.strip() for cell in line.split(",")] for line in table.splitlines() if line.strip()]
+    return [dict(zip(names, cells, strict=False)) for cells in lines]
 
 
 def _memory() -> str:

@@ -1,19 +1,18 @@
-"""The timing loop: contestants take turns, every call is timed, and the slowest rank counts."""
+"""The measurement: contestants take turns, many samples are taken, and the slowest rank counts."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from hipcomm_bench.clock import Clock, Prepared, Samples
 from hipcomm_bench.world import World, maximum
 
 # Contestants alternate this many times per size, so that what happens on the machine meanwhile (clock
 # changes, other processes) falls on all of them.
 ROUNDS = 5
-
-Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -23,21 +22,31 @@ class Effort:
     Attributes:
         iterations: the largest number of timed calls per contestant and size.
         warmup: untimed calls before.
-        budget: seconds per contestant and size after which fewer iterations are made; at least 5 are.
+        budget: seconds per contestant and size after which fewer iterations are made; at least one
+            sample per round is taken.
     """
 
-    iterations: int = 1000
+    iterations: int = 5000
     warmup: int = 5
     budget: float = 0.4
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One contestant's times per call in seconds, each the maximum over ranks; `calls` were timed."""
+    """One contestant's times per call in seconds, each the maximum over ranks.
+
+    Attributes:
+        p50, p99: of the samples.
+        calls: how many were timed.
+        batch: calls per sample.
+        host: the median of what the calling thread spends on a call; None where it waits for it anyway.
+    """
 
     p50: float
     p99: float
     calls: int
+    batch: int
+    host: float | None
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -52,43 +61,38 @@ def median(values: Sequence[float]) -> float:
     return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def planned_calls(seconds_per_call: float, effort: Effort) -> int:
-    """Return how many calls to time, a multiple of ROUNDS, given what one call takes."""
-    affordable = int(effort.budget / max(seconds_per_call, 1e-9))
-    calls = max(ROUNDS, min(effort.iterations, affordable))
-    return calls // ROUNDS * ROUNDS
+def planned_samples(seconds_per_sample: float, calls_per_sample: int, effort: Effort) -> int:
+    """Return how many samples to take, a multiple of ROUNDS, given how long one takes and holds."""
+    affordable = int(effort.budget / max(seconds_per_sample, 1e-9))
+    samples = max(ROUNDS, min(effort.iterations // calls_per_sample, affordable))
+    return samples // ROUNDS * ROUNDS
 
 
-def measure(runs: Mapping[str, Run], world: World, effort: Effort) -> dict[str, Timing]:
+def measure(
+    calls: Mapping[str, Prepared], world: World, effort: Effort, clock: Clock[Any]
+) -> dict[str, Timing]:
     """Time every contestant's call; collective: all ranks pass the same names in the same order.
 
-    The number of calls is agreed on by all ranks, since a rank that made one call less would leave the
-    others waiting.
+    How many samples of how many calls are taken is agreed on by all ranks, since a rank that made one
+    call less would leave the others waiting.
     """
-    plan = {}
-    for name, run in runs.items():
+    armed, batch, samples = {}, {}, {}
+    for name, prepared in calls.items():
         world.barrier()
-        trial = min(_time_calls(run, max(effort.warmup, 2)))
-        plan[name] = planned_calls(maximum(world, [trial])[0], effort)
-    times: dict[str, list[float]] = {name: [] for name in runs}
+        seconds = maximum(world, [clock.trial(prepared, max(effort.warmup, 2))])[0]
+        batch[name] = clock.calls(seconds)
+        samples[name] = planned_samples(seconds * batch[name], batch[name], effort)
+        armed[name] = clock.arm(prepared, batch[name])
+    taken = {name: Samples() for name in calls}
     for _ in range(ROUNDS):
-        for name, run in runs.items():
+        for name in calls:
             world.barrier()
-            run()  # the first call after another contestant's finds caches and peers in another state
-            times[name] += _time_calls(run, plan[name] // ROUNDS)
+            taken[name].extend(clock.take(armed[name], samples[name] // ROUNDS))
     timings = {}
-    for name, own in times.items():
-        p50, p99 = maximum(world, [median(own), percentile(own, 99)])
-        timings[name] = Timing(p50, p99, len(own))
+    for name, own in taken.items():
+        clock.disarm(armed[name])
+        host = [median(own.host)] if own.host else []
+        p50, p99, *slowest_host = maximum(world, [median(own.times), percentile(own.times, 99), *host])
+        calls_made = len(own.times) * batch[name]
+        timings[name] = Timing(p50, p99, calls_made, batch[name], slowest_host[0] if slowest_host else None)
     return timings
-
-
-def _time_calls(run: Run, calls: int) -> list[float]:
-    """Return the seconds that each of `calls` calls took on this rank."""
-    clock = time.perf_counter_ns
-    times = []
-    for _ in range(calls):
-        start = clock()
-        run()
-        times.append((clock() - start) * 1e-9)
-    return times

@@ -6,12 +6,7 @@ import json
 from pathlib import Path
 
 from hipcomm_bench.results import Job, Options, Report
-from hipcomm_bench.table import comparison, markdown, nccl_header, nccl_line
-
-
-def mode_name(in_place: bool) -> str:
-    """Return what nccl-tests calls this use of the buffers."""
-    return "in-place" if in_place else "out-of-place"
+from hipcomm_bench.table import comparison, markdown, mode_name, nccl_header, nccl_line
 
 
 def to_markdown(report: Report) -> str:
@@ -21,18 +16,17 @@ def to_markdown(report: Report) -> str:
     lines = [f"# hipcomm-bench: {', '.join(subject)}"]
     lines += ["", f"`{report.command}`, {report.started}", ""]
     lines += [f"- {name}: {value}" for name, value in report.machine.items()]
-    lines += [
-        "",
-        "Times are the maximum over ranks of the median of single calls. Contestants take turns on the same"
-        " buffers. A ratio above 1 means that the first contestant is faster.",
-    ]
+    lines += ["", "A ratio above 1 means that the first contestant is faster."]
     for job in report.jobs:
         lines += ["", *_job_lines(job, options)]
     return "\n".join(lines) + "\n"
 
 
 def _job_lines(job: Job, options: Options) -> list[str]:
-    lines = [f"## {job.ranks} ranks", "", f"Started by `{job.launcher}`.", ""]
+    lines = [f"## {job.ranks} ranks", "", f"Started by `{job.launcher}`. {job.aggregation}", ""]
+    lines += [f"- **{job.failure}**; these are the figures until then"] * bool(job.failure)
+    lines += [f"- rank {rank}: {device}" for rank, device in enumerate(job.devices)]
+    lines += [f"- {', '.join(f'{name} {value}' for name, value in gpu.items())}" for gpu in job.gpus]
     lines += [f"- {name} {version}" for name, version in job.versions.items()]
     lines += [f"- {name} did not run: {reason}" for name, reason in job.missing.items()]
     lines += [f"- {reason}" for reason in job.unsupported]
@@ -40,6 +34,9 @@ def _job_lines(job: Job, options: Options) -> list[str]:
     for in_place in job.modes():
         lines += ["", f"### {job.ranks} ranks, {mode_name(in_place)}", ""]
         lines += [markdown(comparison(job, options, in_place))]
+        if job.has_host_times():
+            lines += ["", "What an eager call costs the calling thread:", ""]
+            lines += [markdown(comparison(job, options, in_place, host=True))]
     lines += ["", "<details><summary>nccl-tests' columns</summary>", "", "```", nccl_header()]
     for size in options.sizes:
         for name in options.contestants:

@@ -17,6 +17,8 @@ class Options:
         check: whether to count wrong results.
         contestants: names, the first being the one that the others are compared with.
         modes: which of in place (True) and out of place (False).
+        graph: nccl-tests' -G, the most calls in a graph; 0: eager calls; None: graphs on GPUs only.
+        progress: whether to report how far the job is, for hipcomm_bench.progress.
     """
 
     op: str
@@ -29,13 +31,17 @@ class Options:
     check: bool
     contestants: list[str]
     modes: list[bool]
+    graph: int | None = None
+    progress: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant's figures for one size: p50 and p99 in µs, bandwidths in GB/s (10^9 bytes).
+    """One contestant's figures for one size: p50, p99 and host in µs, bandwidths in GB/s (10^9 bytes).
 
-    `wrong` counts wrong elements over all ranks; it is None where nothing was checked.
+    `calls` were timed, `batch` of them per sample. `host_us` is what an eager call costs the calling
+    thread; None where it waits for the result anyway. `wrong` counts wrong elements over all ranks; it is
+    None where nothing was checked.
     """
 
     contestant: str
@@ -48,6 +54,8 @@ class Row:
     busbw: float
     calls: int
     wrong: int | None
+    batch: int = 1
+    host_us: float | None = None
 
 
 @dataclass
@@ -57,20 +65,30 @@ class Job:
     Attributes:
         ranks: the world size.
         launcher: the command that started the ranks.
+        platform: hipcomm's, on which they ran.
+        aggregation: how a figure came about.
+        devices: of the ranks, in rank order: name, architecture and PCI bus id.
+        gpus: what the driver says of all GPUs just after the last figure: names, clocks, temperature.
         notes: what a reader has to know about how it was run.
         versions: of the contestants that ran, by name.
         missing: why a contestant that was asked for did not run, by name.
-        unsupported: calls that a contestant does not have, as "name: reason".
+        unsupported: calls that a contestant does not have or failed at, as "name: reason".
         rows: the figures.
+        failure: how the job ended where it did not end well; the rows are what it had found until then.
     """
 
     ranks: int
     launcher: str = ""
+    platform: str = ""
+    aggregation: str = ""
+    devices: list[str] = field(default_factory=list)
+    gpus: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     unsupported: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    failure: str = ""
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Job:
@@ -90,6 +108,10 @@ class Job:
         """Return how many elements were wrong in all rows."""
         return sum(row.wrong or 0 for row in self.rows)
 
+    def has_host_times(self) -> bool:
+        """Tell whether it was measured what a call costs the calling thread."""
+        return any(row.host_us is not None for row in self.rows)
+
 
 @dataclass
 class Report:
@@ -103,4 +125,4 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        return {"schema": 1, **asdict(self)}
+        return {"schema": 2, **asdict(self)}

@@ -14,13 +14,18 @@ def format_us(microseconds: float) -> str:
     return f"{microseconds:.0f}"
 
 
+def mode_name(in_place: bool) -> str:
+    """Return what nccl-tests calls this use of the buffers."""
+    return "in-place" if in_place else "out-of-place"
+
+
 def nccl_header() -> str:
-    """Return the heading of nccl-tests' table, with a p99 column after each time."""
-    half = f"{'time':>8} {'p99':>8} {'algbw':>8} {'busbw':>8} {'#wrong':>7}"
-    units = f"{'(us)':>8} {'(us)':>8} {'(GB/s)':>8} {'(GB/s)':>8} {'':>7}"
+    """Return the heading of nccl-tests' table, with columns for p99 and the host's time after each time."""
+    half = f"{'time':>8} {'p99':>8} {'host':>6} {'algbw':>8} {'busbw':>8} {'#wrong':>7}"
+    units = f"{'(us)':>8} {'(us)':>8} {'(us)':>6} {'(GB/s)':>8} {'(GB/s)':>8} {'':>7}"
     return "\n".join(
         (
-            f"# {'':10} {'':11} {'':>9} {'':>6}   {'out-of-place':^43}   {'in-place':^43}",
+            f"# {'':10} {'':11} {'':>9} {'':>6}   {'out-of-place':^50}   {'in-place':^50}",
             f"# {'size':>10} {'count':>11} {'type':>9} {'redop':>6}   {half}   {half}   contestant",
             f"# {'(B)':>10} {'(elements)':>11} {'':>9} {'':>6}   {units}   {units}",
         )
@@ -38,28 +43,41 @@ def nccl_line(options: Options, out_of_place: Row | None, in_place: Row | None) 
 
 def _half(row: Row | None) -> str:
     if row is None:
-        return f"{'-':>8} {'-':>8} {'-':>8} {'-':>8} {'-':>7}"
+        return f"{'-':>8} {'-':>8} {'-':>6} {'-':>8} {'-':>8} {'-':>7}"
     wrong = "N/A" if row.wrong is None else str(row.wrong)
-    times = f"{format_us(row.p50_us):>8} {format_us(row.p99_us):>8}"
+    host = "-" if row.host_us is None else format_us(row.host_us)
+    times = f"{format_us(row.p50_us):>8} {format_us(row.p99_us):>8} {host:>6}"
     return f"{times} {row.algbw:>8.2f} {row.busbw:>8.2f} {wrong:>7}"
 
 
-def comparison(job: Job, options: Options, in_place: bool) -> list[list[str]]:
+def comparison(job: Job, options: Options, in_place: bool, host: bool = False) -> list[list[str]]:
     """Return the contestants side by side: a heading, then a row of cells per size.
 
     The cells are the size, each contestant's time in µs, and how many times as long each other contestant
-    takes as the first: above 1, the first is faster. A contestant that did not run has dashes.
+    takes as the first: above 1, the first is faster. Who has no figures at all has no column.
+
+    Args:
+        job: the figures; options: what was asked.
+        in_place: which of them.
+        host: the host's time for a call instead of the call's.
     """
-    first, *others = options.contestants
-    table = [["size", *(f"{name} µs" for name in options.contestants), *(f"{o} / {first}" for o in others)]]
+
+    def figure(name: str, size: int) -> float | None:
+        row = job.find(name, size, in_place)
+        return None if row is None else row.host_us if host else row.p50_us
+
+    ran = {row.contestant for row in job.rows if row.in_place == in_place}
+    first = options.contestants[0]
+    others = [name for name in options.contestants[1:] if name in ran]
+    names = [first, *others]
+    table = [["size", *(f"{name} µs" for name in names), *(f"{other} / {first}" for other in others)]]
     for size in options.sizes:
-        rows = {name: job.find(name, size, in_place) for name in options.contestants}
-        base = rows[first]
-        cells = [format_size(size)]
-        cells += [format_us(row.p50_us) if row else "-" for row in rows.values()]
+        figures = {name: figure(name, size) for name in names}
+        base = figures[first]
+        cells = [format_size(size), *("-" if time is None else format_us(time) for time in figures.values())]
         for other in others:
-            row = rows[other]
-            cells.append(f"{row.p50_us / base.p50_us:.2f}" if row and base else "-")
+            time = figures[other]
+            cells.append("-" if time is None or not base else f"{time / base:.2f}")
         table.append(cells)
     return table
 

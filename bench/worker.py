@@ -11,20 +11,32 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from hipcomm_bench.clock import Batches, Clock, EachCall, Prepared, Replays
 from hipcomm_bench.contestants import CONTESTANTS, Contestant, Unsupported
-from hipcomm_bench.data import allocate, count_wrong, dtype_of, fill
-from hipcomm_bench.measure import Effort, measure
+from hipcomm_bench.contestants.hipcomm import Hipcomm
+from hipcomm_bench.data import Buffers, count_wrong, fill, lay_out
+from hipcomm_bench.machine import gpus
+from hipcomm_bench.measure import ROUNDS, Effort, Timing, measure
+from hipcomm_bench.memory import Memory, allocate, dtype_of
 from hipcomm_bench.ops import OPS, Call, bandwidths
+from hipcomm_bench.progress import mark
 from hipcomm_bench.results import Job, Options, Row
-from hipcomm_bench.table import nccl_header, nccl_line
-from hipcomm_bench.world import HipcommWorld, MpiWorld, World, under_mpirun
+from hipcomm_bench.session import NO_MULTICAST, Session, begin
+from hipcomm_bench.sizes import format_size
+from hipcomm_bench.table import mode_name, nccl_header, nccl_line
+from hipcomm_bench.world import first_problem
+
+# Calls in a graph or an eager batch on GPUs, where -G does not say otherwise.
+_BATCH = 20
 
 Say = Callable[[str], None]
+Keep = Callable[[Job], None]
 
 
-def run(options: Options, say: Say) -> Job | None:
-    """Measure everything that `options` asks for, as one rank of a job; return the results on rank 0.
+def run(options: Options, say: Say, keep: Keep) -> None:
+    """Measure everything that `options` asks for, as one rank of a job.
 
     A rank that fails closes nothing, since closing is collective and would wait for the others: its
     exception ends the process, and the launcher ends the job.
@@ -32,72 +44,171 @@ def run(options: Options, say: Say) -> Job | None:
     Args:
         options: the same on every rank.
         say: on rank 0, called with each line of the table as it is found.
+        keep: on rank 0, called with the job after every size, and with all of it at last.
     """
-    world: World = MpiWorld() if under_mpirun() else HipcommWorld()
-    job = Job(ranks=world.size)
-    joined = _join(options.contestants, world, job)
-    if world.rank == 0:
-        say(nccl_header())
-    for size in options.sizes:
-        for in_place in options.modes:
-            call = Call(OPS[options.op], options.dtype, options.redop, in_place)
-            rows, reasons = _measure_size(options, call, size, joined, world)
-            job.rows += rows
-            job.unsupported += [reason for reason in reasons if reason not in job.unsupported]
-        if world.rank == 0:
-            for name in joined:
-                line = nccl_line(options, job.find(name, size, False), job.find(name, size, True))
-                if line:
-                    say(line)
-    for contestant in joined.values():
-        contestant.close()
-    world.close()
-    return job if world.rank == 0 else None
+    session = begin(options.dtype, max(options.sizes), options.graph)
+    rank = Rank(session, options, say if session.world.rank == 0 else _silent)
+    rank.join()
+    steps = [(size, in_place) for size in options.sizes for in_place in options.modes]
+    for number, (size, in_place) in enumerate(steps):
+        rank.progress(number, len(steps), f"{format_size(size)} {mode_name(in_place)}")
+        rank.measure(size, in_place)
+        if in_place == options.modes[-1]:
+            rank.print_size(size)
+            if session.world.rank == 0:
+                keep(rank.job)
+    if session.world.rank == 0:
+        rank.job.gpus = gpus() if session.platform == "nvidia" else []
+        keep(rank.job)
+    rank.leave()
 
 
-def _join(names: list[str], world: World, job: Job) -> dict[str, Contestant]:
-    """Return the contestants that can take part, and note in `job` which version, or why not."""
-    joined = {}
-    for name in names:
-        kind = CONTESTANTS[name]
-        reason = kind.why_missing()
-        if reason is None and name == "openmpi" and not under_mpirun():
-            reason = "the ranks were not started by mpirun"
-        if reason is None:
-            joined[name] = kind(world)
-            job.versions[name] = joined[name].version
-        else:
-            job.missing[name] = reason
-    return joined
+def _silent(_line: str) -> None:
+    """What ranks other than 0 say."""
 
 
-def _measure_size(
-    options: Options, call: Call, size: int, joined: dict[str, Contestant], world: World
-) -> tuple[list[Row], list[str]]:
-    """Return the rows of the contestants for one size, and why some have none."""
-    buffers = allocate(call, size, world.rank, world.size)
-    runs, wrong, reasons = {}, {}, []
-    for name, contestant in joined.items():
+class Rank:
+    """One rank at work.
+
+    Attributes:
+        job: what it has found out.
+    """
+
+    def __init__(self, session: Session, options: Options, say: Say) -> None:
+        """Allocate the buffers, once and at the largest size."""
+        self._session, self._options, self._say = session, options, say
+        self._joined: dict[str, Contestant] = {}
+        self._memory: tuple[Memory, Memory] = (
+            allocate(session.device, session.largest),
+            allocate(session.device, session.largest),
+        )
+        device = session.device
+        name = f"{device.name}, {device.arch}, {device.pci_bus_id}"
+        self._clock, how = _clock(options, session)
+        self.job = Job(
+            ranks=session.world.size,
+            platform=session.platform,
+            aggregation=f"{how} Contestants take {ROUNDS} turns per size on the same buffers. A rank's time is"
+            " the median of its samples, the figure the maximum over ranks.",
+            devices=session.world.texts(name),
+        )
+        if session.platform != "cpu":
+            self.job.notes.append(
+                "NVLink multicast: " + ", ".join(f"{n}={v}" for n, v in NO_MULTICAST.items())
+            )
+
+    # ---- contestants -----------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """Join those contestants that can take part, on all ranks or on none; note why the others do not."""
+        for name in self._options.contestants:
+            kind = CONTESTANTS[name]
+            reason = kind.why_missing() or ""
+            if self._session.platform not in kind.platforms:
+                reason = (
+                    f"it needs the platform {' or '.join(kind.platforms)}, this is {self._session.platform}"
+                )
+            reason = first_problem(self._session.world, reason)
+            if not reason:
+                reason = self._start(name, kind)
+            if reason:
+                self.job.missing[name] = reason
+            else:
+                self.job.versions[name] = self._joined[name].version
+        self._say(nccl_header())
+
+    def _start(self, name: str, kind: type[Contestant]) -> str:
+        """Make the contestant; why it is not there, or an empty text."""
+        contestant, reason = None, ""
         try:
-            runs[name] = contestant.prepare(call, buffers)
-        except Unsupported as reason:
-            reasons.append(f"{name}: {reason}")
-            continue
-        if options.check:
-            fill(buffers, call, world.rank, world.size)
-            runs[name]()
-            everyones = world.gather([count_wrong(buffers, call, world.rank, world.size)])
-            wrong[name] = int(sum(count for (count,) in everyones))
-    # From here on the values do not matter: repeated in place, a sum soon is infinite, at the same speed.
-    fill(buffers, call, world.rank, world.size)
-    timings = measure(runs, world, Effort(options.iterations, options.warmup, options.budget))
+            contestant = kind(self._session)
+        except Exception as error:  # noqa: BLE001 - another library's may be anything; it is reported
+            if issubclass(kind, Hipcomm):
+                raise
+            reason = _in_short(error)
+        reason = first_problem(self._session.world, reason)
+        if contestant is not None and not reason:
+            self._joined[name] = contestant
+        return reason
 
-    itemsize = dtype_of(call.dtype).itemsize
-    count = max(call.op.elements(size, itemsize, world.size))
-    rows = []
-    for name, timing in timings.items():
-        algbw, busbw = bandwidths(call.op, count * itemsize, timing.p50, world.size)
-        row = Row(
+    def leave(self) -> None:
+        """Leave everything, in the reverse order."""
+        for contestant in reversed(self._joined.values()):
+            contestant.close()
+        for memory in self._memory:
+            memory.free()
+        self._session.world.close()
+
+    # ---- one size --------------------------------------------------------------------------------------
+
+    def measure(self, size: int, in_place: bool) -> None:
+        """Check and time every contestant that has this call."""
+        options, session = self._options, self._session
+        call = Call(OPS[options.op], options.dtype, options.redop, in_place)
+        buffers = lay_out(call, size, session.world.rank, session.world.size, self._memory)
+        ready, wrong = {}, {}
+        for name, contestant in self._joined.items():
+            prepared, reason, count = self._try(name, contestant, call, buffers)
+            if prepared is None:
+                line = f"{name}: {reason}"
+                self.job.unsupported += [line] if line not in self.job.unsupported else []
+            else:
+                ready[name], wrong[name] = prepared, count
+        # From here on the values do not matter: repeated in place, a sum soon is infinite, at the same speed.
+        fill(buffers, call, session.world.rank, session.world.size)
+        effort = Effort(options.iterations, options.warmup, options.budget)
+        timings = measure(ready, session.world, effort, self._clock)
+        self.job.rows += [self._row(call, size, name, timings[name], wrong[name]) for name in timings]
+
+    def _try(
+        self, name: str, contestant: Contestant, call: Call, buffers: Buffers
+    ) -> tuple[Prepared | None, str, int | None]:
+        """Make the call, and check its result once; the call, or None and why not, and the wrong elements."""
+        session = self._session
+        rank, world = session.world.rank, session.world
+        prepared, reason, count = None, "", 0
+        try:
+            prepared = contestant.prepare(call, buffers)
+            if isinstance(self._clock, Replays) and not prepared.capture:
+                raise Unsupported("its calls cannot be captured into a graph")
+        except Unsupported as unsupported:
+            reason = str(unsupported)
+        except Exception as error:  # noqa: BLE001 - as above
+            if isinstance(contestant, Hipcomm):
+                raise
+            reason = _in_short(error)
+        # nobody calls before all can: a rank that waits for one that does not come waits for long
+        reason = first_problem(world, reason)
+        if reason or prepared is None:
+            return None, reason, None
+        try:
+            prepared.run()  # what a library does at its first call of a kind is not for graphs
+            prepared.wait()
+            if self._options.check:
+                fill(buffers, call, rank, world.size)
+            prepared.load()
+            session.synchronize()
+            world.barrier()
+            self._clock.once(prepared)
+            session.synchronize()
+            prepared.store()
+            if self._options.check:
+                count = count_wrong(buffers, call, rank, world.size)
+        except Exception as error:  # noqa: BLE001 - as above
+            if isinstance(contestant, Hipcomm):
+                raise
+            reason = _in_short(error)
+        reason = first_problem(world, reason)
+        if reason:
+            return None, reason, None
+        total = int(sum(each for (each,) in world.gather([count])))
+        return prepared, "", total if self._options.check else None
+
+    def _row(self, call: Call, size: int, name: str, timing: Timing, wrong: int | None) -> Row:
+        itemsize = dtype_of(call.dtype).itemsize
+        count = max(call.op.elements(size, itemsize, self._session.world.size))
+        algbw, busbw = bandwidths(call.op, count * itemsize, timing.p50, self._session.world.size)
+        return Row(
             contestant=name,
             size=size,
             count=count,
@@ -107,19 +218,55 @@ def _measure_size(
             algbw=algbw,
             busbw=busbw,
             calls=timing.calls,
-            wrong=wrong.get(name),
+            wrong=wrong,
+            batch=timing.batch,
+            host_us=None if timing.host is None else timing.host * 1e6,
         )
-        rows.append(row)
-    return rows, reasons
+
+    # ---- what the user sees ----------------------------------------------------------------------------
+
+    def print_size(self, size: int) -> None:
+        """Say the lines of one size."""
+        for name in self._joined:
+            line = nccl_line(self._options, self.job.find(name, size, False), self.job.find(name, size, True))
+            if line:
+                self._say(line)
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Say how far it is, if asked for."""
+        if self._options.progress:
+            self._say(mark(done, total, what))
+
+
+def _clock(options: Options, session: Session) -> tuple[Clock[Any], str]:
+    """Return the way of timing that was asked for, and a sentence about it."""
+    if session.stream is None:
+        return EachCall(), "Every call is timed by itself, by the host's clock."
+    graph = _BATCH if options.graph is None else options.graph
+    if graph == 0:
+        text = f"Eager calls, at most {_BATCH} in a row per sample, timed by the device's clock."
+        return Batches(session.stream, _BATCH), text
+    text = f"Graphs of at most {graph} calls, replayed once per sample, timed by the device's clock."
+    return Replays(session.stream, graph), text
+
+
+def _in_short(error: Exception) -> str:
+    """Return the first line of what an error says; torch's go on with C++ frames."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}"[:300] if not isinstance(error, Unsupported) else text
 
 
 def main() -> None:
     """Read the options from the first file named on the command line; write the job to the second."""
     options_file, result_file = map(Path, sys.argv[1:])
     options = Options(**json.loads(options_file.read_text(encoding="utf-8")))
-    job = run(options, lambda line: print(line, flush=True))
-    if job is not None:
-        result_file.write_text(json.dumps(asdict(job)), encoding="utf-8")
+
+    def keep(job: Job) -> None:
+        unfinished = result_file.with_suffix(".part")
+        unfinished.write_text(json.dumps(asdict(job)), encoding="utf-8")
+        unfinished.replace(result_file)
+
+    run(options, lambda line: print(line, flush=True), keep)
 
 
 if __name__ == "__main__":

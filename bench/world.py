@@ -1,15 +1,18 @@
-"""The benchmark's own, untimed communication: barrier, gathering numbers, and a text from rank 0."""
+"""The benchmark's own, untimed communication: barrier, gathering numbers and texts, a text from rank 0.
+
+It goes over a rendezvous of its own, not through any contestant, so it works on every platform, under
+every launcher, and while ranks wait they leave the processor to others.
+"""
 
 from __future__ import annotations
 
-import os
+import struct
 from collections.abc import Sequence
-from importlib import import_module
-from typing import Any, Protocol
+from typing import Protocol
 
-import numpy as np
+from hipcomm.environment import Identity, Settings
 
-from hipcomm.environment import Identity
+_PATIENCE = 300.0  # seconds for the slowest rank: it may be checking a gigabyte of results
 
 
 class World(Protocol):
@@ -24,6 +27,9 @@ class World(Protocol):
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """Return every rank's `values`, in rank order; all ranks pass equally many."""
 
+    def texts(self, text: str) -> list[str]:
+        """Return every rank's `text`, in rank order."""
+
     def share(self, text: str) -> str:
         """Return rank 0's `text`, on every rank."""
 
@@ -31,66 +37,47 @@ class World(Protocol):
         """Leave, together with all other ranks."""
 
 
-class MpiWorld:
-    """The ranks that mpirun started, through mpi4py."""
+class RendezvousWorld:
+    """The ranks that any launcher started, through hipcomm's rendezvous."""
 
-    def __init__(self) -> None:
-        self._comm: Any = import_module("mpi4py.MPI").COMM_WORLD
-        self.rank: int = self._comm.rank
-        self.size: int = self._comm.size
+    def __init__(self, identity: Identity, settings: Settings) -> None:
+        """Join the other ranks. Raises RendezvousError where not all come."""
+        from hipcomm.rendezvous import connect
 
-    def barrier(self) -> None:
-        """Return when all ranks have called."""
-        self._comm.Barrier()
-
-    def gather(self, values: Sequence[float]) -> list[list[float]]:
-        """Return every rank's `values`, in rank order."""
-        return list(self._comm.allgather(list(values)))
-
-    def share(self, text: str) -> str:
-        """Return rank 0's `text`, on every rank."""
-        return str(self._comm.bcast(text))
-
-    def close(self) -> None:
-        """Do nothing: MPI ends with the process."""
-
-
-class HipcommWorld:
-    """The ranks that hipcomm-run or a launcher other than mpirun started, through hipcomm itself."""
-
-    def __init__(self) -> None:
-        import hipcomm
-
-        self.comm: Any = hipcomm.init()
-        self.rank: int = self.comm.rank
-        self.size: int = self.comm.world_size
+        self._client = connect(apart(identity, "world"), settings)
+        self.rank = identity.rank
+        self.size = identity.world_size
 
     def barrier(self) -> None:
         """Return when all ranks have called."""
-        self.comm.barrier()
+        self._client.all_gather("bench/barrier", b"", _PATIENCE)
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         """Return every rank's `values`, in rank order."""
-        everyones = np.empty((self.size, len(values)), np.float64)
-        self.comm.all_gather(np.array([values], np.float64), everyones)
-        self.comm.synchronize()
-        return [list(map(float, row)) for row in everyones]
+        packed = struct.pack(f"<{len(values)}d", *values)
+        everyones = self._client.all_gather("bench/numbers", packed, _PATIENCE)
+        return [list(struct.unpack(f"<{len(values)}d", each)) for each in everyones]
+
+    def texts(self, text: str) -> list[str]:
+        """Return every rank's `text`, in rank order."""
+        return [each.decode() for each in self._client.all_gather("bench/texts", text.encode(), _PATIENCE)]
 
     def share(self, text: str) -> str:
         """Return rank 0's `text`, on every rank."""
-        length = np.array([len(text.encode())], np.int64)
-        self.comm.broadcast(length)
-        self.comm.synchronize()
-        data = np.zeros(int(length[0]), np.uint8)
-        if self.rank == 0:
-            data[:] = np.frombuffer(text.encode(), np.uint8)
-        self.comm.broadcast(data)
-        self.comm.synchronize()
-        return data.tobytes().decode()
+        return self.texts(text if self.rank == 0 else "")[0]
 
     def close(self) -> None:
-        """Close the communicator, and with it what a contestant still does on it."""
-        self.comm.close()
+        """Leave in good order."""
+        self._client.close()
+
+
+def apart(identity: Identity, name: str) -> Identity:
+    """Return `identity` under a name of its own, for one of several rendezvous of the same ranks.
+
+    Under hipcomm-run one server serves them all, in the order in which they are made. Elsewhere rank 0
+    hosts a server for each, and the ranks find it by this name.
+    """
+    return identity._replace(job_key=f"{identity.job_key} hipcomm-bench/{name}")
 
 
 def maximum(world: World, values: Sequence[float]) -> list[float]:
@@ -98,9 +85,21 @@ def maximum(world: World, values: Sequence[float]) -> list[float]:
     return [max(column) for column in zip(*world.gather(values), strict=True)]
 
 
+def first_problem(world: World, problem: str) -> str:
+    """Return what went wrong, or an empty text where nothing did; the same on all ranks; collective.
+
+    It is the text of the first rank that has one, and names that rank where not all have the same.
+    """
+    texts = world.texts(problem)
+    for rank, text in enumerate(texts):
+        if text:
+            return text if len(set(texts)) == 1 else f"rank {rank}: {text}"
+    return ""
+
+
 def under_mpirun() -> bool:
     """Tell whether Open MPI's mpirun started this process."""
-    return "OMPI_COMM_WORLD_RANK" in os.environ
+    return Identity.read().source == "Open MPI"
 
 
 def under_launcher() -> bool:

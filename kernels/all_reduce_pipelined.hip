@@ -1,27 +1,21 @@
 /* All-reduce, pipelined two-shot through the staging slab: for messages of any length.
  *
- * Every chunk is split into one shard per rank. Three phases, each a loop of its own, three chunks deep:
- *   push     copy shard p of my chunk into owner p's staging (contributions), signal
- *   reduce   wait for all contributions, reduce my shard, write it to my result and into everybody's
- *            staging (results), signal
- *   collect  wait for all results, copy the other shards into my result
+ * Every chunk is split into one shard per rank. Three phases, each a loop of its own, one turn apart:
+ *   push     copy shard p of my chunk into owner p's staging (contributions)
+ *   reduce   reduce everybody's contributions to my shard; write the sum to my result and into
+ *            everybody's staging (results)
+ *   collect  copy the other shards' results into my result
+ * Turn t pushes step t, reduces step t - 1 and collects step t - 2.
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
- *
- * Why a ring of three slots is enough, with push(s), reduce(s - 1), collect(s - 2) in one turn: push(s)
- * overwrites contributions of step s - 3, which everybody has reduced, for collect(s - 3) waited for
- * their results. reduce(s - 1) overwrites results of step s - 4, which everybody has collected before
- * they pushed s - 1, and that push is what reduce(s - 1) waited for.
  */
 #include "common/epoch.h"
 #include "common/reduce.h"
-#include "common/signal.h"
 #include "common/staging.h"
+#include "common/turns.h"
 
-constexpr uint32_t kRing = 3;
 enum Area : uint32_t { kContributions, kResults, kAreas };
-enum Phase : uint32_t { kPushed, kReduced };
 
-using Cells = Staging<kRing, kAreas>;
+using Cells = Staging<kAreas>;
 
 DEVICE Cells cells_of(const Launch& launch) {
     const uint32_t world = launch.args.world;
@@ -122,23 +116,11 @@ template <class T, class Op>
 DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-
-    NO_UNROLL
-    for (uint32_t turn = 0; turn < steps + 2; ++turn) {
-        if (turn < steps) {
-            push_shards(launch, turn);
-            signal_peers(launch, kPushed, turn + 1);
-        }
-        if (turn >= 1 && turn - 1 < steps) {
-            if (!wait_for_peers(launch, kPushed, turn)) break;
-            reduce_shard<T, Op>(launch, turn - 1);
-            signal_peers(launch, kReduced, turn);
-        }
-        if (turn >= 2) {
-            if (!wait_for_peers(launch, kReduced, turn - 1)) break;
-            collect_shards(launch, turn - 2);
-        }
-    }
+    in_turns(launch, steps + 2, [&](uint32_t turn) {
+        if (turn < steps) push_shards(launch, turn);
+        if (turn >= 1 && turn - 1 < steps) reduce_shard<T, Op>(launch, turn - 1);
+        if (turn >= 2) collect_shards(launch, turn - 2);
+    });
     end_launch(launch);
 }
 

@@ -49,6 +49,7 @@ DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g
         for (uint32_t i = g.thread; i < tile_packs; i += g.threads) {
             Reduction<T, Op> reduction;
             reduction.start(arrived[i]);
+            NO_UNROLL
             for (uint32_t rank = 1; rank < args.world; ++rank)
                 reduction.add(arrived[(rank << args.tile_shift) + i]);
             reduced[i] = reduction.finish(args);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -37,8 +38,7 @@ class Target:
     store_scope: str  # of a store; empty where the memory's type decides alone
     write_back: str | None  # written before a release's wait
     store_wait: str  # what waits for all stores of a wave: a regular expression
-    load_wait: str  # likewise for its loads
-    invalidates: tuple[str, ...]  # after an acquire's wait
+    invalidates: tuple[str, ...]  # of an acquire
     barrier: str
 
     @property
@@ -65,7 +65,6 @@ def _cdna(name: str, machine: int, load: str, store: str, write_back: str, *inva
         store_scope=store,
         write_back=write_back,
         store_wait=r"s_waitcnt .*vmcnt\(0\)",
-        load_wait=r"s_waitcnt .*vmcnt\(0\)",
         invalidates=invalidates,
         barrier="s_barrier",
     )
@@ -83,7 +82,6 @@ def _gfx12(name: str, machine: int, register_file: int, granule: int) -> Target:
         store_scope="scope:SCOPE_SYS",
         write_back="global_wb scope:SCOPE_SYS",
         store_wait="s_wait_storecnt(_dscnt)? 0x0",
-        load_wait="s_wait_loadcnt(_dscnt)? 0x0",
         invalidates=("global_inv scope:SCOPE_SYS",),
         barrier="s_barrier_signal",
     )
@@ -104,7 +102,6 @@ TARGETS = (
         store_scope="",
         write_back=None,
         store_wait="s_waitcnt_vscnt null, 0x0",
-        load_wait=r"s_waitcnt .*vmcnt\(0\)",
         invalidates=("buffer_gl1_inv", "buffer_gl0_inv"),
         barrier="s_barrier",
     ),
@@ -172,19 +169,49 @@ def read_object(path: Path) -> CodeObject:
         )
 
 
+@dataclass
+class Program:
+    """One kernel's instructions, operands and modifiers separated by one blank, and where branches lead."""
+
+    text: list[str]
+    targets: dict[int, int]  # position of a branch: position of the instruction that it leads to
+
+    def successors(self, position: int) -> list[int]:
+        """Positions of the instructions that may follow."""
+        opcode = self.text[position].split()[0]
+        following = [] if opcode in ("s_branch", "s_endpgm") else [position + 1]
+        return following + ([self.targets[position]] if position in self.targets else [])
+
+
+COMMENT = re.compile(r"// ([0-9A-F]+):[^<]*(?:<\w+(?:\+0x([0-9a-f]+))?>)?")
+
+
 @functools.cache
-def disassemble(path: Path) -> dict[str, list[str]]:
-    """Instructions of every kernel of an object, by kernel name; operands and modifiers separated by one
-    blank, without addresses and encodings."""
+def disassemble(path: Path) -> dict[str, Program]:
+    """The kernels of an object, by name.
+
+    Raises:
+        subprocess.CalledProcessError: llvm-objdump does not know the target.
+    """
     tool = find_tool("llvm-objdump")
     assert tool is not None
     command = [tool, "-d", "--no-show-raw-insn", "--no-leading-addr", str(path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
-    kernels: dict[str, list[str]] = {}
-    instructions: list[str] = []
-    for line in output.splitlines():
-        if line.startswith("<"):
-            instructions = kernels.setdefault(line.strip("<>:"), [])
-        elif line.startswith("\t"):
-            instructions.append(" ".join(line.split("//")[0].split()))
+    kernels = {}
+    for part in output.split("\n<")[1:]:
+        name, *lines = part.splitlines()
+        text: list[str] = []
+        positions: dict[int, int] = {}
+        branches: dict[int, int] = {}
+        for line in lines:
+            comment = COMMENT.search(line)
+            if comment is None:
+                continue
+            positions[int(comment[1], 16)] = len(text)
+            if line.startswith(("\ts_branch", "\ts_cbranch")):
+                branches[len(text)] = int(comment[2] or "0", 16)
+            text.append(" ".join(line.split("//")[0].split()))
+        start = next(iter(positions))
+        targets = {position: positions[start + offset] for position, offset in branches.items()}
+        kernels[name.rstrip(">:")] = Program(text, targets)
     return kernels

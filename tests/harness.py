@@ -122,7 +122,11 @@ class World:
         for rank, process in enumerate(processes):
             own = {"HIPCOMM_RANK": str(rank), "HIPCOMM_LOCAL_RANK": str(rank)}
             process.send(Open({**common, **own}, first_epoch))
-        self._collect(PATIENCE)
+        try:
+            self._collect(PATIENCE)
+        except RanksFailed:
+            self._server.close()
+            raise
 
     def run(self, body: Callable[..., Any], *arguments: Any, seed: int = SEED) -> list[Any]:
         """Run *body* on all ranks and return what it returned, by rank. Raises RanksFailed."""

@@ -16,6 +16,7 @@ from amd_objects import (
     BLOCK_THREADS,
     TARGETS,
     CodeObject,
+    Program,
     Target,
     disassemble,
     find_tool,
@@ -142,20 +143,26 @@ def test_register_formula() -> None:
 # ---- instructions --------------------------------------------------------------------------------------
 
 VECTOR_MEMORY = re.compile(r"(global|flat|buffer|scratch)_(load|store|atomic)_")
-STORE = re.compile(r"(global|flat|buffer|scratch)_(store|atomic)_")
+STORE = re.compile(r"(global|flat|buffer|scratch)_store_")
 STORE_64 = re.compile(r"global_store_(dwordx2|b64) ")
 LOAD_64 = re.compile(r"global_load_(dwordx2|b64) ")
 OFFSET = re.compile(r"offset:(-?\d+)")
 BRANCH = re.compile(r"s_(cbranch|branch|setpc|endpgm)")
 
 
-def programs(target: Target) -> Iterator[tuple[str, str, list[str]]]:
-    """(kernel file, kernel, instructions)"""
+def programs(target: Target) -> Iterator[tuple[str, str, Program]]:
+    """(kernel file, kernel, program)"""
     for file in FILES:
         kernels = disassemble(object_path(target, file))
         assert set(kernels) == FILES[file]
-        for name, instructions in kernels.items():
-            yield file, name, instructions
+        for name, program in kernels.items():
+            yield file, name, program
+
+
+def all_instructions(target: Target) -> Iterator[tuple[str, str, list[str]]]:
+    """(kernel file, kernel, instructions)"""
+    for file, name, program in programs(target):
+        yield file, name, program.text
 
 
 def has_scope(instruction: str, scope: str) -> bool:
@@ -170,7 +177,7 @@ def test_words_of_peers_go_past_the_caches(target: Target) -> None:
     staged data, all of which peers read or write meanwhile. The one exception is a pointer from the
     kernel's arguments."""
     problems = []
-    for _, name, instructions in programs(target):
+    for _, name, instructions in all_instructions(target):
         for instruction in instructions:
             if STORE_64.match(instruction) and not has_scope(instruction, target.store_scope):
                 problems.append(f"{name}: {instruction}")
@@ -186,7 +193,7 @@ def test_words_of_peers_go_past_the_caches(target: Target) -> None:
 def test_staged_data_goes_past_the_caches(target: Target) -> None:
     """A pack of staging memory is two such words, and several packs are in flight: were they 16 bytes wide,
     and so without a scope, the test above would not see them, but these would be missing."""
-    for file, name, instructions in programs(target):
+    for file, name, instructions in all_instructions(target):
         loads = sum(1 for i in instructions if LOAD_64.match(i) and has_scope(i, target.load_scope))
         stores = sum(1 for i in instructions if STORE_64.match(i) and has_scope(i, target.store_scope))
         if file in STAGING:
@@ -214,7 +221,7 @@ def releases(target: Target, instructions: list[str]) -> Iterator[tuple[int, boo
 def test_a_release_waits_for_its_write_back(target: Target) -> None:
     """clang 22.1 drops this wait on gfx9 (llvm/llvm-project#178316); kernels/arch/amdgcn.h puts it back."""
     problems = []
-    for file, name, instructions in programs(target):
+    for file, name, instructions in all_instructions(target):
         if target.write_back is not None:
             found = list(releases(target, instructions))
             # one for the fault record at least, one for the signals where there are any
@@ -223,50 +230,66 @@ def test_a_release_waits_for_its_write_back(target: Target) -> None:
     assert not problems, failures(problems)
 
 
-def barriers_without_wait(target: Target, instructions: list[str]) -> Iterator[int]:
-    """Barriers that a store may still be under way at, reading backwards in the order of the code."""
-    waited = True
-    for position, instruction in enumerate(instructions):
-        if STORE.match(instruction):
-            waited = False
-        elif re.match(target.store_wait, instruction):
-            waited = True
-        elif instruction.split()[0] == target.barrier and not waited:
-            yield position
+def reached(target: Target, program: Program, starts: list[int], blocked_by: str) -> set[int]:
+    """Positions that some path from one of `starts` leads to before the next barrier. Paths end at
+    instructions that match `blocked_by`; a barrier is reached, and ends them too."""
+    found: set[int] = set()
+    todo = list(starts)
+    while todo:
+        position = todo.pop()
+        if position in starts or program.text[position].split()[0] != target.barrier:
+            for following in program.successors(position):
+                if following not in found and not re.match(blocked_by, program.text[following]):
+                    found.add(following)
+                    todo.append(following)
+    return found
+
+
+def signal_releases(target: Target, text: list[str]) -> set[int]:
+    """Write-backs that a signal follows: an 8-byte word, where the fault record has 4 bytes."""
+    accesses = [(i, instruction) for i, instruction in enumerate(text) if VECTOR_MEMORY.match(instruction)]
+    following = {
+        i: next((t for at, t in accesses if at > i), "") for i, t in enumerate(text) if t == target.write_back
+    }
+    return {i for i, instruction in following.items() if STORE_64.match(instruction)}
 
 
 @needs_objdump
 @on_every_target
-def test_stores_are_complete_at_every_barrier(target: Target) -> None:
-    """One wave signals for all waves of its block, so the others' stores must be complete when they meet."""
+def test_stores_are_complete_when_one_wave_signals(target: Target) -> None:
+    """One wave signals for all waves of its block, so at the barrier in front of a release the stores of
+    every wave must be complete."""
     problems = []
-    for _, name, instructions in programs(target):
-        assert any(instruction.split()[0] == target.barrier for instruction in instructions), name
-        problems += [f"{name}: at {i}" for i in barriers_without_wait(target, instructions)]
+    for file, name, program in programs(target):
+        text = program.text
+        stores = [i for i, instruction in enumerate(text) if STORE.match(instruction)]
+        barriers = [i for i, instruction in enumerate(text) if instruction.split()[0] == target.barrier]
+        assert stores and barriers, name
+        unfinished = reached(target, program, stores, blocked_by=target.store_wait)
+        if target.write_back is None:  # a release shows as nothing but its wait: scrub, and signal
+            waited = [i for i in barriers if re.match(target.store_wait, text[i - 1])]
+            assert len(waited) >= (2 if file in STAGING else 1), name
+            continue
+        releases_of_signals = signal_releases(target, text)
+        assert bool(releases_of_signals) == (file in SIGNALLING), name
+        for barrier in barriers:
+            released = reached(target, program, [barrier], blocked_by="never")
+            if barrier in unfinished and released & releases_of_signals:
+                problems.append(f"{name}: at {barrier}")
     assert not problems, failures(problems)
 
 
 @needs_objdump
 @on_every_target
-def test_an_acquire_waits_and_invalidates(target: Target) -> None:
-    """A signal is loaded past the caches; then, before anything else is loaded, older copies are dropped."""
+def test_an_acquire_invalidates(target: Target) -> None:
+    """Whoever has waited for a signal drops the copies that the caches hold. Every kernel has one more such
+    place, in the scrub (kernels/common/epoch.h)."""
     first, *rest = target.invalidates
-    for file, name, instructions in programs(target):
-        acquires = 0
-        for position, instruction in enumerate(instructions):
-            if instruction != first:
-                continue
-            assert instructions[position + 1 : position + 1 + len(rest)] == rest, f"{name}: at {position}"
-            before = instructions[max(0, position - 4) : position]
-            loads = [
-                i
-                for i, text in enumerate(before)
-                if LOAD_64.match(text) and has_scope(text, target.load_scope)
-            ]
-            if loads:
-                acquires += any(re.match(target.load_wait, text) for text in before[loads[-1] + 1 :])
-        if file in SIGNALLING:
-            assert acquires > 0, name
+    for file, name, instructions in all_instructions(target):
+        places = [i for i, instruction in enumerate(instructions) if instruction == first]
+        assert len(places) >= (2 if file in SIGNALLING else 1), f"{name}: {len(places)} places"
+        for i in places:
+            assert instructions[i + 1 : i + 1 + len(rest)] == rest, f"{name}: at {i}"
 
 
 @needs_objdump
@@ -275,7 +298,7 @@ def test_flat_instructions_move_no_data(target: Target) -> None:
     """An access whose address space the compiler does not know occupies LDS and memory path both. Left are
     the word that says that the block has failed, and the fault record."""
     problems = []
-    for _, name, instructions in programs(target):
+    for _, name, instructions in all_instructions(target):
         for instruction in instructions:
             assert not instruction.startswith(("scratch_", "s_swappc", "s_setpc")), f"{name}: {instruction}"
             opcode = instruction.split()[0]
@@ -294,7 +317,7 @@ def test_flat_instructions_move_no_data(target: Target) -> None:
 @on_every_target
 def test_waits_read_the_constant_clock(target: Target) -> None:
     """The clock that hipDeviceAttributeWallClockRate tells the rate of, not the shader's own."""
-    for _, name, instructions in programs(target):
+    for _, name, instructions in all_instructions(target):
         text = "\n".join(instructions)
         assert ("s_memrealtime" in text) != ("sendmsg(MSG_RTN_GET_REALTIME)" in text), name
         assert not re.search(r"\b(s_memtime|s_get_shader_cycles)|SHADER_CYCLES", text), name

@@ -1,13 +1,14 @@
-"""hipcomm-bench: sizes, bandwidths, data and its check, statistics, tables, reports, and the command."""
+"""hipcomm-bench without devices: sizes, data and its check, statistics, tables, reports, the command."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hipcomm_bench.data import DTYPES, REDOPS, Buffers, allocate, count_wrong, fill
+from hipcomm_bench.clock import EachCall, Prepared
+from hipcomm_bench.contestants import resolve
+from hipcomm_bench.data import DTYPES, REDOPS, Buffers, count_wrong, fill, lay_out
 from hipcomm_bench.launch import JobFailed, run_job
-from hipcomm_bench.measure import ROUNDS, Effort, measure, median, percentile, planned_calls
+from hipcomm_bench.machine import parse_gpus
+from hipcomm_bench.measure import ROUNDS, Effort, measure, median, percentile, planned_samples
+from hipcomm_bench.memory import HostMemory
 from hipcomm_bench.ops import OPS, Call, bandwidths
+from hipcomm_bench.plot import draw, why_not
+from hipcomm_bench.progress import Bar, mark
 from hipcomm_bench.report import to_markdown, write
 from hipcomm_bench.results import Job, Options, Report, Row
 from hipcomm_bench.sizes import format_size, parse_size, size_range
 from hipcomm_bench.table import align, comparison, format_us, markdown, nccl_header, nccl_line
+from hipcomm_bench.world import first_problem
 
 # --- sizes
 
@@ -99,36 +107,38 @@ def test_elements_of_the_buffers() -> None:
 
 def perform(call: Call, ranks: Sequence[Buffers]) -> None:
     """Do to all ranks' buffers what a collective does; sums are made in a wide type and rounded once."""
-    inputs = [buffers.send.copy() for buffers in ranks]
+    inputs = [buffers.send.array.copy() for buffers in ranks]
     n = len(ranks)
-    wide = np.int64 if np.issubdtype(ranks[0].send.dtype, np.integer) else np.float64
+    dtype = inputs[0].dtype
+    wide = np.int64 if np.issubdtype(dtype, np.integer) else np.float64
     for rank, buffers in enumerate(ranks):
+        recv = buffers.recv.array
         if call.op.reduces:
             stack = np.stack(inputs).astype(wide)
             if call.redop in ("sum", "avg"):
                 result = stack.sum(axis=0)
                 if call.redop == "avg":
-                    result = (
-                        (np.trunc(result.astype(buffers.send.dtype) / n)) if wide is np.int64 else result / n
-                    )
+                    result = np.trunc(result.astype(dtype) / n) if wide is np.int64 else result / n
             else:
                 result = getattr(np, call.redop)(stack, axis=0)
             share = len(result) // n
             whole = slice(rank * share, (rank + 1) * share) if call.op.recv_shares else slice(None)
-            buffers.recv[...] = result[whole].astype(buffers.recv.dtype)
+            recv[...] = result[whole].astype(dtype)
         elif call.op.name == "all_gather":
-            buffers.recv[...] = np.concatenate(inputs)
+            recv[...] = np.concatenate(inputs)
         elif call.op.name == "all_to_all":
-            buffers.recv[...] = np.concatenate([i.reshape(n, -1)[rank] for i in inputs])
+            recv[...] = np.concatenate([i.reshape(n, -1)[rank] for i in inputs])
         else:
-            buffers.recv[...] = inputs[0]
+            recv[...] = inputs[0]
 
 
 def filled(call: Call, size: int, world_size: int) -> list[Buffers]:
-    """Return all ranks' buffers, filled."""
-    ranks = [allocate(call, size, rank, world_size) for rank in range(world_size)]
-    for rank, buffers in enumerate(ranks):
-        fill(buffers, call, rank, world_size)
+    """Return all ranks' buffers, filled; their memory is larger than the message."""
+    ranks = []
+    for rank in range(world_size):
+        memory = HostMemory(size + 100), HostMemory(size + 100)
+        ranks.append(lay_out(call, size, rank, world_size, memory))
+        fill(ranks[-1], call, rank, world_size)
     return ranks
 
 
@@ -156,7 +166,7 @@ def test_one_wrong_element_is_counted(op: Any, redop: str) -> None:
     call = Call(op, "float32", redop, in_place=False)
     ranks = filled(call, 24000, 3)
     perform(call, ranks)
-    ranks[1].recv[77] = np.nextafter(ranks[1].recv[77], np.float32(np.inf))
+    ranks[1].recv.array[77] = np.nextafter(ranks[1].recv.array[77], np.float32(np.inf))
     assert wrong_counts(call, ranks) == [0, 1, 0]
 
 
@@ -165,19 +175,29 @@ def test_one_wrong_element_is_counted(op: Any, redop: str) -> None:
 def test_an_untouched_receive_buffer_is_wrong_everywhere(op: Any, redop: str, dtype: str) -> None:
     call = Call(op, dtype, redop, in_place=False)
     ranks = filled(call, 24000, 2)
-    assert wrong_counts(call, ranks) == [len(buffers.recv) for buffers in ranks]
+    assert wrong_counts(call, ranks) == [buffers.recv.count for buffers in ranks]
 
 
 def test_a_sum_that_leaves_out_a_rank_is_wrong() -> None:
     call = Call(OPS["all_reduce"], "float32", "sum", in_place=False)
     ranks = filled(call, 4096, 3)
-    ranks[0].recv[...] = ranks[0].send + ranks[1].send
-    last_is_zero = int(np.count_nonzero(ranks[2].send == 0))
+    ranks[0].recv.array[...] = ranks[0].send.array + ranks[1].send.array
+    last_is_zero = int(np.count_nonzero(ranks[2].send.array == 0))
     assert wrong_counts(call, ranks)[0] == 1024 - last_is_zero > 900
 
 
+def test_in_place_the_smaller_buffer_is_a_part_of_the_larger() -> None:
+    memory = HostMemory(4096), HostMemory(4096)
+    gather = lay_out(Call(OPS["all_gather"], "float32", "none", True), 3072, 2, 3, memory)
+    assert (gather.send.address, gather.send.count) == (gather.recv.address + 2048, 256)
+    scatter = lay_out(Call(OPS["reduce_scatter"], "float32", "sum", True), 3072, 1, 3, memory)
+    assert (scatter.recv.address, scatter.recv.count) == (scatter.send.address + 1024, 256)
+    reduce = lay_out(Call(OPS["all_reduce"], "float32", "sum", True), 3072, 1, 3, memory)
+    assert reduce.send.address == reduce.recv.address == memory[1].address
+
+
 def test_the_check_crosses_the_borders_of_its_chunks() -> None:
-    for name in ("all_gather", "all_to_all", "reduce_scatter"):
+    for name in OPS:
         call = Call(OPS[name], "int8", "sum" if OPS[name].reduces else "none", in_place=False)
         ranks = filled(call, 3 * (2**20 + 333), 3)
         perform(call, ranks)
@@ -188,9 +208,10 @@ def test_the_check_crosses_the_borders_of_its_chunks() -> None:
 
 
 class WorldOfTwo:
-    """Rank 0 of two ranks; the other always reports twice this rank's numbers."""
+    """Rank 0 of two ranks; the other always reports twice this rank's numbers, and `other_text`."""
 
     rank, size = 0, 2
+    other_text = ""
 
     def __init__(self) -> None:
         self.barriers = 0
@@ -201,8 +222,23 @@ class WorldOfTwo:
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         return [list(values), [2 * value for value in values]]
 
+    def texts(self, text: str) -> list[str]:
+        return [text, self.other_text]
+
     def share(self, text: str) -> str:
         return text
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_problem_names_its_rank_unless_all_have_it() -> None:
+    world = WorldOfTwo()
+    assert first_problem(world, "") == ""
+    assert first_problem(world, "too hot") == "rank 0: too hot"
+    world.other_text = "too hot"
+    assert first_problem(world, "") == "rank 1: too hot"
+    assert first_problem(world, "too hot") == "too hot"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=300))
@@ -223,33 +259,49 @@ def test_percentile_and_median_of_a_known_list() -> None:
 
 def test_slow_calls_are_made_less_often() -> None:
     effort = Effort(iterations=1000, budget=0.5)
-    assert planned_calls(1e-6, effort) == 1000
-    assert planned_calls(0.01, effort) == 50
-    assert planned_calls(3.0, effort) == ROUNDS
-    assert planned_calls(0.0, effort) == 1000
-    assert planned_calls(1e-6, Effort(iterations=18)) == 15
+    assert planned_samples(1e-6, 1, effort) == 1000
+    assert planned_samples(0.01, 1, effort) == 50
+    assert planned_samples(3.0, 1, effort) == ROUNDS
+    assert planned_samples(0.0, 1, effort) == 1000
+    assert planned_samples(1e-6, 1, Effort(iterations=18)) == 15
+    assert planned_samples(1e-6, 20, effort) == 50
+    assert planned_samples(1e-6, 400, effort) == ROUNDS
 
 
 def test_contestants_take_turns_and_the_slowest_rank_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0
     order: list[str] = []
 
-    def contestant(name: str, nanoseconds: int) -> Callable[[], None]:
+    def contestant(name: str, nanoseconds: int) -> Prepared:
         def run() -> None:
             nonlocal now
             now += nanoseconds
             order.append(name)
 
-        return run
+        return Prepared(run)
 
-    monkeypatch.setattr("time.perf_counter_ns", lambda: now)
+    monkeypatch.setattr("hipcomm_bench.clock._now", lambda: now)
     world = WorldOfTwo()
-    timings = measure({"a": contestant("a", 100), "b": contestant("b", 300)}, world, Effort(10, 2))
+    calls = {"a": contestant("a", 100), "b": contestant("b", 300)}
+    timings = measure(calls, world, Effort(10, 2), EachCall())
     assert timings["a"].p50 == timings["a"].p99 == pytest.approx(200e-9)
     assert timings["b"].p50 == pytest.approx(600e-9)
     assert timings["a"].calls == timings["b"].calls == 10
+    assert (timings["a"].batch, timings["a"].host) == (1, None)
     assert "".join(order) == "aabb" + "aaabbb" * ROUNDS
     assert world.barriers == 2 + 2 * ROUNDS
+
+
+def test_a_call_that_only_enqueues_is_timed_to_its_completion(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0
+
+    def pass_time(nanoseconds: int) -> None:
+        nonlocal now
+        now += nanoseconds
+
+    monkeypatch.setattr("hipcomm_bench.clock._now", lambda: now)
+    prepared = Prepared(lambda: pass_time(10), wait=lambda: pass_time(90))
+    assert EachCall().take(prepared, 3).times == pytest.approx([100e-9] * 3)
 
 
 # --- tables and reports
@@ -284,16 +336,36 @@ JOB = Job(
     ],
 )
 COMPARISON = [
-    ["size", "hipcomm µs", "openmpi µs", "gloo µs", "openmpi / hipcomm", "gloo / hipcomm"],
-    ["1 KiB", "2.00", "5.00", "-", "2.50", "-"],
-    ["1 MiB", "123", "-", "-", "-", "-"],
+    ["size", "hipcomm µs", "openmpi µs", "openmpi / hipcomm"],
+    ["1 KiB", "2.00", "5.00", "2.50"],
+    ["1 MiB", "123", "-", "-"],
 ]
 
 
 def test_comparison() -> None:
     assert comparison(JOB, OPTIONS, in_place=True) == COMPARISON
+    assert comparison(JOB, OPTIONS, in_place=False) == [
+        ["size", "hipcomm µs"],
+        ["1 KiB", "-"],
+        ["1 MiB", "-"],
+    ]
     assert JOB.modes() == [True]
     assert JOB.wrong() == 3
+
+
+def test_comparison_of_what_calls_cost_the_host() -> None:
+    rows = [
+        replace(make_row("hipcomm", 1024, 2.0), host_us=1.5),
+        replace(make_row("openmpi", 1024, 5.0), host_us=6.0),
+        replace(make_row("hipcomm", 2**20, 2.0), host_us=1.5),
+        make_row("openmpi", 2**20, 5.0),
+    ]
+    job = Job(ranks=2, rows=rows)
+    assert job.has_host_times() and not JOB.has_host_times()
+    assert comparison(job, OPTIONS, in_place=True, host=True)[1:] == [
+        ["1 KiB", "1.50", "6.00", "4.00"],
+        ["1 MiB", "1.50", "-", "-"],
+    ]
 
 
 def test_aligned_and_markdown_tables() -> None:
@@ -310,11 +382,12 @@ def test_format_us(microseconds: float, text: str) -> None:
 
 
 def test_nccl_lines_stand_under_their_heading() -> None:
-    both = nccl_line(OPTIONS, make_row("hipcomm", 1024, 1.0, in_place=False, wrong=None), JOB.rows[0])
-    words = "1024 256 float32 sum 1.00 2.00 1.00 1.50 N/A 2.00 4.00 1.00 1.50 0 hipcomm"
+    out_of_place = replace(make_row("hipcomm", 1024, 1.0, in_place=False, wrong=None), host_us=0.5)
+    both = nccl_line(OPTIONS, out_of_place, JOB.rows[0])
+    words = "1024 256 float32 sum 1.00 2.00 0.50 1.00 1.50 N/A 2.00 4.00 - 1.00 1.50 0 hipcomm"
     assert " ".join(both.split()) == words
     half = nccl_line(OPTIONS, None, JOB.rows[1])
-    assert " ".join(half.split()) == "1024 256 float32 sum - - - - - 5.00 10.0 1.00 1.50 3 openmpi"
+    assert " ".join(half.split()) == "1024 256 float32 sum - - - - - - 5.00 10.0 - 1.00 1.50 3 openmpi"
     heading = nccl_header().splitlines()[1]
     for line in (both, half):
         assert line.index(line.split()[-1]) == heading.index("contestant")
@@ -326,7 +399,7 @@ def test_report_files_hold_everything(tmp_path: Path) -> None:
     json_file, markdown_file = write(report, tmp_path / "new" / "cpu-4.2")
     assert (json_file.name, markdown_file.name) == ("cpu-4.2.json", "cpu-4.2.md")
     data = json.loads(json_file.read_text(encoding="utf-8"))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert [Job.from_dict(job) for job in data["jobs"]] == [JOB]
     assert data["options"] == asdict(OPTIONS)
     page = markdown_file.read_text(encoding="utf-8")
@@ -336,7 +409,53 @@ def test_report_files_hold_everything(tmp_path: Path) -> None:
         assert text in page
 
 
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    report = Report({}, "hipcomm-bench", "2026-01-01", OPTIONS, [JOB, JOB])
+    for suffix, start in ((".png", b"\x89PNG"), (".svg", b"<?xml")):
+        file = tmp_path / "new" / f"plot{suffix}"
+        assert why_not(file) is None
+        draw(report, file)
+        assert file.read_bytes().startswith(start)
+    text = (tmp_path / "new" / "plot.svg").read_text("utf-8")
+    for contestant in ("hipcomm", "openmpi"):
+        assert f"<!-- {contestant} -->" in text
+    assert "<!-- gloo -->" not in text
+
+
+def test_a_job_without_figures_can_be_drawn(tmp_path: Path) -> None:
+    draw(Report({}, "", "", OPTIONS, [Job(ranks=2)]), tmp_path / "plot.svg")
+    assert (tmp_path / "plot.svg").exists()
+
+
+def test_the_bar_stays_below_the_lines() -> None:
+    out = io.StringIO()
+    Bar(out).show(["a line\n", mark(1, 4, "64 KiB in-place") + "\n", "another\n"])
+    erased = out.getvalue().split("\r\x1b[2K")
+    assert erased[1] == "a line\n"
+    assert erased[2].startswith("[########----------------------] 1/4 64 KiB in-place, about ")
+    assert erased[3].startswith("another\n[########--")
+    assert erased[4] == ""
+
+
+def test_nvidia_smi_is_understood() -> None:
+    answer = (
+        "0, NVIDIA H200, 00000000:04:00.0, 580.1, 1980 MHz, 1980 MHz, 3201 MHz, 120.10 W, 700.00 W, 41\n\n"
+    )
+    (gpu,) = parse_gpus(answer)
+    assert gpu["name"] == "NVIDIA H200"
+    assert (gpu["driver"], gpu["SM clock"], gpu["degrees C"]) == ("580.1", "1980 MHz", "41")
+
+
 # --- the command
+
+
+def test_names_of_contestants_are_resolved() -> None:
+    assert resolve(["hipcomm", "torch-symm", "nccl", "torch-symm-one-shot"]) == [
+        "hipcomm",
+        "torch-symm-one-shot",
+        "torch-symm-two-shot",
+        "nccl",
+    ]
 
 
 def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -365,7 +484,8 @@ def test_the_command_measures_and_checks(tmp_path: Path) -> None:
         (["-b", "1X"], "'1X' is not a size"),
         (["-b", "2K", "-e", "1K"], "no sizes from 2048 to 1024 bytes"),
         (["-f", "1"], "the step factor is 1"),
-        (["--compare", "openmpi,netcat"], "'netcat' is none of hipcomm, openmpi, gloo"),
+        (["--compare", "openmpi,netcat"], "'netcat' is none of hipcomm, hipcomm-symm,"),
+        (["--plot", "picture.gif"], "picture.gif ends in neither of .png, .svg"),
         (["all_scatter"], "'all_scatter' is not one of"),
     ],
 )
@@ -378,9 +498,9 @@ def test_the_command_refuses(arguments: list[str], message: str) -> None:
 
 def test_a_job_that_fails_or_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     options = Options(**{**asdict(OPTIONS), "contestants": ["hipcomm"]})
-    monkeypatch.setattr("hipcomm_bench.launch._hipcomm_run", lambda ranks: (["false"], []))
+    monkeypatch.setattr("hipcomm_bench.launch.hipcomm_run", lambda ranks: (["false"], []))
     with pytest.raises(JobFailed, match="exit code 1: false"):
         run_job(options, 2, timeout=10)
-    monkeypatch.setattr("hipcomm_bench.launch._hipcomm_run", lambda ranks: (["sh", "-c", "sleep 60"], []))
+    monkeypatch.setattr("hipcomm_bench.launch.hipcomm_run", lambda ranks: (["sh", "-c", "sleep 60"], []))
     with pytest.raises(JobFailed, match=r"not done after 0\.2 s: sh"):
         run_job(options, 2, timeout=0.2)

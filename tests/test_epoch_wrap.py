@@ -28,6 +28,21 @@ def test_calls_go_on_as_ever(ranks, algorithm, first_epoch, world):
     ranks.world(world, first_epoch, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, first_epoch % 1000, 60)
 
 
+def gathers(comm, rng, seed):
+    """A few calls of as many blocks as there can be, right at the wipe."""
+    chosen = [Case("all_gather", 30_000, "uint8", seed=(44, seed, number)) for number in range(3)]
+    return cases.run(comm, rng, chosen, burst=3)
+
+
+@pytest.mark.parametrize("world", worlds(2, 4))
+def test_the_wipe_harms_no_call(ranks, world):
+    """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part."""
+    group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
+    for number in range(50):
+        group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped
+        group.run(gathers, number)
+
+
 # ---- the stale line --------------------------------------------------------------------------------
 
 
@@ -60,7 +75,15 @@ def all_reduce_with_rank_0_late(comm, rng, number):
     return oracle.difference(got, case.expected(comm.world_size)) or None
 
 
+def barriers(comm, rng, calls):
+    """Calls that use signals and no lines."""
+    for _ in range(calls):
+        comm.barrier()
+    comm.synchronize()
+
+
 def small_calls(comm, rng, calls):
+    """Calls that use a few lines and no signals."""
     return cases.run(comm, rng, [Case("all_reduce", 3, seed=(42, number)) for number in range(calls)])
 
 
@@ -80,7 +103,7 @@ def test_old_lines_are_wiped_before_their_epoch_returns(world_with_old_lines, tu
     world = world_with_old_lines
     scrub = turn * SCRUB_PERIOD + 2
     world.run(set_epoch, scrub)
-    world.run(small_calls, 2)
+    world.run(barriers, 2)
     assert world.run(read_epoch) == [scrub + 2] * 3
     world.run(set_epoch, 1000)  # a whole turn of the counter later
     assert world.run(all_reduce_with_rank_0_late, 1) == [None] * 3
@@ -107,7 +130,7 @@ def pipelined_with_rank_0_late(comm, rng, number):
 @pytest.mark.parametrize("wiped", (True, False))
 @pytest.mark.parametrize("world", worlds(3))
 def test_old_signals_are_wiped_too(own_ranks, world, wiped):
-    """Between the two large calls there are none of signals: one-shot calls use lines only."""
+    """The same for the signals of the pipelined algorithms."""
     three = own_ranks.world(world, 1000)
     assert three.run(pipelined_with_rank_0_late, 0) == [None] * world
     if wiped:

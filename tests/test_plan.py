@@ -18,15 +18,17 @@ from plans import ALGORITHMS, NO_LIMIT, OPERATIONS, PACK, REDUCTIONS, Plan, make
 
 from hipcomm.core import ffi, lib
 
-NATIVE = Path(__file__).resolve().parent.parent / "hipcomm" / "native"
+REPOSITORY = Path(__file__).resolve().parent.parent
+NATIVE = REPOSITORY / "hipcomm" / "native"
+KERNELS = REPOSITORY / "kernels"
 MAX_BLOCKS = 256
 TILE_OFFSET = 64  # bytes of shared memory before the tile
 LINE = 32  # bytes
 LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64)  # epochs, signals[parity][block][phase][sender]
 MIB = 1 << 20
-# slots of the ring and areas of a slot, as kernels/*_pipelined.hip have them
-RING_SLOTS = {"all_reduce": 3 * 2, "all_gather": 4, "broadcast": 4}
+AREAS = {"all_reduce": 2, "all_gather": 1, "broadcast": 1}  # of a slot: kernels/*_pipelined.hip
 
+RING = int(re.search(r"kRing = (\d+);", (KERNELS / "common" / "staging.h").read_text())[1])
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 DEVICES = {"x86_64": "x86_64", "sm_*": "sm_90", "gfx*": "gfx942:sramecc+:xnack-"}
 
@@ -153,7 +155,7 @@ def check_staging(request, row, plan):
     assert plan.bytes_per_launch == NO_LIMIT
     world, packs = request.world, -(-request.nbytes // PACK)
     cell_packs = -(-plan.chunk_packs // world) if request.operation == "all_reduce" else plan.chunk_packs
-    cells = RING_SLOTS[request.operation] * (1 if request.operation == "broadcast" else world)
+    cells = RING * AREAS[request.operation] * (1 if request.operation == "broadcast" else world)
     per_parity = (request.staging_bytes or row["staging_bytes"]) // 2
     assert plan.blocks * cells * cell_packs * PACK <= per_parity
     assert (plan.blocks - 1) * plan.chunk_packs < packs

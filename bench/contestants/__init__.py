@@ -3,10 +3,54 @@
 from __future__ import annotations
 
 from hipcomm_bench.contestants.base import Contestant, Unsupported
+from hipcomm_bench.contestants.flashinfer import FlashInfer
 from hipcomm_bench.contestants.gloo import Gloo
-from hipcomm_bench.contestants.hipcomm import Hipcomm
+from hipcomm_bench.contestants.hipcomm import (
+    Hipcomm,
+    HipcommOneShot,
+    HipcommPipelined,
+    HipcommSymmetric,
+    HipcommTwoShot,
+)
+from hipcomm_bench.contestants.nccl import Nccl
 from hipcomm_bench.contestants.openmpi import OpenMpi
+from hipcomm_bench.contestants.torch_symm import TorchSymmOneShot, TorchSymmTwoShot
 
-CONTESTANTS: dict[str, type[Contestant]] = {c.name: c for c in (Hipcomm, OpenMpi, Gloo)}
+_KINDS: tuple[type[Contestant], ...] = (
+    Hipcomm,
+    HipcommSymmetric,
+    HipcommOneShot,
+    HipcommTwoShot,
+    HipcommPipelined,
+    Nccl,
+    TorchSymmOneShot,
+    TorchSymmTwoShot,
+    FlashInfer,
+    OpenMpi,
+    Gloo,
+)
 
-__all__ = ["CONTESTANTS", "Contestant", "Unsupported"]
+CONTESTANTS: dict[str, type[Contestant]] = {kind.name: kind for kind in _KINDS}
+
+# One word for several contestants.
+GROUPS = {
+    "torch-symm": ("torch-symm-one-shot", "torch-symm-two-shot"),
+    "algorithms": ("hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:pipelined"),
+}
+
+
+def resolve(names: list[str]) -> list[str]:
+    """Return the contestants that `names` stand for, each once, in their order.
+
+    Raises:
+        ValueError: a name is neither a contestant nor a group of them.
+    """
+    resolved: list[str] = []
+    for name in names:
+        if name not in CONTESTANTS and name not in GROUPS:
+            raise ValueError(f"{name!r} is none of {', '.join([*CONTESTANTS, *GROUPS])}")
+        resolved += GROUPS.get(name, (name,))
+    return list(dict.fromkeys(resolved))
+
+
+__all__ = ["CONTESTANTS", "GROUPS", "Contestant", "Unsupported", "resolve"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from hipcomm_bench.clock import Prepared
 from hipcomm_bench.data import Buffers
 from hipcomm_bench.ops import Call
-from hipcomm_bench.world import World
+from hipcomm_bench.session import Session
+
+GPUS = ("amd", "nvidia")
 
 
 class Unsupported(Exception):
@@ -16,14 +18,16 @@ class Unsupported(Exception):
 
 
 class Contestant(ABC):
-    """One library, joined by all ranks of `world`. Making one is collective, and so is close().
+    """One library, joined by all ranks of the session. Making one is collective, and so is close().
 
     Attributes:
         name: on the command line and in tables.
+        platforms: those of hipcomm's platforms on whose memory it works.
         version: of the library that was measured.
     """
 
     name: ClassVar[str]
+    platforms: ClassVar[tuple[str, ...]]
     version: str
 
     @classmethod
@@ -35,12 +39,12 @@ class Contestant(ABC):
         """
 
     @abstractmethod
-    def __init__(self, world: World) -> None:
+    def __init__(self, session: Session) -> None:
         """Join the other ranks."""
 
     @abstractmethod
-    def prepare(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
-        """Return a function that makes this call on these buffers and returns when it is complete.
+    def prepare(self, call: Call, buffers: Buffers) -> Prepared:
+        """Return this call on these buffers, ready to be made.
 
         Whatever can be done beforehand is done here, outside of the measured time.
 
@@ -51,3 +55,8 @@ class Contestant(ABC):
     @abstractmethod
     def close(self) -> None:
         """Leave the other ranks."""
+
+
+def how(call: Call) -> str:
+    """Return ``in-place all_gather``: for messages."""
+    return f"{'in-place' if call.in_place else 'out-of-place'} {call.op.name}"

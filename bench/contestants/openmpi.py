@@ -10,16 +10,19 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
+from hipcomm_bench.clock import Prepared
 from hipcomm_bench.contestants.base import Contestant, Unsupported
 from hipcomm_bench.data import Buffers
 from hipcomm_bench.ops import Call
-from hipcomm_bench.world import World
+from hipcomm_bench.session import Session
+from hipcomm_bench.world import under_mpirun
 
 
 class OpenMpi(Contestant):
     """Open MPI's blocking collectives on NumPy buffers."""
 
     name: ClassVar[str] = "openmpi"
+    platforms: ClassVar[tuple[str, ...]] = ("cpu",)
 
     @classmethod
     def why_missing(cls) -> str | None:
@@ -30,14 +33,19 @@ class OpenMpi(Contestant):
             return "the Python package mpi4py is not installed"
         return None
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, session: Session) -> None:
+        if session.world.size > 1 and not under_mpirun():
+            raise Unsupported("the ranks were not started by mpirun")
         self._mpi: Any = import_module("mpi4py.MPI")
-        self._comm = self._mpi.COMM_WORLD.Dup()  # so that no call meets the benchmark's own
+        self._comm = self._mpi.COMM_WORLD.Dup()
         library = self._mpi.Get_library_version().split(",")[0]
         self.version = f"{library.removeprefix('Open MPI v')} (mpi4py {version('mpi4py')})"
 
-    def prepare(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
-        """Return a function that makes this call."""
+    def prepare(self, call: Call, buffers: Buffers) -> Prepared:
+        """Return this call."""
+        return Prepared(self._call(call, buffers), capture=False)
+
+    def _call(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
         mpi, comm = self._mpi, self._comm
         reductions = {"sum": mpi.SUM, "max": mpi.MAX, "min": mpi.MIN, "prod": mpi.PROD}
         if call.dtype in ("float16", "bfloat16"):
@@ -45,9 +53,9 @@ class OpenMpi(Contestant):
         if call.op.reduces and call.redop not in reductions:
             raise Unsupported(f"MPI has no {call.redop}")
         # Naming the MPI type here spares mpi4py from working it out in every call.
-        kind = mpi._typedict[buffers.recv.dtype.char]
-        recv: Any = [buffers.recv, kind]
-        send: Any = mpi.IN_PLACE if call.in_place else [buffers.send, kind]
+        kind = mpi._typedict[buffers.recv.array.dtype.char]
+        recv: Any = [buffers.recv.array, kind]
+        send: Any = mpi.IN_PLACE if call.in_place else [buffers.send.array, kind]
         if call.op.name == "all_reduce":
             return partial(comm.Allreduce, send, recv, reductions[call.redop])
         if call.op.name == "reduce_scatter":

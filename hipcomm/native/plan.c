@@ -11,9 +11,9 @@ static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 /* Bytes of dynamic shared memory for a tile of packs from each rank, and, for the two-shot, one more. */
-static uint32_t tile_bytes(const TuningRow* row, int ranks) {
+static uint32_t tile_bytes(uint32_t tile_shift, int ranks) {
     enum { kBlockState = 64 }; /* kernels/common/launch.h */
-    return kBlockState + ((uint32_t)ranks << row->tile_shift) * HIPCOMM_PACK_BYTES;
+    return kBlockState + ((uint32_t)ranks << tile_shift) * HIPCOMM_PACK_BYTES;
 }
 
 /* Packs that one flag-in-data launch can carry, by the lines that it needs per pack. */
@@ -62,11 +62,17 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     if (request->operation == hipcommOpAllReduce) {
         const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
         const uint64_t per_rank = two_shot ? ceil_div(packs, world) : packs;
-        plan->tile_shift = row->tile_shift;
-        plan->shared_bytes = tile_bytes(row, request->world + (two_shot ? 1 : 0));
-        blocks = ceil_div(per_rank, 1ull << row->tile_shift);
+        /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
+         * need not take several tiles in turn */
+        uint32_t shift = row->tile_shift;
+        while (ceil_div(per_rank, 1ull << shift) > max_blocks && world << (shift + 1) <= row->threads) ++shift;
+        plan->tile_shift = shift;
+        plan->shared_bytes = tile_bytes(shift, request->world + (two_shot ? 1 : 0));
+        blocks = ceil_div(per_rank, 1ull << shift);
+        /* a thread per pack and rank of the tile; fewer threads start and meet faster */
+        plan->threads = (uint32_t)min_u64(row->threads, world << shift);
     } else {
-        plan->shared_bytes = tile_bytes(row, 0);
+        plan->shared_bytes = tile_bytes(0, 0);
         blocks = ceil_div(packs * world, row->threads);
     }
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
@@ -76,9 +82,9 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
                           hipcommPlan* plan) {
     /* slots of the ring, areas of a slot, cells of an area: the kernels' headers say why */
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 3 * 2 /* a chunk over all cells */
-                           : request->operation == hipcommOpAllGather ? 4 * world
-                                                                      : 4;
+    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 2 * 2 /* a chunk over all cells */
+                           : request->operation == hipcommOpAllGather ? 2 * world
+                                                                      : 2;
     const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
     const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
@@ -90,7 +96,7 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
     plan->blocks = (uint32_t)blocks;
     plan->chunk_packs = (uint32_t)chunk;
-    plan->shared_bytes = tile_bytes(row, 0);
+    plan->shared_bytes = tile_bytes(0, 0);
     plan->bytes_per_launch = UINT64_MAX;
 }
 
@@ -126,7 +132,7 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         request->max_blocks ? (uint32_t)min_u64(request->max_blocks, row->max_blocks) : row->max_blocks;
     if (request->operation == hipcommOpBarrier) {
         plan->blocks = 1;
-        plan->shared_bytes = tile_bytes(row, 0);
+        plan->shared_bytes = tile_bytes(0, 0);
     } else if (plan->algorithm == hipcommAlgorithmPipelined) {
         plan_pipeline(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmDirect) {

@@ -15,7 +15,7 @@ typedef struct TuningRow {
     uint32_t threads;    /* per block */
 
     /* flag-in-data */
-    uint32_t tile_shift;                          /* log2 of the packs of a tile */
+    uint32_t tile_shift;                          /* log2 of the packs of a tile, or more */
     uint32_t line_capacity;                       /* lines per parity in the control slab */
     uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */
     uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it: pipelined */

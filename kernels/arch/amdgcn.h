@@ -66,22 +66,18 @@ DEVICE uint64_t clock_ticks() { return __builtin_readsteadycounter(); }
 
 DEVICE void spin_pause(uint32_t) { __builtin_amdgcn_s_sleep(0); }
 
-/* Lines live in uncached memory and go word by word: a 64-bit relaxed system-scope atomic is the
- * widest access that the model promises not to tear. */
-DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
-    for (int i = 0; i < 4; ++i)
-        __scoped_atomic_store_n((GLOBAL(uint64_t)*)line + i, uint64_t(epoch) << 32 | pack[i],
-                                __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
+/* A part of a line is one word: a 64-bit relaxed system-scope atomic is the widest access that the model
+ * promises not to tear. A group is a wave's worth (two waves' on gfx11 and gfx12). */
+constexpr uint32_t kPartWords = 1;
+constexpr uint32_t kLineGroup = 64;
+
+DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
+    store_relaxed(part, uint64_t(epoch) << 32 | pack[word]);
 }
-DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
-    bool fresh = true;
-    for (int i = 0; i < 4; ++i) {
-        const uint64_t word = __scoped_atomic_load_n((const GLOBAL(uint64_t)*)line + i, __ATOMIC_RELAXED,
-                                                     __MEMORY_SCOPE_SYSTEM);
-        fresh &= uint32_t(word >> 32) == epoch;
-        pack[i] = uint32_t(word);
-    }
-    return fresh;
+DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
+    const uint64_t value = load_relaxed(part);
+    pack[word] = uint32_t(value);
+    return uint32_t(value >> 32) == epoch;
 }
 
 /* Staging memory is written by peers while this kernel runs, and the local L2 may hold older copies

@@ -56,7 +56,6 @@ DEVICE void spin_pause(uint32_t spins) {
 }
 
 DEVICE uint32_t load_relaxed(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
-DEVICE uint64_t load_acquire(const uint64_t* p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 DEVICE void store_release(uint64_t* p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 DEVICE void store_release(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 DEVICE uint32_t exchange(uint32_t* p, uint32_t v) {
@@ -66,6 +65,7 @@ DEVICE uint32_t exchange(uint32_t* p, uint32_t v) {
 DEVICE uint64_t load_relaxed(const uint64_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 DEVICE void store_relaxed(uint64_t* p, uint64_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
 DEVICE void store_relaxed(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }
+DEVICE void acquire_system() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 DEVICE void fence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
 /* Vector loads and stores work at any address. */
@@ -96,18 +96,16 @@ DEVICE void copy_from_staging(char* to, const char* from, uint32_t packs, const 
     memcpy(to, from, uint64_t(packs) * HIPCOMM_PACK_BYTES);
 }
 
-/* A line: four 64-bit words, each 4 bytes of data (low half) and the epoch (high half). Each word is
- * stored and loaded as one relaxed atomic, so a word whose epoch is right holds the right data. */
-DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
-    for (int i = 0; i < 4; ++i)
-        __atomic_store_n(line + i, uint64_t(epoch) << 32 | pack[i], __ATOMIC_RELAXED);
+/* A part of a line (common/line.h): one word, stored and loaded as one relaxed atomic, so a word whose
+ * epoch is right holds the right data. One thread wants one line in one place: groups of one. */
+constexpr uint32_t kPartWords = 1;
+constexpr uint32_t kLineGroup = 1;
+
+DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
+    store_relaxed(part, uint64_t(epoch) << 32 | pack[word]);
 }
-DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
-    bool fresh = true;
-    for (int i = 0; i < 4; ++i) {
-        const uint64_t word = __atomic_load_n(line + i, __ATOMIC_RELAXED);
-        fresh &= uint32_t(word >> 32) == epoch;
-        pack[i] = uint32_t(word);
-    }
-    return fresh;
+DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
+    const uint64_t value = load_relaxed(part);
+    pack[word] = uint32_t(value);
+    return uint32_t(value >> 32) == epoch;
 }

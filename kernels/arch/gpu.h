@@ -46,9 +46,6 @@ constexpr uint32_t kSpinsPerCheck = 1024;
 DEVICE uint32_t load_relaxed(const uint32_t* p) {
     return __scoped_atomic_load_n((const GLOBAL(uint32_t)*)p, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
 }
-DEVICE uint64_t load_acquire(const uint64_t* p) {
-    return __scoped_atomic_load_n((const GLOBAL(uint64_t)*)p, __ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM);
-}
 DEVICE void store_release(uint64_t* p, uint64_t v) {
     __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
 }
@@ -68,6 +65,7 @@ DEVICE void store_relaxed(uint64_t* p, uint64_t v) {
 DEVICE void store_relaxed(uint32_t* p, uint32_t v) {
     __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
 }
+DEVICE void acquire_system() { __scoped_atomic_thread_fence(__ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM); }
 DEVICE void fence_system() { __scoped_atomic_thread_fence(__ATOMIC_SEQ_CST, __MEMORY_SCOPE_SYSTEM); }
 
 /* 16-byte accesses need 16-byte alignment. */

@@ -23,28 +23,26 @@ DEVICE uint64_t clock_ticks() {
 
 DEVICE void spin_pause(uint32_t) {}
 
-/* Two words at a time: a vector access is treated as that many single accesses of its element type,
- * each of which is the 64-bit relaxed system-scope atomic that the line needs (PTX ISA, "vector data
- * types"), and fills half as many NVLink packets. */
-DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
-    for (int i = 0; i < 4; i += 2)
-        asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"((GLOBAL(uint64_t)*)line + i),
-                     "l"(uint64_t(epoch) << 32 | pack[i]), "l"(uint64_t(epoch) << 32 | pack[i + 1])
-                     : "memory");
+/* A part of a line is two words: a vector access is treated as that many single accesses of its element
+ * type, each of which is the 64-bit relaxed system-scope atomic that the line needs (PTX ISA, "vector
+ * data types"). A group is a warp's worth. */
+constexpr uint32_t kPartWords = 2;
+constexpr uint32_t kLineGroup = 32;
+
+DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
+    asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"((GLOBAL(uint64_t)*)part),
+                 "l"(uint64_t(epoch) << 32 | pack[word]), "l"(uint64_t(epoch) << 32 | pack[word + 1])
+                 : "memory");
 }
-DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
-    uint64_t word[4];
-    for (int i = 0; i < 4; i += 2)
-        asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
-                     : "=l"(word[i]), "=l"(word[i + 1])
-                     : "l"((const GLOBAL(uint64_t)*)line + i)
-                     : "memory");
-    bool fresh = true;
-    for (int i = 0; i < 4; ++i) {
-        fresh &= uint32_t(word[i] >> 32) == epoch;
-        pack[i] = uint32_t(word[i]);
-    }
-    return fresh;
+DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
+    uint64_t first, second;
+    asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
+                 : "=l"(first), "=l"(second)
+                 : "l"((const GLOBAL(uint64_t)*)part)
+                 : "memory");
+    pack[word] = uint32_t(first);
+    pack[word + 1] = uint32_t(second);
+    return uint32_t(first >> 32) == epoch && uint32_t(second >> 32) == epoch;
 }
 
 /* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are

@@ -23,10 +23,10 @@ DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
 /* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
  * of the counter would be taken for fresh; so twice in every 2^30 launches, once for each parity, the
  * launch wipes the flags of the *other* parity. Nobody reads those now (this rank's kernels of that
- * parity are over), and nobody writes them before this launch has sent something: a peer must hear
- * from this rank in this epoch before it enters the next. */
+ * parity are over), and nobody writes them before all blocks of this launch have sent something: a peer
+ * enters the next epoch only when each of its blocks has heard from the same block of this rank. */
 DEVICE void scrub_old_flags(const Launch& launch) {
-    if (launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH > 1) return;
+    if (!UNLIKELY(launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH <= 1)) return;
     const uint32_t parity = launch.parity() ^ 1;
     const Geometry& g = launch.geometry;
     const uint64_t first = uint64_t(g.block) * g.threads + g.thread;

@@ -1,17 +1,39 @@
 /* Flag-in-data lines: a pack of 16 bytes travels as four 64-bit words, each with 4 bytes of data and
- * the epoch. Whoever sees the epoch has the data: no fence, no barrier, any bit pattern allowed. */
+ * the epoch. Whoever sees the epoch has the data: no fence, no barrier, any bit pattern allowed.
+ *
+ * Neighbouring threads move neighbouring lines, kPartWords words (a part) per access. So lines lie in
+ * groups of kLineGroup, part by part: first part 0 of all lines of the group, then part 1, ... One access
+ * of a warp is then one contiguous piece of memory, and goes over a link in few full packets.
+ */
 #pragma once
 
 #include "wait.h"
 
-/* Line `index` of `rank`'s line area. */
+constexpr uint32_t kLineWords = HIPCOMM_LINE_BYTES / sizeof(uint64_t);
+
+/* Distance, in words, between two parts of one line. */
+constexpr uint32_t kPartStride = kLineGroup * kPartWords;
+
+/* The first part of line `index` in `rank`'s line area. */
 DEVICE uint64_t* line_at(const Launch& launch, uint32_t rank, uint32_t parity, uint64_t index) {
-    return reinterpret_cast<uint64_t*>(launch.args.control[rank] + HIPCOMM_LINES_OFFSET +
-                                       (parity * launch.args.line_capacity + index) * HIPCOMM_LINE_BYTES);
+    auto* area = reinterpret_cast<uint64_t*>(launch.args.control[rank] + HIPCOMM_LINES_OFFSET +
+                                             parity * launch.args.line_capacity * HIPCOMM_LINE_BYTES);
+    return area + index / kLineGroup * (kLineGroup * kLineWords) + index % kLineGroup * kPartWords;
 }
 
 DEVICE void send_line(const Launch& launch, uint32_t peer, uint64_t index, Pack pack) {
-    store_line(line_at(launch, peer, launch.parity(), index), pack, launch.epoch);
+    uint64_t* line = line_at(launch, peer, launch.parity(), index);
+    UNROLL(4)
+    for (uint32_t word = 0; word < kLineWords; word += kPartWords)
+        store_part(line + word / kPartWords * kPartStride, pack, word, launch.epoch);
+}
+
+DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {
+    bool fresh = true;
+    UNROLL(4)
+    for (uint32_t word = 0; word < kLineWords; word += kPartWords)
+        fresh &= load_part(line + word / kPartWords * kPartStride, pack, word, epoch);
+    return fresh;
 }
 
 /* The pack that `peer` sends to line `index` of this rank; anything if the wait failed. */

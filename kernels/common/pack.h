@@ -52,7 +52,7 @@ DEVICE void store_pieces(char* p, uint32_t bytes, Pack pack) {
 DEVICE Pack load_message(const Message& m, uint64_t index) {
     const uint64_t offset = index * HIPCOMM_PACK_BYTES;
     const uint64_t left = m.bytes - offset;
-    if (left >= HIPCOMM_PACK_BYTES && m.whole_packs) return load_pack(m.base + offset);
+    if (!UNLIKELY(left < HIPCOMM_PACK_BYTES || !m.whole_packs)) return load_pack(m.base + offset);
     return load_pieces(m.base + offset, left < HIPCOMM_PACK_BYTES ? uint32_t(left) : HIPCOMM_PACK_BYTES);
 }
 
@@ -60,7 +60,7 @@ DEVICE Pack load_message(const Message& m, uint64_t index) {
 DEVICE void store_message(const Message& m, uint64_t index, Pack pack) {
     const uint64_t offset = index * HIPCOMM_PACK_BYTES;
     const uint64_t left = m.bytes - offset;
-    if (left >= HIPCOMM_PACK_BYTES && m.whole_packs) return store_pack(m.base + offset, pack);
+    if (!UNLIKELY(left < HIPCOMM_PACK_BYTES || !m.whole_packs)) return store_pack(m.base + offset, pack);
     store_pieces(m.base + offset, left < HIPCOMM_PACK_BYTES ? uint32_t(left) : HIPCOMM_PACK_BYTES, pack);
 }
 

@@ -16,11 +16,13 @@ DEVICE void signal_peers(const Launch& whole_launch, uint32_t phase, uint32_t st
 
 DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {
     const uint64_t* slot = signal_slot(launch, launch.args.rank, phase, peer);
+    /* the fence once, at the end: in the loop it would hold up every look */
     wait_until(launch, peer, [&] {
-        const uint64_t signal = load_acquire(slot);
+        const uint64_t signal = load_relaxed(slot);
         return is_of_this_epoch(launch, signal) && algorithm_of(signal) == launch.args.algorithm &&
                steps_of(signal) >= steps;
     });
+    acquire_system();
 }
 
 /* All threads: wait until every peer has done `steps` steps of `phase`; false in all threads if the

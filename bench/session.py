@@ -1,0 +1,73 @@
+"""What a rank has in hand before any contestant joins: the platform, its device, a stream, the others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from hipcomm.environment import Identity, Settings
+from hipcomm.platform import Device, call, choose, hip, open_device
+from hipcomm_bench.world import RendezvousWorld, World
+
+# NVLink multicast stays off in every library unless the user has asked for it: the figures are to hold on
+# machines without it, and where GPUs are shared between guests it can take them out of service.
+NO_MULTICAST = {
+    "NCCL_NVLS_ENABLE": "0",
+    "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
+    "NVSHMEM_DISABLE_NVLS": "1",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """One rank of a job.
+
+    Attributes:
+        world: the ranks.
+        identity, settings: as hipcomm reads them from the environment.
+        platform: "amd", "nvidia" or "cpu".
+        device: this rank's device, which is current.
+        stream: the handle of the stream on which everybody calls; None: calls are synchronous, and
+            complete when they return.
+        dtype: the name of the data type of all calls.
+        largest: bytes of the largest buffer of a call.
+    """
+
+    world: World
+    identity: Identity
+    settings: Settings
+    platform: str
+    device: Device
+    stream: int | None
+    dtype: str
+    largest: int
+
+    def synchronize(self) -> None:
+        """Wait for everything on the device, whoever enqueued it."""
+        if self.stream is not None:
+            call("hipDeviceSynchronize")
+
+
+def begin(dtype: str, largest: int, graph: int | None) -> Session:
+    """Choose platform and device as hipcomm does, meet the others, make a stream.
+
+    Args:
+        dtype: the data type of all calls.
+        largest: bytes of the largest buffer of a call.
+        graph: the calls that graphs shall hold; 0: none, which on the CPU platform means calls without
+            a stream; None: graphs on GPUs, none on the CPU.
+
+    Raises:
+        RendezvousError: not all ranks came.
+        PlatformError: no device, or a HIP call failed.
+    """
+    for name, value in NO_MULTICAST.items():
+        os.environ.setdefault(name, value)
+    identity, settings = Identity.read(), Settings.read()
+    world = RendezvousWorld(identity, settings)
+    platform = choose(settings).name
+    device = open_device(settings.device, identity.local_rank)
+    stream = None
+    if graph or not device.host_is_device:
+        stream = int(call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking))
+    return Session(world, identity, settings, platform, device, stream, dtype, largest)
