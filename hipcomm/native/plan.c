@@ -107,7 +107,7 @@ static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row,
     uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     if (request->operation == hipcommOpAllReduce) packs = ceil_div(packs, (uint64_t)request->world);
     plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
-    plan->shared_bytes = tile_bytes(row, 0) + kRankBuffers;
+    plan->shared_bytes = tile_bytes(0, 0) + kRankBuffers;
 }
 
 void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {
