@@ -166,7 +166,7 @@ def _jobs(options: Options, ranks: tuple[int, ...], timeout: float) -> Iterator[
     """Run a job per world size, or take part in the one that a launcher has started; yield the results."""
     if under_launcher():
         kept: list[Job] = []
-        run(options, click.echo, lambda job: kept.append(job))
+        run(options, click.echo, kept.append)
         if kept:
             kept[-1].launcher = "the launcher under which hipcomm-bench was called"
             yield kept[-1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
 from hipcomm.platform import call, hip
@@ -92,11 +93,11 @@ class EachCall:
         """Return the shortest time of `calls` calls."""
         return min(self._time(prepared, calls))
 
-    def calls(self, seconds: float) -> int:  # noqa: ARG002 - it does not depend on it here
+    def calls(self, seconds: float) -> int:
         """Return 1."""
         return 1
 
-    def arm(self, prepared: Prepared, calls: int) -> Prepared:  # noqa: ARG002 - always 1
+    def arm(self, prepared: Prepared, calls: int) -> Prepared:
         """Return the call."""
         return prepared
 
@@ -126,7 +127,7 @@ class _OnStream(Generic[Armed]):
     """What batches and graphs have in common: a stream, and events between the samples."""
 
     def __init__(self, stream: int, most: int) -> None:
-        """Samples on `stream` of at most `most` calls each."""
+        """Take samples on `stream`, of at most `most` calls each."""
         self._stream = stream
         self._most = most
         self._events: list[Any] = []
@@ -153,8 +154,7 @@ class _OnStream(Generic[Armed]):
             step()
             call("hipEventRecord", event, self._stream)
         call("hipStreamSynchronize", self._stream)
-        pairs = zip(events[:-1], events[1:], strict=True)
-        return [float(call("hipEventElapsedTime", a, b)) * 1e-3 for a, b in pairs]
+        return [float(call("hipEventElapsedTime", a, b)) * 1e-3 for a, b in pairwise(events)]
 
     def _events_for(self, count: int) -> list[Any]:
         while len(self._events) < count:

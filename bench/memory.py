@@ -80,6 +80,7 @@ class DeviceMemory:
         """Copy `data` to `offset`, and wait for it."""
         kind = hip().hipMemcpyKind.hipMemcpyHostToDevice
         call("hipMemcpy", self._at(offset), ctypes.c_void_p(data.ctypes.data), data.nbytes, kind)
+        call("hipDeviceSynchronize")  # from memory that is not pinned it may return while data is on its way
 
     def read(self, offset: int, size: int) -> Bytes:
         """Return a copy of `size` bytes from `offset`."""

@@ -7,6 +7,7 @@ hipcomm-run.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -64,7 +65,7 @@ def run(options: Options, say: Say, keep: Keep) -> None:
 
 
 def _silent(_line: str) -> None:
-    """What ranks other than 0 say."""
+    """Say nothing, as ranks other than 0 do."""
 
 
 class Rank:
@@ -88,13 +89,13 @@ class Rank:
         self.job = Job(
             ranks=session.world.size,
             platform=session.platform,
-            aggregation=f"{how} Contestants take {ROUNDS} turns per size on the same buffers. A rank's time is"
-            " the median of its samples, the figure the maximum over ranks.",
+            aggregation=f"{how} Contestants take {ROUNDS} turns per size on the same buffers. A rank's time"
+            " is the median of its samples, the figure the maximum over ranks.",
             devices=session.world.texts(name),
         )
         if session.platform != "cpu":
             self.job.notes.append(
-                "NVLink multicast: " + ", ".join(f"{n}={v}" for n, v in NO_MULTICAST.items())
+                "NVLink multicast: " + ", ".join(f"{name}={os.environ[name]}" for name in NO_MULTICAST)
             )
 
     # ---- contestants -----------------------------------------------------------------------------------
@@ -122,7 +123,7 @@ class Rank:
         contestant, reason = None, ""
         try:
             contestant = kind(self._session)
-        except Exception as error:  # noqa: BLE001 - another library's may be anything; it is reported
+        except Exception as error:  # whatever another library raises is reported
             if issubclass(kind, Hipcomm):
                 raise
             reason = _in_short(error)
@@ -173,7 +174,7 @@ class Rank:
                 raise Unsupported("its calls cannot be captured into a graph")
         except Unsupported as unsupported:
             reason = str(unsupported)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             if isinstance(contestant, Hipcomm):
                 raise
             reason = _in_short(error)
@@ -194,7 +195,7 @@ class Rank:
             prepared.store()
             if self._options.check:
                 count = count_wrong(buffers, call, rank, world.size)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             if isinstance(contestant, Hipcomm):
                 raise
             reason = _in_short(error)

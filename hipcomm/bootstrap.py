@@ -106,7 +106,7 @@ class Bootstrap:
         max_blocks = self._agree()
         layout = ffi.new("hipcommLayout *")
         check(lib.hipcommGetLayout(self.device.arch.encode(), self._settings.staging_bytes, layout))
-        self._slabs = Slabs(self.ranks, layout.control_bytes, layout.staging_bytes)
+        self._slabs = Slabs(self.ranks, layout)
         self.memory_bytes = self._slabs.bytes
         self._status = StatusPage(layout.status_bytes)
         self._kernels = Kernels(self.device.arch)

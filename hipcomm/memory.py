@@ -22,8 +22,8 @@ class Slabs:
         bytes: device memory that this rank has allocated.
     """
 
-    def __init__(self, ranks: Ranks, control_bytes: int, staging_bytes: int) -> None:
-        """Allocate this rank's slabs and map the peers'. Collective.
+    def __init__(self, ranks: Ranks, layout: Any) -> None:
+        """Allocate this rank's slabs as the core's ``hipcommLayout`` says, and map the peers'. Collective.
 
         Raises:
             PlatformError: on all ranks, naming the first rank for which something failed.
@@ -33,8 +33,8 @@ class Slabs:
         self._peers: PeerMemory | None = None
         areas, problem = [], ""
         try:
-            areas.append(self._allocate("control slab", control_bytes, uncached=True))
-            areas.append(self._allocate("staging slab", staging_bytes, uncached=False))
+            areas.append(self._allocate("control slab", layout.control_bytes, uncached=True))
+            areas.append(self._allocate("staging slab", layout.staging_bytes, bool(layout.staging_uncached)))
         except Error as error:
             problem = f"rank {ranks.rank}: {error}"
         try:

@@ -1,9 +1,7 @@
 /* All-gather, flag-in-data: every rank sends its message to every peer as lines. One one-way latency.
  *
- * A tile is as many packs as a block can move to all peers at once; a block takes every blocks-th tile,
- * its threads side by side for (peer, pack). So a block hears from the same block of every peer, which
- * the wiping of old flags relies on (kernels/common/epoch.h). Line layout at the receiver:
- * [sender][pack].
+ * Work is cut into tiles of 2^tile_shift packs; a block takes every blocks-th tile. Within a tile the
+ * threads stand side by side for (peer, pack). Line layout at the receiver: [sender][pack].
  */
 #include "common/epoch.h"
 #include "common/pack.h"
@@ -12,24 +10,23 @@ DEVICE void all_gather_one_shot(const hipcommKernelArgs& args, const Geometry& g
     const Launch launch = begin_launch(args, g);
     const Message send = message(args.send, args.bytes);
     const uint32_t packs = uint32_t(packs_of(args.bytes));
-    const uint32_t tile_packs = g.threads > args.world ? g.threads / args.world : 1;
-    const uint32_t stride = g.blocks * tile_packs;
+    const uint32_t tile_packs = 1u << args.tile_shift;
+    const uint32_t tiles = (packs + tile_packs - 1) >> args.tile_shift;
 
-    for (uint32_t first = g.block * tile_packs; first < packs; first += stride) {
+    for (uint32_t tile = g.block; tile < tiles; tile += g.blocks) {
         for (uint32_t i = g.thread; i < tile_packs * args.world; i += g.threads) {
-            const uint32_t peer = i / tile_packs;
-            const uint32_t pack = first + i % tile_packs;
+            const uint32_t peer = i >> args.tile_shift;
+            const uint32_t pack = (tile << args.tile_shift) + (i & (tile_packs - 1));
             if (peer == args.rank || pack >= packs) continue;
             send_line(launch, peer, uint64_t(args.rank) * packs + pack, load_message(send, pack));
         }
     }
-    for (uint32_t first = g.block * tile_packs; first < packs && !block_failed(launch); first += stride) {
+    for (uint32_t tile = g.block; tile < tiles; tile += g.blocks) {
         for (uint32_t i = g.thread; i < tile_packs * args.world; i += g.threads) {
-            const uint32_t sender = i / tile_packs;
-            const uint32_t pack = first + i % tile_packs;
+            const uint32_t sender = i >> args.tile_shift;
+            const uint32_t pack = (tile << args.tile_shift) + (i & (tile_packs - 1));
             if (pack >= packs) continue;
-            const Message recv =
-                message(static_cast<char*>(args.recv) + sender * args.recv_stride, args.bytes);
+            const Message recv = message(static_cast<char*>(args.recv) + sender * args.recv_stride, args.bytes);
             const Pack arrived = sender == args.rank
                                      ? load_message(send, pack)
                                      : receive_line(launch, sender, uint64_t(sender) * packs + pack);

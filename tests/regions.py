@@ -63,7 +63,7 @@ class Region:
 _arena: Arena | None = None
 
 
-def arena(nbytes: int = 96 << 20) -> Arena:
+def arena(nbytes: int = 256 << 20) -> Arena:
     """This process's arena, empty."""
     global _arena  # noqa: PLW0603  one allocation serves all tests of a process
     if _arena is None:

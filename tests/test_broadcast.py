@@ -11,6 +11,8 @@ import pytest
 from cases import random_case
 from harness import worlds
 
+from hipcomm.core import ffi, lib
+
 OPERATION = "broadcast"
 everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
 with_every_algorithm = pytest.mark.parametrize("algorithm", ("one_shot", "pipelined"))
@@ -81,6 +83,34 @@ def alignment_of_each_rank(comm, rng):
 @with_every_algorithm
 def test_alignment_of_each_rank(ranks, algorithm, world):
     ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(alignment_of_each_rank)
+
+
+def two_buffers(comm, rng):
+    """hipcommBroadcast() as C callers know it: a sendbuf that only the root has, and a recvbuf."""
+    memory = cases.arena()
+    for number, count in enumerate((1, 50, 70_000)):
+        data = oracle.make_input((26, number), 0, count, np.dtype(np.uint8), "bits")
+        root = number % comm.world_size
+        send, recv = memory.region(count, 1), memory.region(count, 3)
+        send.put(data)
+        result = lib.hipcommBroadcast(
+            ffi.cast("void *", send.address) if comm.rank == root else ffi.NULL,
+            ffi.cast("void *", recv.address),
+            count,
+            lib.hipcommUint8,
+            root,
+            comm._comm,
+            ffi.NULL,
+        )
+        assert result == lib.hipcommSuccess
+        comm.synchronize()
+        assert not oracle.difference(recv.get(data.dtype), data)
+
+
+@pytest.mark.parametrize("world", worlds(1, 4))
+@with_every_algorithm
+def test_two_buffers(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(two_buffers)
 
 
 def read_only_on_the_root(comm, rng):

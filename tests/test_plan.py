@@ -30,10 +30,18 @@ AREAS = {"all_reduce": 2, "all_gather": 1, "broadcast": 1}  # of a slot: kernels
 
 RING = int(re.search(r"kRing = (\d+);", (KERNELS / "common" / "staging.h").read_text())[1])
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
-DEVICES = {"x86_64": "x86_64", "sm_*": "sm_90", "gfx*": "gfx942:sramecc+:xnack-"}
+DEVICES = {
+    "x86_64": "x86_64",
+    "sm_*": "sm_90",
+    "gfx90a": "gfx90a:sramecc+:xnack-",
+    "gfx11*": "gfx1100",
+    "gfx*": "gfx942:sramecc+:xnack-",
+}
 
 
 def _value(text):
+    if text.strip() in ("true", "false"):
+        return int(text.strip() == "true")
     number, unit = re.fullmatch(r"(\d+) ?(\w*)", text.strip()).groups()
     return int(number) * UNITS[unit]
 

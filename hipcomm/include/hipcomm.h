@@ -139,6 +139,7 @@ typedef struct {
     uint64_t staging_bytes;
     uint64_t status_bytes;
     uint32_t max_blocks;
+    int staging_uncached; /* the staging slab has to be uncached memory, as the control slab always is */
 } hipcommLayout;
 hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipcommLayout* layout);
 

@@ -107,6 +107,7 @@ hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipco
     layout->staging_bytes = ((staging_bytes ? staging_bytes : row->staging_bytes) + page - 1) / page * page;
     layout->status_bytes = 4096;
     layout->max_blocks = row->max_blocks;
+    layout->staging_uncached = row->staging_uncached;
     return hipcommSuccess;
 }
 

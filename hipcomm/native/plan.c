@@ -26,6 +26,7 @@ static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, h
 }
 
 static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row) {
+    if (row->staging_uncached) return false; /* peers' writes do not reach what this device has cached */
     const int class = world_class(request->world);
     switch (request->operation) {
         case hipcommOpAllReduce: return request->bytes >= row->all_reduce_direct[class];
@@ -59,7 +60,10 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
     const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
     uint64_t blocks;
-    if (request->operation == hipcommOpAllReduce) {
+    if (request->operation == hipcommOpBroadcast) {
+        plan->shared_bytes = tile_bytes(0, 0);
+        blocks = ceil_div(packs * world, row->threads);
+    } else {
         const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
         const uint64_t per_rank = two_shot ? ceil_div(packs, world) : packs;
         /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
@@ -71,9 +75,6 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
         blocks = ceil_div(per_rank, 1ull << shift);
         /* a thread per pack and rank of the tile; fewer threads start and meet faster */
         plan->threads = (uint32_t)min_u64(row->threads, world << shift);
-    } else {
-        plan->shared_bytes = tile_bytes(0, 0);
-        blocks = ceil_div(packs * world, row->threads);
     }
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }

@@ -2,6 +2,7 @@
 #ifndef HIPCOMM_NATIVE_TUNING_H
 #define HIPCOMM_NATIVE_TUNING_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Thresholds are per world class: up to 2, 4, 8 and 16 ranks. */
@@ -29,6 +30,7 @@ typedef struct TuningRow {
     /* pipelined */
     uint32_t pipelined_blocks;
     uint64_t staging_bytes; /* default size of the staging slab */
+    bool staging_uncached;  /* docs/amd.md: where cached memory of a peer cannot be kept coherent */
     uint64_t min_chunk;     /* bytes: a block takes no less, if the message has it */
     uint64_t max_chunk;     /* bytes: nor more */
     uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */

@@ -6,12 +6,7 @@
  * registers are allotted for 1024 threads, half as many as the 512 that are launched may have. */
 #define BLOCK_BOUNDS amdgpu_flat_work_group_size(1, MAX_THREADS)
 
-/* This target has its own, below. */
-#define store_release store_release_of_compiler
-#define fence_system fence_system_of_compiler
 #include "gpu.h"
-#undef store_release
-#undef fence_system
 
 DEVICE uint32_t thread_index() { return __builtin_amdgcn_workitem_id_x(); }
 DEVICE uint32_t block_index() { return __builtin_amdgcn_workgroup_id_x(); }

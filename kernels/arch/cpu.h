@@ -68,6 +68,10 @@ DEVICE void store_relaxed(uint32_t* p, uint32_t v) { __atomic_store_n(p, v, __AT
 DEVICE void acquire_system() { __atomic_thread_fence(__ATOMIC_ACQUIRE); }
 DEVICE void fence_system() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 
+/* A word of the block's scratch. */
+DEVICE uint32_t load_scratch(const uint32_t* p) { return *p; }
+DEVICE void store_scratch(uint32_t* p, uint32_t v) { *p = v; }
+
 /* Vector loads and stores work at any address. */
 constexpr bool kUnalignedPacks = true;
 
@@ -84,6 +88,46 @@ DEVICE void store_pack(void* p, Pack pack) { memcpy(p, &pack, sizeof pack); }
 /* A pack of staging memory that several ranks touch while the kernel runs; a signal orders it. */
 DEVICE Pack load_staged(const void* p) { return load_pack(p); }
 DEVICE void store_staged(void* p, Pack pack) { store_pack(p, pack); }
+
+#include "../common/bits.h"
+
+/* float16 with integer arithmetic: g++ 12 has no _Float16 in C++. */
+DEVICE float half_to_float(uint16_t half) {
+    const uint32_t sign = uint32_t(half & 0x8000u) << 16;
+    const uint32_t magnitude = half & 0x7fffu;
+    const uint32_t normal = (magnitude << 13) + (112u << 23);          /* exponent bias 15 -> 127 */
+    const uint32_t special = (magnitude << 13) | 0x7f800000u;          /* infinity, NaN */
+    const uint32_t denormal = bits_of_float(float(int(magnitude)) * 0x1p-24f); /* exact */
+    const uint32_t bits = magnitude >= 0x7c00u ? special : magnitude >= 0x0400u ? normal : denormal;
+    return float_from_bits(sign | bits);
+}
+
+DEVICE uint16_t float_to_half(float value) {
+    const uint32_t bits = bits_of_float(value);
+    const uint32_t sign = bits >> 16 & 0x8000u;
+    const uint32_t magnitude = bits & 0x7fffffffu;
+    /* the odd bit makes the tie go to even; a carry into the exponent is right, also into infinity */
+    const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1)) >> 13;
+    /* adding 0.5 leaves the multiple of 2^-24 in the low bits, rounded by the adder itself */
+    const uint32_t denormal = bits_of_float(float_from_bits(magnitude) + 0.5f) - bits_of_float(0.5f);
+    const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
+    const uint32_t half = magnitude >= 0x47800000u   ? special  /* 65536 and more */
+                          : magnitude >= 0x38800000u ? normal   /* 2^-14 and more */
+                                                     : denormal;
+    return uint16_t(sign | half);
+}
+
+/* IEEE 754-2019 maximum and minimum: a NaN wins, -0 < +0. */
+template <class F>
+DEVICE F float_maximum(F a, F b) {
+    const F equal = __builtin_signbit(a) ? b : a;
+    return a != a || b != b ? a + b : a == b ? equal : a > b ? a : b;
+}
+template <class F>
+DEVICE F float_minimum(F a, F b) {
+    const F equal = __builtin_signbit(a) ? a : b;
+    return a != a || b != b ? a + b : a == b ? equal : a < b ? a : b;
+}
 
 /* Packs that one thread keeps in flight. */
 constexpr uint32_t kPacksInFlight = 1;

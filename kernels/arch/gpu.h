@@ -42,15 +42,14 @@ DEVICE char* shared_scratch() { return hipcomm_shared_scratch; }
 constexpr uint32_t kSpinsPerCheck = 1024;
 
 #define GLOBAL(type) __attribute__((address_space(1))) type
+#define SHARED(type) __attribute__((address_space(3))) type
+
+/* A word of the block's scratch that several threads touch between barriers. */
+DEVICE uint32_t load_scratch(const uint32_t* p) { return *(volatile SHARED(uint32_t)*)p; }
+DEVICE void store_scratch(uint32_t* p, uint32_t v) { *(volatile SHARED(uint32_t)*)p = v; }
 
 DEVICE uint32_t load_relaxed(const uint32_t* p) {
     return __scoped_atomic_load_n((const GLOBAL(uint32_t)*)p, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
-}
-DEVICE void store_release(uint64_t* p, uint64_t v) {
-    __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
-}
-DEVICE void store_release(uint32_t* p, uint32_t v) {
-    __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
 }
 DEVICE uint32_t exchange(uint32_t* p, uint32_t v) {
     return __scoped_atomic_exchange_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_ACQ_REL, __MEMORY_SCOPE_DEVICE);
@@ -66,7 +65,18 @@ DEVICE void store_relaxed(uint32_t* p, uint32_t v) {
     __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);
 }
 DEVICE void acquire_system() { __scoped_atomic_thread_fence(__ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM); }
-DEVICE void fence_system() { __scoped_atomic_thread_fence(__ATOMIC_SEQ_CST, __MEMORY_SCOPE_SYSTEM); }
+
+/* Conversions and comparisons that the hardware has; the CPU's are in cpu.h, with the same results. */
+DEVICE float half_to_float(uint16_t bits) { return float(__builtin_bit_cast(_Float16, bits)); }
+DEVICE uint16_t float_to_half(float value) { return __builtin_bit_cast(uint16_t, _Float16(value)); }
+template <class F>
+DEVICE F float_maximum(F a, F b) {
+    return __builtin_elementwise_maximum(a, b);
+}
+template <class F>
+DEVICE F float_minimum(F a, F b) {
+    return __builtin_elementwise_minimum(a, b);
+}
 
 /* 16-byte accesses need 16-byte alignment. */
 constexpr bool kUnalignedPacks = false;

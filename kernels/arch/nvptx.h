@@ -14,6 +14,15 @@ DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { ret
 
 DEVICE void block_barrier() { __nvvm_bar_sync(0); }
 
+DEVICE void store_release(uint64_t* p, uint64_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
+}
+DEVICE void store_release(uint32_t* p, uint32_t v) {
+    __scoped_atomic_store_n((GLOBAL(uint32_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
+}
+
+DEVICE void fence_system() { __scoped_atomic_thread_fence(__ATOMIC_SEQ_CST, __MEMORY_SCOPE_SYSTEM); }
+
 /* Nanoseconds: WallClockRate of the nvidia platform says 1 GHz. */
 DEVICE uint64_t clock_ticks() {
     uint64_t now;

@@ -1,16 +1,12 @@
 /* Element types and their conversions to the type they accumulate in.
  *
  * float16 and bfloat16 accumulate in float32, everything else in itself; narrowing rounds once, to
- * nearest even, and keeps denormals. Integers accumulate unsigned, so that they wrap. The 16-bit
- * formats are converted with integer arithmetic on every target: g++ 12 has no _Float16 in C++, and
- * one definition gives one result.
+ * nearest even, and keeps denormals. Integers accumulate unsigned, so that they wrap.
  */
 #pragma once
 
 #include "../arch/arch.h"
-
-DEVICE float float_from_bits(uint32_t bits) { return __builtin_bit_cast(float, bits); }
-DEVICE uint32_t bits_of_float(float value) { return __builtin_bit_cast(uint32_t, value); }
+#include "bits.h"
 
 struct float16 {
     uint16_t bits;
@@ -19,30 +15,8 @@ struct bfloat16 {
     uint16_t bits;
 };
 
-DEVICE float widen(float16 x) {
-    const uint32_t sign = uint32_t(x.bits & 0x8000u) << 16;
-    const uint32_t magnitude = x.bits & 0x7fffu;
-    const uint32_t normal = (magnitude << 13) + (112u << 23);          /* exponent bias 15 -> 127 */
-    const uint32_t special = (magnitude << 13) | 0x7f800000u;          /* infinity, NaN */
-    const uint32_t denormal = bits_of_float(float(int(magnitude)) * 0x1p-24f); /* exact */
-    const uint32_t bits = magnitude >= 0x7c00u ? special : magnitude >= 0x0400u ? normal : denormal;
-    return float_from_bits(sign | bits);
-}
-
-DEVICE float16 narrow_to(float value, float16*) {
-    const uint32_t bits = bits_of_float(value);
-    const uint32_t sign = bits >> 16 & 0x8000u;
-    const uint32_t magnitude = bits & 0x7fffffffu;
-    /* the odd bit makes the tie go to even; a carry into the exponent is right, also into infinity */
-    const uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1)) >> 13;
-    /* adding 0.5 leaves the multiple of 2^-24 in the low bits, rounded by the adder itself */
-    const uint32_t denormal = bits_of_float(float_from_bits(magnitude) + 0.5f) - bits_of_float(0.5f);
-    const uint32_t special = magnitude > 0x7f800000u ? 0x7e00u : 0x7c00u;
-    const uint32_t half = magnitude >= 0x47800000u   ? special  /* 65536 and more */
-                          : magnitude >= 0x38800000u ? normal   /* 2^-14 and more */
-                                                     : denormal;
-    return {uint16_t(sign | half)};
-}
+DEVICE float widen(float16 x) { return half_to_float(x.bits); }
+DEVICE float16 narrow_to(float value, float16*) { return {float_to_half(value)}; }
 
 DEVICE float widen(bfloat16 x) { return float_from_bits(uint32_t(x.bits) << 16); }
 

@@ -35,5 +35,5 @@ DEVICE Pack* tile_memory(const Launch& launch) {
  * follows the waits. A block that has failed must not send: its peers would take unfinished data for
  * good. */
 DEVICE bool block_failed(const Launch& launch) {
-    return *static_cast<volatile uint32_t*>(&block_state(launch)->failed) != 0;
+    return load_scratch(&block_state(launch)->failed) != 0;
 }

@@ -18,26 +18,10 @@ struct Prod {
 };
 
 /* IEEE 754-2019 maximum and minimum: a NaN wins, -0 < +0. */
-template <class F>
-DEVICE bool is_negative(F x) {
-    return __builtin_signbit(x);
-}
-template <class F>
-DEVICE F float_max(F a, F b) {
-    const F larger = a > b ? a : b;
-    const F equal = is_negative(a) ? b : a;
-    return a != a || b != b ? a + b : a == b ? equal : larger;
-}
-template <class F>
-DEVICE F float_min(F a, F b) {
-    const F smaller = a < b ? a : b;
-    const F equal = is_negative(a) ? a : b;
-    return a != a || b != b ? a + b : a == b ? equal : smaller;
-}
-DEVICE float maximum(float a, float b) { return float_max(a, b); }
-DEVICE float minimum(float a, float b) { return float_min(a, b); }
-DEVICE double maximum(double a, double b) { return float_max(a, b); }
-DEVICE double minimum(double a, double b) { return float_min(a, b); }
+DEVICE float maximum(float a, float b) { return float_maximum(a, b); }
+DEVICE float minimum(float a, float b) { return float_minimum(a, b); }
+DEVICE double maximum(double a, double b) { return float_maximum(a, b); }
+DEVICE double minimum(double a, double b) { return float_minimum(a, b); }
 template <class I>
 DEVICE I maximum(I a, I b) {
     return a > b ? a : b;

@@ -7,7 +7,7 @@
  * every other waiting block) leave. */
 DEVICE void give_up(const Launch& launch, uint32_t peer, uint32_t kind, uint64_t waited,
                     uint32_t peer_algorithm = 0) {
-    *static_cast<volatile uint32_t*>(&block_state(launch)->failed) = 1;
+    store_scratch(&block_state(launch)->failed, 1);
     auto* claim = reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET);
     if (exchange(claim, 1) != 0) return;
     volatile hipcommStatus* status = launch.args.status;

@@ -1,0 +1,194 @@
+"""A soak: millions of small collectives, all operations mixed, eager and as graphs, every bit checked.
+
+``python -m hipcomm_bench.soak -g 4 --calls 10000000``. It makes up a few programmes (see
+hipcomm_bench.programme) and runs them in random order, each time with other inputs, as eager calls or as a
+graph; after each run the whole arena is compared. Now and then a rank is late on purpose.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import click
+import numpy as np
+
+from hipcomm.bootstrap import Bootstrap
+from hipcomm.communicator import Communicator
+from hipcomm.platform import call, hip
+from hipcomm_bench.launch import JobFailed, hipcomm_run, run_bounded
+from hipcomm_bench.memory import DeviceArray, DeviceMemory
+from hipcomm_bench.ops import OPS
+from hipcomm_bench.programme import Programme
+from hipcomm_bench.session import Session, begin
+from hipcomm_bench.sizes import parse_size
+from hipcomm_bench.world import apart, under_launcher
+
+_PROGRAMMES = 8
+_STEPS = 256  # calls in a programme
+_INPUTS = 4
+_LATE = 0.02  # of the runs have one rank late,
+_LATENESS = 0.005  # by so many seconds at most
+_TELL_EVERY = 10.0  # seconds
+
+
+@dataclass
+class _Loaded:
+    """A programme, bound to a communicator: its calls, and the same calls as an executable graph."""
+
+    programme: Programme
+    memory: DeviceMemory
+    calls: list[partial[None]]
+    graph: Any
+
+
+class Soak:
+    """One rank of a soak."""
+
+    def __init__(self, session: Session, seed: int, largest: int) -> None:
+        """Make up the programmes and capture them. Collective; all ranks pass the same."""
+        assert session.stream is not None
+        self._session, self._seed, self._stream = session, seed, session.stream
+        self._comm = Communicator(Bootstrap(apart(session.identity, "soak"), session.settings))
+        ops = [name for name in OPS if hasattr(self._comm, name)]
+        self._loaded = [self._load(f"{seed}/{n}", ops, largest) for n in range(_PROGRAMMES)]
+
+    def _load(self, seed: str, ops: list[str], largest: int) -> _Loaded:
+        world = self._session.world
+        programme = Programme(
+            seed, world.rank, world.size, ops=ops, calls=_STEPS, largest=largest, inputs=_INPUTS
+        )
+        memory = DeviceMemory(programme.size)
+
+        def array(offset: int, count: int, dtype: np.dtype[Any]) -> DeviceArray:
+            return DeviceArray(memory.address + offset, count, dtype)
+
+        calls = programme.bind(self._comm, array, self._stream)
+        for each in calls:  # once eagerly: what drivers put off until the first launch is not for graphs
+            each()
+        self._comm.synchronize(stream=self._stream)
+        call(
+            "hipStreamBeginCapture", self._stream, hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal
+        )
+        for each in calls:
+            each()
+        graph = call("hipStreamEndCapture", self._stream)
+        executable = call("hipGraphInstantiateWithFlags", graph, 0)
+        call("hipGraphDestroy", graph)
+        return _Loaded(programme, memory, calls, executable)
+
+    def run(self, calls: int, tell: Callable[[str], None]) -> None:
+        """Make at least `calls` calls.
+
+        Args:
+            calls: how many.
+            tell: called with a line of progress every few seconds, and at the end.
+
+        Raises:
+            WrongResult: at the first run that did not leave exactly what it should have.
+        """
+        order = random.Random(self._seed)  # the same on all ranks
+        done = replays = 0
+        started = told = time.monotonic()
+        while done < calls:
+            loaded, number = self._loaded[order.randrange(_PROGRAMMES)], order.randrange(_INPUTS)
+            as_graph = order.random() < 0.5
+            is_late, who, seconds = order.random() < _LATE, order.random(), order.random() * _LATENESS
+            if is_late and int(who * self._session.world.size) == self._session.world.rank:
+                time.sleep(seconds)
+            problem = self._once(loaded, number, as_graph)
+            if problem:
+                how = "a graph" if as_graph else "eager calls"
+                raise WrongResult(f"rank {self._session.world.rank}, after {done} calls, {how}: {problem}")
+            done += _STEPS
+            replays += as_graph
+            now = time.monotonic()
+            if now - told > _TELL_EVERY or done >= calls:
+                told = now
+                rate = done / (now - started)
+                tell(
+                    f"{done} of {calls} calls exact, {replays * _STEPS} of them in graphs, {rate:.0f} calls/s"
+                )
+
+    def _once(self, loaded: _Loaded, number: int, as_graph: bool) -> str:
+        """Run a programme with one input; return what is wrong."""
+        programme = loaded.programme
+        loaded.memory.write(0, programme.before[number])
+        if as_graph:
+            call("hipGraphLaunch", loaded.graph, self._stream)
+        else:
+            for each in loaded.calls:
+                each()
+        self._comm.synchronize(stream=self._stream)
+        return programme.find_wrong(loaded.memory.read(0, programme.size), number)
+
+    def close(self) -> None:
+        """Destroy the graphs, leave the others, free the memory."""
+        for loaded in self._loaded:
+            call("hipGraphExecDestroy", loaded.graph)
+        self._comm.close()
+        for loaded in self._loaded:
+            loaded.memory.free()
+
+
+class WrongResult(Exception):
+    """A collective left other bits than it should have; the message names rank, call and elements."""
+
+
+def _soak(calls: int, seed: int, largest: int) -> None:
+    """Be one rank."""
+    session = begin("uint8", largest, graph=1)
+    soak = Soak(session, seed, largest)
+    if session.world.rank == 0:
+        click.echo(f"# {session.world.size} ranks on {session.platform}: {session.device.name}; seed {seed}")
+    try:
+        soak.run(calls, click.echo if session.world.rank == 0 else _silent)
+    except WrongResult as wrong:  # this rank leaves; the launcher ends the others
+        raise click.ClickException(str(wrong)) from wrong
+    soak.close()
+    session.world.close()
+
+
+def _silent(_line: str) -> None:
+    """Say nothing, as ranks other than 0 do."""
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    """Return a size in bytes."""
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option("-g", "--ranks", type=click.IntRange(1), default=2, help="World size.")
+@click.option("--calls", type=click.IntRange(1), default=1_000_000, help="How many collectives, at least.")
+@click.option("-e", "--maxbytes", callback=_size, default="16K", help="Largest message.")
+@click.option("--seed", type=click.IntRange(0), help="Makes up the calls and their data.  [default: random]")
+@click.option("--timeout", type=float, default=1500.0, help="Seconds after which it is ended.")
+def main(*, ranks: int, calls: int, maxbytes: int, seed: int | None, timeout: float) -> None:
+    """Make millions of small collectives, operations, dtypes, eager calls and graphs mixed, all checked.
+
+    It starts its ranks itself unless a launcher has. The exit code is 1 at the first wrong bit.
+    """
+    if under_launcher():
+        if seed is None:
+            raise click.UsageError("under a launcher all ranks need the same --seed")
+        _soak(calls, seed, maxbytes)
+        return
+    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    arguments = ["--calls", str(calls), "--maxbytes", str(maxbytes), "--seed", str(seed)]
+    try:
+        command, _ = hipcomm_run(ranks)
+        run_bounded([*command, "-m", "hipcomm_bench.soak", *arguments], timeout, progress=False)
+    except JobFailed as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()
