@@ -30,7 +30,7 @@ class MemoryMethods:
     if TYPE_CHECKING:
 
         def _living(self, operation: str) -> Bootstrap: ...
-        def _buffer(
+        def _buffer(  # noqa: PLR0917  as in the class itself
             self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any
         ) -> Buffer: ...
 
@@ -48,6 +48,11 @@ class MemoryMethods:
             PlatformError: some rank has no memory left (on all ranks).
         """
         return self._living("empty").heap.allocate(shape, dtype)
+
+    def device_memory(self) -> int:
+        """Return the bytes of device memory that this rank has allocated, symmetric memory included."""
+        bootstrap = self._living("device_memory")
+        return bootstrap.memory_bytes + bootstrap.heap.nbytes
 
     def register(self, buf: Any, nbytes: int | None = None) -> None:
         """Let collectives work in place on memory that hipcomm has not allocated.

@@ -121,7 +121,7 @@ def some_cases(comm, shared, how_many, most):
 
 
 def replay_and_mix(comm, rng, seed, replays):
-    """Several graphs of several calls each, on registered and unregistered memory, and eager calls between."""
+    """Several graphs of several calls, on registered and unregistered memory, and eager calls between."""
     shared = np.random.default_rng(seed)
     symmetric = comm.empty(4 << 20, "uint8")
     inside = object.__new__(Arena)
