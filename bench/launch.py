@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -110,6 +112,14 @@ def run_bounded(command: list[str], timeout: float, progress: bool) -> None:
     Raises:
         JobFailed: it failed, or took too long.
     """
+    with _ended_by_sigterm():
+        code = _run(command, timeout, progress)
+    if code != 0:
+        raise JobFailed(f"exit code {code}: {' '.join(command)}")
+
+
+def _run(command: list[str], timeout: float, progress: bool) -> int:
+    """Run `command` to its end; return its exit code. Raises JobFailed where it took too long."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}  # the ranks are the parallelism
     process = subprocess.Popen(
         command,
@@ -119,19 +129,32 @@ def run_bounded(command: list[str], timeout: float, progress: bool) -> None:
         text=True,
     )
     reader = None
-    if process.stdout is not None:
-        reader = threading.Thread(target=Bar().show, args=(process.stdout,), daemon=True)
-        reader.start()
     try:
-        code = process.wait(timeout)
+        if process.stdout is not None:
+            reader = threading.Thread(target=Bar().show, args=(process.stdout,), daemon=True)
+            reader.start()
+        return process.wait(timeout)
     except subprocess.TimeoutExpired:
         raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
     finally:
         _end(process)
         if reader is not None:
             reader.join(_GRACE)
-    if code != 0:
-        raise JobFailed(f"exit code {code}: {' '.join(command)}")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM an exception meanwhile, so that the ranks do not outlive a benchmark told to end."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _frame: object) -> None:
+    """Handle a signal: unwind, and leave with the shell's code for it."""
+    raise SystemExit(128 + number)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

@@ -109,9 +109,9 @@ def allocate(device: Device, size: int) -> Memory:
 
 
 def copy_on_device(target: int, source: int, size: int) -> None:
-    """Copy between two device addresses, and wait for it."""
+    """Copy between two addresses that the device can use, and wait for it."""
     if size:
-        kind = hip().hipMemcpyKind.hipMemcpyDeviceToDevice
+        kind = hip().hipMemcpyKind.hipMemcpyDefault  # on the CPU platform one may be NumPy's
         call("hipMemcpy", ctypes.c_void_p(target), ctypes.c_void_p(source), size, kind)
         call("hipDeviceSynchronize")  # between two places of a device hipMemcpy may not wait
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
+import hipcomm
 from hipcomm.environment import Identity, Settings
 from hipcomm.platform import Device, call, choose, hip, open_device
-from hipcomm_bench.world import RendezvousWorld, World
+from hipcomm_bench.world import RendezvousWorld, World, apart, under_mpirun
 
 # NVLink multicast stays off in every library unless the user has asked for it: the figures are to hold on
 # machines without it, and where GPUs are shared between guests it can take them out of service.
@@ -42,6 +46,27 @@ class Session:
     dtype: str
     largest: int
 
+    def communicator(self, name: str, algorithm: str | None = None) -> Any:
+        """Return a hipcomm communicator of all ranks; collective, in the same order on all of them.
+
+        Args:
+            name: tells it apart from the process's others.
+            algorithm: what HIPCOMM_ALGORITHM shall be for it; None: as it is.
+        """
+        changes = {"HIPCOMM_JOB_ID": apart(self.identity, name).job_key}
+        if algorithm is not None:
+            changes["HIPCOMM_ALGORITHM"] = algorithm
+        before = {variable: os.environ.get(variable) for variable in changes}
+        os.environ.update(changes)
+        try:
+            return hipcomm.init()
+        finally:
+            for variable, value in before.items():
+                if value is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = value
+
     def synchronize(self) -> None:
         """Wait for everything on the device, whoever enqueued it."""
         if self.stream is not None:
@@ -63,6 +88,10 @@ def begin(dtype: str, largest: int, graph: int | None) -> Session:
     """
     for name, value in NO_MULTICAST.items():
         os.environ.setdefault(name, value)
+    if under_mpirun() and find_spec("mpi4py") is not None:
+        # MPI starts here, which takes all ranks and keeps Python's other threads from running meanwhile.
+        # Later it would stop the rendezvous server in rank 0, for whose answer another rank may wait.
+        import_module("mpi4py.MPI")
     identity, settings = Identity.read(), Settings.read()
     world = RendezvousWorld(identity, settings)
     platform = choose(settings).name

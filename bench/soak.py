@@ -17,8 +17,6 @@ from typing import Any
 import click
 import numpy as np
 
-from hipcomm.bootstrap import Bootstrap
-from hipcomm.communicator import Communicator
 from hipcomm.platform import call, hip
 from hipcomm_bench.launch import JobFailed, hipcomm_run, run_bounded
 from hipcomm_bench.memory import DeviceArray, DeviceMemory
@@ -26,7 +24,7 @@ from hipcomm_bench.ops import OPS
 from hipcomm_bench.programme import Programme
 from hipcomm_bench.session import Session, begin
 from hipcomm_bench.sizes import parse_size
-from hipcomm_bench.world import apart, under_launcher
+from hipcomm_bench.world import under_launcher
 
 _PROGRAMMES = 8
 _STEPS = 256  # calls in a programme
@@ -53,7 +51,7 @@ class Soak:
         """Make up the programmes and capture them. Collective; all ranks pass the same."""
         assert session.stream is not None
         self._session, self._seed, self._stream = session, seed, session.stream
-        self._comm = Communicator(Bootstrap(apart(session.identity, "soak"), session.settings))
+        self._comm = session.communicator("soak")
         ops = [name for name in OPS if hasattr(self._comm, name)]
         self._loaded = [self._load(f"{seed}/{n}", ops, largest) for n in range(_PROGRAMMES)]
 

@@ -90,6 +90,7 @@ typedef struct hipcommStatus {
 
 /* One struct for every collective kernel: fields a kernel does not need are zero. */
 typedef struct hipcommKernelArgs {
+    char* own_control; /* control[rank], without the look-up: what every launch reads first */
     const void* send;
     void* recv;
     uint64_t bytes;        /* bytes of the message that this launch moves (per rank for all_gather) */

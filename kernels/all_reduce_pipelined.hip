@@ -10,7 +10,7 @@
  */
 #include "common/epoch.h"
 #include "common/reduce.h"
-#include "common/staging.h"
+#include "common/shards.h"
 #include "common/turns.h"
 
 enum Area : uint32_t { kContributions, kResults, kAreas };
@@ -25,53 +25,58 @@ DEVICE Cells cells_of(const Launch& launch) {
 DEVICE void push_shards(const Launch& whole_launch, uint32_t step) {
     const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
-    const Message send = message(args.send, args.bytes);
-    const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
-    /* every rank, and every block, begins with another peer, so that all links are busy */
-    NO_UNROLL
-    for (uint32_t i = 0; i < args.world - 1; ++i) {
-        const uint32_t peer = (args.rank + 1 + (i + launch.geometry.block) % (args.world - 1)) % args.world;
-        stage(launch, cells_of(launch).cell(peer, step, kContributions, args.rank), send,
-              shard_of(chunk, peer, args.world));
-    }
+    const Cells cells = cells_of(launch);
+    stage_shards(launch, message(args.send, args.bytes), chunk_of_step(launch, packs_of(args.bytes), step),
+                 args.rank, [&](uint32_t owner) { return cells.cell(owner, step, kContributions, args.rank); });
 }
 
-/* Reduce packs begin .. end - 1 of the shard, kInFlight per thread at a time. */
-template <class T, class Op, uint32_t kInFlight, class LoadOwn, class StoreOwn>
+/* Reduce packs begin .. end - 1 of the shard: kLines packs per thread at a time, kRanks ranks' loads of
+ * each in flight together. */
+template <class T, class Op, uint32_t kLines, uint32_t kRanks, class LoadOwn, class StoreOwn>
 DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, uint32_t end, LoadOwn load_own,
                          StoreOwn store_own) {
     const hipcommKernelArgs& args = launch.args;
     const Cells cells = cells_of(launch);
     const uint32_t threads = launch.geometry.threads;
     NO_UNROLL
-    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
-        Reduction<T, Op> reduction[kInFlight];
-        Pack packs[kInFlight]{};
+    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kLines) {
+        Reduction<T, Op> reduction[kLines];
         NO_UNROLL
-        for (uint32_t rank = 0; rank < args.world; ++rank) {
-            const char* cell = cells.cell(args.rank, step, kContributions, rank);
+        for (uint32_t first = 0; first < args.world; first += kRanks) {
+            Pack packs[kRanks][kLines]{};
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) {
-                const uint32_t i = base + k * threads;
-                if (i >= end) continue;
-                packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
+            for (uint32_t r = 0; r < kRanks; ++r) {
+                const uint32_t rank = first + r;
+                const char* cell = cells.cell(args.rank, step, kContributions, rank);
+                UNROLL(8)
+                for (uint32_t k = 0; k < kLines; ++k) {
+                    const uint32_t i = base + k * threads;
+                    if (rank >= args.world || i >= end) continue;
+                    packs[r][k] =
+                        rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
+                }
             }
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k]);
+            for (uint32_t r = 0; r < kRanks; ++r) {
+                if (first + r >= args.world) continue;
+                UNROLL(8)
+                for (uint32_t k = 0; k < kLines; ++k) reduction[k].start_or_add(first + r == 0, packs[r][k]);
+            }
         }
+        Pack results[kLines];
         UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) {
-            packs[k] = reduction[k].finish(args);
-            if (base + k * threads < end) store_own(base + k * threads, packs[k]);
+        for (uint32_t k = 0; k < kLines; ++k) {
+            results[k] = reduction[k].finish(args);
+            if (base + k * threads < end) store_own(base + k * threads, results[k]);
         }
         NO_UNROLL
         for (uint32_t peer = 0; peer < args.world; ++peer) {
             if (peer == args.rank) continue;
             char* cell = cells.cell(peer, step, kResults, args.rank);
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) {
+            for (uint32_t k = 0; k < kLines; ++k) {
                 const uint32_t i = base + k * threads;
-                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, packs[k]);
+                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, results[k]);
             }
         }
     }
@@ -85,16 +90,16 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     const Message recv = message(args.recv, args.bytes);
     const Chunk shard = shard_of(chunk_of_step(launch, packs_of(args.bytes), step), args.rank, args.world);
     /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
+    constexpr uint32_t kLines = kOneThread || sizeof(T) == 1 ? 1 : 2;
     const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
     const uint32_t whole_recv = whole_packs(recv, shard.first, shard.packs);
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
-    reduce_packs<T, Op, kInFlight>(
+    reduce_packs<T, Op, kLines, kPacksInFlight>(
         launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
         [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
-    reduce_packs<T, Op, 1>(
+    reduce_packs<T, Op, 1, 1>(
         new_phase(launch), step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
         [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });
 }
@@ -102,14 +107,9 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
 DEVICE void collect_shards(const Launch& whole_launch, uint32_t step) {
     const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
-    const Message recv = message(args.recv, args.bytes);
-    const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
-    NO_UNROLL
-    for (uint32_t i = 1; i < args.world; ++i) {
-        const uint32_t owner = (args.rank + i) % args.world;
-        unstage(launch, recv, shard_of(chunk, owner, args.world),
-                cells_of(launch).cell(args.rank, step, kResults, owner));
-    }
+    const Cells cells = cells_of(launch);
+    unstage_shards(launch, message(args.recv, args.bytes), chunk_of_step(launch, packs_of(args.bytes), step),
+                   args.rank, [&](uint32_t owner) { return cells.cell(args.rank, step, kResults, owner); });
 }
 
 template <class T, class Op>

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from bench_stand_ins import FAKE_NCCL, fake_torch
 from harness import PLATFORM
 
 from hipcomm_bench import worker
@@ -25,11 +29,11 @@ from hipcomm_bench.clock import Batches, Prepared, Replays
 from hipcomm_bench.contestants import CONTESTANTS, Contestant, Unsupported, nccl_api
 from hipcomm_bench.contestants.hipcomm import Hipcomm
 from hipcomm_bench.contestants.nccl import Nccl
+from hipcomm_bench.contestants.torch_symm import TorchSymmOneShot, TorchSymmTwoShot
 from hipcomm_bench.data import Buffers, count_wrong, fill, lay_out
 from hipcomm_bench.launch import run_job
-from hipcomm_bench.memory import Buffer, DeviceMemory, copy_on_device, dtype_of
+from hipcomm_bench.memory import Buffer, DeviceMemory, copy_on_device
 from hipcomm_bench.ops import OPS, Call
-from hipcomm_bench.programme import Programme
 from hipcomm_bench.results import Job, Options, Row
 from hipcomm_bench.session import Session, begin
 
@@ -70,6 +74,14 @@ def memory(session: Session) -> Iterator[tuple[DeviceMemory, DeviceMemory]]:
 
 
 Pair = tuple[DeviceMemory, DeviceMemory]
+
+
+def test_multicast_stays_off_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCCL_NVLS_ENABLE", raising=False)
+    monkeypatch.setenv("TORCH_SYMM_MEM_DISABLE_MULTICAST", "0")
+    begin("uint8", 64, graph=None).world.close()
+    assert os.environ["NCCL_NVLS_ENABLE"] == "0"
+    assert os.environ["TORCH_SYMM_MEM_DISABLE_MULTICAST"] == "0"
 
 
 # --- memory
@@ -169,6 +181,23 @@ def test_batches_time_the_device_and_the_host(session: Session, memory: Pair) ->
     assert all(time > 0 for time in samples.host)
 
 
+def test_samples_are_times_per_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    milliseconds = iter([80.0, 40.0, 80.0, 40.0])  # between two events of a device that is not there
+    now = iter(range(0, 10**12, 8000))
+    fake = SimpleNamespace(hipStreamCaptureMode=SimpleNamespace(hipStreamCaptureModeThreadLocal=1))
+    monkeypatch.setattr("hipcomm_bench.clock.hip", lambda: fake)
+    monkeypatch.setattr("hipcomm_bench.clock._now", lambda: next(now))
+    monkeypatch.setattr(
+        "hipcomm_bench.clock.call",
+        lambda name, *_: next(milliseconds) if name == "hipEventElapsedTime" else None,
+    )
+    prepared = Prepared(lambda: None)
+    for clock, host in ((Replays(1, 20), [2e-6]), (Batches(1, 20), [2e-6, 2e-6])):
+        samples = clock.take(clock.arm(prepared, 4), 2)  # type: ignore[attr-defined]
+        assert samples.times == pytest.approx([20e-3, 10e-3])
+        assert samples.host == pytest.approx(host)
+
+
 def test_long_calls_make_small_samples() -> None:
     clock = Replays(1, 20)
     assert [clock.calls(seconds) for seconds in (0.0, 3e-6, 500e-6, 1e-3, 5e-3, 1.0)] == [
@@ -210,6 +239,30 @@ class Copy(Contestant):
 
     def close(self) -> None:
         self.closed.append(self.name)
+
+
+class HasItsOwnBuffers(Copy):
+    """Works on memory of its own, to and from which the data has to be brought."""
+
+    name = "has-its-own-buffers"
+
+    def prepare(self, call: Call, buffers: Buffers) -> Prepared:
+        from hipcomm.platform import call as hip_call
+        from hipcomm.platform import hip
+
+        own = DeviceMemory(4096), DeviceMemory(4096)  # kept alive by `copy` below
+        kind = hip().hipMemcpyKind.hipMemcpyDefault
+
+        def copy(target: Any, source: Any) -> None:
+            places = ctypes.c_void_p(target.address), ctypes.c_void_p(source.address)
+            hip_call("hipMemcpyAsync", *places, buffers.recv.nbytes, kind, self.session.stream)
+
+        return Prepared(
+            partial(copy, own[1], own[0]),
+            load=partial(copy, own[0], buffers.send),
+            store=lambda: (copy(buffers.recv, own[1]), self.session.synchronize()),
+            wait=self.session.synchronize,
+        )
 
 
 class NotHere(Copy):
@@ -267,6 +320,7 @@ class DoesNothing(Copy):
 
 STAND_INS = (
     Copy,
+    HasItsOwnBuffers,
     NotHere,
     Elsewhere,
     FailsToStart,
@@ -306,7 +360,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "has-no-in-place: in place it cannot",
     ]
     found = {(row.contestant, row.size, row.in_place): row for row in job.rows}
-    for name in ("hipcomm", "copy"):
+    for name in ("hipcomm", "copy", "has-its-own-buffers"):
         for size in (1024, 4096):
             for in_place in (False, True):
                 row = found.pop((name, size, in_place))
@@ -322,6 +376,7 @@ def test_who_cannot_take_part_is_left_out_with_the_reason(stand_ins: list[str]) 
         "cannot-be-captured",
         "fails-at-the-call",
         "has-no-in-place",
+        "has-its-own-buffers",
         "copy",
     ]
     assert len(job.devices) == 1
@@ -359,48 +414,23 @@ def test_figures_survive_the_job_that_found_them(monkeypatch: pytest.MonkeyPatch
     assert found.failure.startswith("exit code 3")
 
 
-# --- NCCL
+def test_a_benchmark_that_is_terminated_ends_its_ranks(tmp_path: Path) -> None:
+    file = tmp_path / "pid"
+    script = (
+        "from hipcomm_bench.launch import run_bounded; "
+        f"run_bounded(['sh', '-c', 'echo $$ > {file}.new; mv {file}.new {file}; exec sleep 60'], 60, False)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as process:
+        deadline = time.monotonic() + 30
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(30) == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(file.read_text()), 0)
 
-FAKE_NCCL = r"""
-#include <cstddef>
-#include <cstdio>
-#include <cstring>
-struct Id { char internal[128]; };
-static char record[256];
-static int async_error = 0;
-static const size_t kSizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
-#define NOTE(...) snprintf(record, sizeof record, __VA_ARGS__)
-extern "C" {
-const char* fake_record() { return record; }
-void fake_break() { async_error = 6; }
-const char* ncclGetErrorString(int code) { return code == 6 ? "remote error" : "bad argument"; }
-int ncclGetVersion(int* version) { *version = 22809; return 0; }
-int ncclGetUniqueId(Id* id) { memset(id, 7, sizeof *id); return 0; }
-int ncclCommInitRank(void** comm, int ranks, Id id, int rank) {
-    *comm = (void*)0x1234;
-    return ranks == 1 && rank == 0 && id.internal[0] == 7 && id.internal[127] == 7 ? 0 : 4;
-}
-int ncclCommDestroy(void* comm) { return comm == (void*)0x1234 ? 0 : 4; }
-int ncclCommGetAsyncError(void*, int* state) { *state = async_error; return 0; }
-int ncclAllReduce(const void* s, void* r, size_t n, int t, int op, void* c, void* stream) {
-    NOTE("AllReduce %p %p %zu %d %d %p %p", s, r, n, t, op, c, stream);
-    memmove(r, s, n * kSizes[t]);
-    return 0;
-}
-int ncclReduceScatter(const void* s, void* r, size_t n, int t, int op, void* c, void* stream) {
-    NOTE("ReduceScatter %p %p %zu %d %d %p %p", s, r, n, t, op, c, stream);
-    return 4;
-}
-int ncclAllGather(const void* s, void* r, size_t n, int t, void* c, void* stream) {
-    NOTE("AllGather %p %p %zu %d %p %p", s, r, n, t, c, stream);
-    return 0;
-}
-int ncclBroadcast(const void* s, void* r, size_t n, int t, int root, void* c, void* stream) {
-    NOTE("Broadcast %p %p %zu %d root %d %p %p", s, r, n, t, root, c, stream);
-    return 0;
-}
-}
-"""
+
+# --- NCCL
 
 
 @pytest.fixture(scope="module")
@@ -464,68 +494,47 @@ def test_without_a_library_nccl_says_what_the_loader_said(
         Nccl(session)
 
 
-# --- the soak
+# --- torch symmetric memory, played by NumPy
 
 
-def make_programme(rank: int = 0, world_size: int = 2, **keywords: Any) -> Programme:
-    arguments: dict[str, Any] = {"ops": list(OPS), "calls": 40, "largest": 4096, "inputs": 2, **keywords}
-    return Programme("a seed", rank, world_size, **arguments)
+@pytest.mark.host_arrays
+def test_torch_symmetric_memory(session: Session, memory: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[Any] = []
+    for name, module in fake_torch(log).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    # the CPU platform's memory, as if it were a GPU's
+    on_gpu = replace(session, platform="nvidia", device=session.device._replace(host_is_device=False))
+    one_shot, two_shot = TorchSymmOneShot(on_gpu), TorchSymmTwoShot(on_gpu)
+    assert log == [("init", "nccl"), *[("device", 0), ("stream", session.stream)] * 2]
 
+    def wrong(contestant: Contestant, op: str, redop: str, in_place: bool) -> int:
+        call = Call(OPS[op], "bfloat16", redop, in_place)
+        buffers = lay_out(call, 2048, 0, 1, memory)
+        fill(buffers, call, 0, 1)
+        prepared = contestant.prepare(call, buffers)
+        prepared.load()
+        memory[0].poison(0, 8192)  # the call shall not read it any more
+        prepared.run()
+        prepared.store()
+        return count_wrong(buffers, call, 0, 1)
 
-def test_ranks_make_up_the_same_programme() -> None:
-    programmes = [make_programme(rank, 3) for rank in range(3)]
-    shapes = [
-        [(s.call, s.send_count, s.recv_count, s.root) for s in programme.steps] for programme in programmes
-    ]
-    assert shapes[0] == shapes[1] == shapes[2]
-    assert {step.call.op.name for step in programmes[0].steps} == set(OPS)
-    assert programmes[0].size == programmes[1].size
-    assert not np.array_equal(programmes[0].before[0], programmes[1].before[0])
-    assert not np.array_equal(programmes[0].before[0], programmes[0].before[1])
-    again = make_programme(1, 3)
-    assert np.array_equal(again.after[1], programmes[1].after[1])
-
-
-def test_programmes_buffers_do_not_overlap() -> None:
-    programme = make_programme()
-    owner = np.zeros(programme.size, int)
-    for index, step in enumerate(programme.steps, start=1):
-        itemsize = dtype_of(step.call.dtype).itemsize
-        for at, count in ((step.send_at, step.send_count), (step.recv_at, step.recv_count)):
-            inside = owner[at : at + count * itemsize]
-            assert set(inside.tolist()) <= {0, index}
-            inside[...] = index
-
-
-def test_a_wrong_bit_is_found_and_named() -> None:
-    programme = make_programme()
-    right = programme.after[1].copy()
-    assert programme.find_wrong(right, 1) == ""
-    assert programme.find_wrong(right, 0) != ""
-    index, step = next((i, s) for i, s in enumerate(programme.steps) if s.recv_count and not s.call.in_place)
-    right[step.recv_at] ^= 1
-    assert (
-        programme.find_wrong(right, 1) == f"call {index} ({step.describe()}): 1 of what it receives are wrong"
-    )
-
-
-def run_soak(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hipcomm_bench.soak", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_a_short_soak_is_exact() -> None:
-    result = run_soak("-g", "2", "--calls", "3000", "--seed", "11")
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "3072 of 3000 calls exact" in result.stdout
-
-
-def test_a_soak_needs_one_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HIPCOMM_WORLD_SIZE", "2")
-    monkeypatch.setenv("HIPCOMM_RANK", "0")
-    result = run_soak("--calls", "1")
-    assert result.returncode == 2
-    assert "all ranks need the same --seed" in result.stderr
+    assert wrong(one_shot, "all_reduce", "sum", False) == 0
+    assert wrong(one_shot, "all_gather", "none", False) == 0
+    assert wrong(one_shot, "all_to_all", "none", False) == 0
+    assert wrong(two_shot, "all_reduce", "sum", True) == 0
+    for contestant, op, redop, in_place, reason in (
+        (one_shot, "all_reduce", "max", False, "has no max"),
+        (one_shot, "all_reduce", "sum", True, "one-shot has no in-place all_reduce"),
+        (one_shot, "reduce_scatter", "sum", False, "no reduce_scatter"),
+        (two_shot, "all_reduce", "sum", False, "no out-of-place two-shot"),
+        (two_shot, "all_gather", "none", False, "no two-shot all_gather"),
+    ):
+        with pytest.raises(Unsupported, match=reason):
+            wrong(contestant, op, redop, in_place)
+    two_shot.close()
+    assert log[-1] != "destroy"
+    one_shot.close()
+    assert log[-1] == "destroy"
 
 
 def test_the_command_replays_graphs_of_all_algorithms(tmp_path: Path) -> None:

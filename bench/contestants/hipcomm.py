@@ -13,7 +13,6 @@ from hipcomm_bench.data import Buffers
 from hipcomm_bench.memory import copy_on_device
 from hipcomm_bench.ops import Call
 from hipcomm_bench.session import Session
-from hipcomm_bench.world import apart
 
 
 class Hipcomm(Contestant):
@@ -29,13 +28,7 @@ class Hipcomm(Contestant):
         return None
 
     def __init__(self, session: Session) -> None:
-        from hipcomm.bootstrap import Bootstrap
-        from hipcomm.communicator import Communicator
-
-        settings = session.settings
-        if self.algorithm is not None:
-            settings = settings._replace(algorithm=self.algorithm)
-        self._comm: Any = Communicator(Bootstrap(apart(session.identity, self.name), settings))
+        self._comm = session.communicator(self.name, self.algorithm)
         self._stream = session.stream
         try:
             self.version = version("hipcomm")

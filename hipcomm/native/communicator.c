@@ -184,6 +184,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
         .staging_bytes = layout.staging_bytes,
     };
     comm->args = (hipcommKernelArgs){
+        .own_control = config->control[config->rank],
         .rank = (uint32_t)config->rank,
         .world = (uint32_t)config->world,
         .epoch_slots = layout.max_blocks,

@@ -90,10 +90,12 @@ DEVICE void store_pack(void* p, Pack pack) { *(GLOBAL(Pack)*)p = pack; }
 /* Packs that one thread keeps in flight: enough to cover the latency of memory with the threads of one
  * block per compute unit. */
 constexpr uint32_t kPacksInFlight = 4;
+constexpr bool kOneThread = false;
 
 /* Copy whole packs between the caller's memory and staging memory, all threads side by side. */
 template <class Load, class Store>
 DEVICE void copy_packs(uint32_t packs, const Geometry& g, Load load, Store store) {
+    NO_UNROLL
     for (uint32_t base = g.thread; base < packs; base += g.threads * kPacksInFlight) {
         Pack pack[kPacksInFlight];
         UNROLL(8)

@@ -17,7 +17,7 @@ DEVICE uint32_t next_epoch(uint32_t epoch) {
 }
 
 DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
-    return reinterpret_cast<uint32_t*>(args.control[args.rank]);
+    return reinterpret_cast<uint32_t*>(args.own_control);
 }
 
 /* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn

@@ -9,7 +9,7 @@ struct Launch {
     const uint32_t epoch;
 
     DEVICE_MEMBER uint32_t parity() const { return epoch & 1; }
-    DEVICE_MEMBER char* own_control() const { return args.control[args.rank]; }
+    DEVICE_MEMBER char* own_control() const { return args.own_control; }
 };
 
 /* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments

@@ -31,9 +31,12 @@ DEVICE uint32_t steps_of_block(const Launch& launch, uint64_t message_packs) {
     return uint32_t((chunks + args.blocks - 1 - launch.geometry.block) / args.blocks);
 }
 
-/* The part of a chunk that `rank` owns when it is split over all ranks. */
+/* Packs of a shard, when a chunk is split over all ranks; the last shards may be shorter. */
+DEVICE uint32_t share_of(const Chunk& chunk, uint32_t world) { return (chunk.packs + world - 1) / world; }
+
+/* The part of a chunk that `rank` owns. */
 DEVICE Chunk shard_of(const Chunk& chunk, uint32_t rank, uint32_t world) {
-    const uint32_t share = (chunk.packs + world - 1) / world;
+    const uint32_t share = share_of(chunk, world);
     const uint32_t begin = rank * share < chunk.packs ? rank * share : chunk.packs;
     const uint32_t left = chunk.packs - begin;
     return {chunk.first + begin, left < share ? left : share};
