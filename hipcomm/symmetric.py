@@ -121,7 +121,9 @@ class SymmetricArray:
         # one interface or the other exists, by where the memory is; the absent one must not be seen
         if name in ("__cuda_array_interface__", "__array_interface__"):
             on_host = name == "__array_interface__"
-            if on_host == self._heap.host_is_device:
+            # NumPy's interface cannot name ml_dtypes' types, and __array__() serves as well
+            has_name = not on_host or self.dtype.kind != "V"
+            if on_host == self._heap.host_is_device and has_name:
                 interface = {
                     "shape": self.shape,
                     "typestr": self.dtype.str,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import cases
 import numpy as np
 import pytest
@@ -216,6 +218,7 @@ def part_of_a_failed_job(comm, rng):
     """A rank of the other half is lost: this half's communicator fails too, and says who it was."""
     part = comm.split(comm.rank // 2)
     if comm.rank == 3:
+        time.sleep(0.5)  # until the others have their part and wait in it
         comm.abort("enough")
         return "aborted"
     try:

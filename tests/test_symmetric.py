@@ -307,6 +307,7 @@ def numpy_views(comm, rng):
     assert (array.numpy() == comm.world_size * sum(range(comm.world_size))).all()
     assert not hasattr(array, "__cuda_array_interface__")
 
+    assert np.asarray(comm.empty(5, "bfloat16")).dtype == dtype_of("bfloat16")
     narrow = comm.empty(5, "bfloat16").numpy()
     assert narrow.dtype == dtype_of("bfloat16")
     narrow[:] = 2

@@ -15,12 +15,15 @@ struct Launch {
 /* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments
  * stays alive in registers. */
 DEVICE Launch new_phase(const Launch& launch) {
-    return {reload_args(launch.args), launch.geometry, launch.epoch};
+    const hipcommKernelArgs& args = reload_args(launch.args);
+    const Geometry& g = launch.geometry;
+    return {args, Geometry{g.thread, args.threads, g.block, args.blocks, g.shared}, launch.epoch};
 }
 
 /* The first words of a block's scratch; tiles follow at kTileOffset. */
 struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */
+    uint32_t mismatched; /* because a peer runs another algorithm */
 };
 constexpr uint32_t kTileOffset = 64;
 
