@@ -157,9 +157,9 @@ VARIABLES = (
     ),
     Variable(
         "HIPCOMM_STAGING_BYTES",
-        "32M",
+        None,
         "bytes; K, M, G for powers of 1024",
-        "Device memory for staging; the same on all ranks.",
+        "Device memory for staging, the same on all ranks; by default what suits the architecture.",
         _byte_count,
     ),
     Variable("HIPCOMM_CHECK", "0", "0, 1", "1: ranks compare every call; a mismatch is an error.", _switch),
@@ -185,7 +185,7 @@ class Settings(NamedTuple):
         timeout: how long a collective waits for a peer, in seconds.
         join_timeout: how long a rank waits for all to join, in seconds.
         algorithm: one of ``ALGORITHMS``.
-        staging_bytes: the size of the staging slab, in bytes.
+        staging_bytes: the size of the staging slab, in bytes; 0: the tuning row's.
         check: whether ranks compare every call.
         log: one of ``LOG_LEVELS``.
         runtime_dir: the user's private run-time directory (XDG), or an empty text.
@@ -199,7 +199,7 @@ class Settings(NamedTuple):
     timeout: float = 60.0
     join_timeout: float = 60.0
     algorithm: str = "auto"
-    staging_bytes: int = 32 << 20
+    staging_bytes: int = 0
     check: bool = False
     log: str = "warning"
     runtime_dir: str = ""
@@ -217,7 +217,7 @@ class Settings(NamedTuple):
             timeout=_read("HIPCOMM_TIMEOUT", env),
             join_timeout=_read("HIPCOMM_JOIN_TIMEOUT", env),
             algorithm=_read("HIPCOMM_ALGORITHM", env),
-            staging_bytes=_read("HIPCOMM_STAGING_BYTES", env),
+            staging_bytes=_read("HIPCOMM_STAGING_BYTES", env) or 0,
             check=_read("HIPCOMM_CHECK", env),
             log=_read("HIPCOMM_LOG", env),
             runtime_dir=env.get("XDG_RUNTIME_DIR", ""),

@@ -10,6 +10,7 @@
  */
 #include "common/epoch.h"
 #include "common/reduce.h"
+#include "common/reduce_run.h"
 #include "common/shards.h"
 #include "common/turns.h"
 
@@ -70,8 +71,7 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
             if (base + k * threads < end) store_own(base + k * threads, results[k]);
         }
         NO_UNROLL
-        for (uint32_t peer = 0; peer < args.world; ++peer) {
-            if (peer == args.rank) continue;
+        for (uint32_t peer = next_rank(args.rank, args.world); peer != args.rank; peer = next_rank(peer, args.world)) {
             char* cell = cells.cell(peer, step, kResults, args.rank);
             UNROLL(8)
             for (uint32_t k = 0; k < kLines; ++k) {
@@ -90,15 +90,29 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     const Message recv = message(args.recv, args.bytes);
     const Chunk shard = shard_of(chunk_of_step(launch, packs_of(args.bytes), step), args.rank, args.world);
     /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    constexpr uint32_t kLines = kOneThread || sizeof(T) == 1 ? 1 : 2;
+    [[maybe_unused]] constexpr uint32_t kLines = sizeof(T) == 1 ? 1 : 2;
     const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
     const uint32_t whole_recv = whole_packs(recv, shard.first, shard.packs);
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
-    reduce_packs<T, Op, kLines, kPacksInFlight>(
-        launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
-        [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
+    if constexpr (kOneThread) {
+        const Cells cells = cells_of(launch);
+        reduce_run<T, Op>(
+            args, uint64_t(whole) * HIPCOMM_PACK_BYTES,
+            [&](uint32_t rank) {
+                return rank == args.rank ? own : cells.cell(args.rank, step, kContributions, rank);
+            },
+            [&](uint64_t offset, const char* tile, uint64_t bytes) {
+                __builtin_memcpy(result + offset, tile, bytes);
+                for (uint32_t peer = 0; peer < args.world; ++peer)
+                    if (peer != args.rank) __builtin_memcpy(cells.cell(peer, step, kResults, args.rank) + offset, tile, bytes);
+            });
+    } else {
+        reduce_packs<T, Op, kLines, kRanksInFlight>(
+            launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
+            [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
+    }
     reduce_packs<T, Op, 1, 1>(
         new_phase(launch), step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
         [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });

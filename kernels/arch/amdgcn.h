@@ -91,4 +91,7 @@ DEVICE void store_staged(void* p, Pack pack) {
                             __MEMORY_SCOPE_SYSTEM);
 }
 
+/* Ranks whose packs a reduction loads together; with four, gfx9 runs out of scalar registers. */
+constexpr uint32_t kRanksInFlight = 2;
+
 #include "gpu_copy.h"

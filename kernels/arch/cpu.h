@@ -131,6 +131,7 @@ DEVICE F float_minimum(F a, F b) {
 
 /* Packs that one thread keeps in flight. */
 constexpr uint32_t kPacksInFlight = 1;
+constexpr uint32_t kRanksInFlight = 1;
 constexpr bool kOneThread = true;
 
 /* Copy whole packs between the caller's memory and staging memory. */

@@ -66,4 +66,7 @@ DEVICE Pack load_staged(const void* p) {
 }
 DEVICE void store_staged(void* p, Pack pack) { store_pack(p, pack); }
 
+/* Ranks whose packs a reduction loads together. */
+constexpr uint32_t kRanksInFlight = 4;
+
 #include "gpu_copy.h"

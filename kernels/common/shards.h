@@ -19,16 +19,23 @@ DEVICE void stage_shards(const Launch& launch, const Message& from, const Chunk&
     } else {
         const Geometry& g = launch.geometry;
         const uint32_t share = share_of(chunk, world);
+        /* every rank begins with another shard, so that all links are busy */
+        const uint32_t turned = next_rank(own, world) * share;
+        const uint32_t start = turned < chunk.packs ? turned : 0;
+        const auto place = [=](uint32_t i) { return i + start < chunk.packs ? i + start : i + start - chunk.packs; };
         const auto put = [&](uint32_t i, Pack pack) {
-            const uint32_t owner = i / share;
-            if (owner != own) store_staged(cell_of(owner) + uint64_t(i - owner * share) * HIPCOMM_PACK_BYTES, pack);
+            const uint32_t owner = place(i) / share;
+            if (owner != own)
+                store_staged(cell_of(owner) + uint64_t(place(i) - owner * share) * HIPCOMM_PACK_BYTES, pack);
         };
-        const uint32_t whole = whole_packs(from, chunk.first, chunk.packs);
-        const char* base = from.base + chunk.first * HIPCOMM_PACK_BYTES;
-        copy_packs(
-            whole, g, [=](uint64_t i) { return load_pack(base + i * HIPCOMM_PACK_BYTES); }, put);
-        for (uint32_t i = whole + g.thread; i < chunk.packs; i += g.threads)
-            put(i, load_message(from, chunk.first + i));
+        if (whole_packs(from, chunk.first, chunk.packs) == chunk.packs) {
+            const char* base = from.base + chunk.first * HIPCOMM_PACK_BYTES;
+            copy_packs(chunk.packs, g,
+                       [=](uint32_t i) { return load_pack(base + uint64_t(place(i)) * HIPCOMM_PACK_BYTES); }, put);
+        } else {
+            for (uint32_t i = g.thread; i < chunk.packs; i += g.threads)
+                put(i, load_message(from, chunk.first + place(i)));
+        }
     }
 }
 

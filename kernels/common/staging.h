@@ -31,6 +31,8 @@ DEVICE uint32_t steps_of_block(const Launch& launch, uint64_t message_packs) {
     return uint32_t((chunks + args.blocks - 1 - launch.geometry.block) / args.blocks);
 }
 
+DEVICE uint32_t next_rank(uint32_t rank, uint32_t world) { return rank + 1 < world ? rank + 1 : 0; }
+
 /* Packs of a shard, when a chunk is split over all ranks; the last shards may be shorter. */
 DEVICE uint32_t share_of(const Chunk& chunk, uint32_t world) { return (chunk.packs + world - 1) / world; }
 
