@@ -99,14 +99,14 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     if constexpr (kOneThread) {
         const Cells cells = cells_of(launch);
         reduce_run<T, Op>(
-            args, uint64_t(whole) * HIPCOMM_PACK_BYTES,
-            [&](uint32_t rank) {
+            args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,
+            [&](uint32_t rank) -> const char* {
                 return rank == args.rank ? own : cells.cell(args.rank, step, kContributions, rank);
             },
-            [&](uint64_t offset, const char* tile, uint64_t bytes) {
-                __builtin_memcpy(result + offset, tile, bytes);
+            [&](uint64_t offset, uint64_t bytes) {
                 for (uint32_t peer = 0; peer < args.world; ++peer)
-                    if (peer != args.rank) __builtin_memcpy(cells.cell(peer, step, kResults, args.rank) + offset, tile, bytes);
+                    if (peer != args.rank)
+                        __builtin_memcpy(cells.cell(peer, step, kResults, args.rank) + offset, result + offset, bytes);
             });
     } else {
         reduce_packs<T, Op, kLines, kRanksInFlight>(

@@ -45,14 +45,19 @@ DEVICE uint64_t clock_ticks() {
 /* How often a wait looks at the clock and the abort word. */
 constexpr uint32_t kSpinsPerCheck = 256;
 
-/* Ranks may outnumber cores: after a short spin (about the time a peer on another core needs to
- * answer) give the core away at every turn. */
+/* Ranks may outnumber cores: after a short spin (about the time a peer on another core needs to answer)
+ * give the core away at every turn. How short is learnt, as TCP learns its window: a wait that spins in
+ * vain halves the patience of the next, and every wait adds one. Ranks with a core each keep spinning,
+ * ranks that share one yield almost at once. */
+constexpr uint32_t kMostPatience = 64;
+constexpr uint32_t kLeastPatience = 2;
+static thread_local uint32_t patience = kMostPatience;
+
 DEVICE void spin_pause(uint32_t spins) {
-    if (spins < 64) {
-        __builtin_ia32_pause();
-    } else {
-        sched_yield();
-    }
+    if (spins == 1 && patience < kMostPatience) ++patience;
+    if (spins < patience) return __builtin_ia32_pause();
+    if (spins == patience && patience / 2 >= kLeastPatience) patience /= 2;
+    sched_yield();
 }
 
 DEVICE uint32_t load_relaxed(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
