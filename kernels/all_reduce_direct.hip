@@ -7,6 +7,7 @@
 #include "common/direct.h"
 #include "common/epoch.h"
 #include "common/reduce.h"
+#include "common/reduce_run.h"
 
 /* Reduce packs begin .. end - 1, kInFlight per thread at a time; the blocks side by side. */
 template <class T, class Op, uint32_t kInFlight, class Load, class Store>
@@ -47,7 +48,7 @@ DEVICE void reduce_packs(const Launch& launch, uint64_t begin, uint64_t end, Loa
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
     /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
+    [[maybe_unused]] constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
     const Launch launch = begin_launch(args, g);
     if (!enter_direct(launch)) return end_launch(launch);
 
@@ -63,12 +64,25 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
         whole = whole_packs(message(buffers->recv[rank], args.bytes), begin, of_send);
     }
     const uint64_t middle = end - begin < whole ? end : begin + whole;
-    reduce_packs<T, Op, kInFlight>(
-        launch, begin, middle,
-        [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send[rank] + i * HIPCOMM_PACK_BYTES); },
-        [&](uint32_t rank, uint64_t i, Pack pack) {
-            store_staged(buffers->recv[rank] + i * HIPCOMM_PACK_BYTES, pack);
-        });
+    if constexpr (kOneThread) {
+        const uint64_t first = begin * HIPCOMM_PACK_BYTES;
+        char* const result = buffers->recv[args.rank] + first;
+        reduce_run<T, Op>(
+            args, g.block == 0 ? (middle - begin) * HIPCOMM_PACK_BYTES : 0, result,
+            [&](uint32_t rank) -> const char* { return buffers->send[rank] + first; },
+            [&](uint64_t offset, uint64_t bytes) {
+                for (uint32_t peer = 0; peer < args.world; ++peer)
+                    if (peer != args.rank)
+                        __builtin_memcpy(buffers->recv[peer] + first + offset, result + offset, bytes);
+            });
+    } else {
+        reduce_packs<T, Op, kInFlight>(
+            launch, begin, middle,
+            [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send[rank] + i * HIPCOMM_PACK_BYTES); },
+            [&](uint32_t rank, uint64_t i, Pack pack) {
+                store_staged(buffers->recv[rank] + i * HIPCOMM_PACK_BYTES, pack);
+            });
+    }
     reduce_packs<T, Op, 1>(
         launch, middle, end,
         [&](uint32_t rank, uint64_t i) { return load_message(message(buffers->send[rank], args.bytes), i); },
