@@ -13,21 +13,15 @@ import numpy as np
 
 from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
+from hipcomm.calls import OPERATIONS
 from hipcomm.core import error_of, ffi, lib
-from hipcomm.dtypes import CODES
 from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout
 from hipcomm.memory_methods import MemoryMethods
+from hipcomm.movement import Movement
+from hipcomm.reductions import Reductions
 from hipcomm.symmetric import SymmetricArray
 
 log = logging.getLogger("hipcomm")
-
-OPERATIONS: dict[str, int] = {
-    "sum": lib.hipcommSum,
-    "prod": lib.hipcommProd,
-    "max": lib.hipcommMax,
-    "min": lib.hipcommMin,
-    "avg": lib.hipcommAvg,
-}
 
 _CLOSE_PATIENCE = 10.0  # seconds; peers that are still busy keep this rank's memory mapped
 
@@ -37,7 +31,7 @@ _broadcast = lib.hipcommBroadcast
 _ndarray = np.ndarray
 
 
-class Communicator(MemoryMethods):
+class Communicator(Reductions, Movement, MemoryMethods):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
     All ranks make the same calls in the same order. A call enqueues its work on a stream and returns;
@@ -134,19 +128,21 @@ class Communicator(MemoryMethods):
         dtype: Any = None,
         stream: Any = None,
     ) -> None:
-        """Concatenate the arrays of all ranks, in rank order, along the first dimension.
+        """Concatenate the arrays of all ranks, in rank order, along a dimension.
 
         Args:
-            sendbuf: this rank's elements; the same number on every rank. In place: the part of
-                *recvbuf* that this rank's elements belong to.
-            recvbuf: world_size times as many elements.
-            dim: 0.
+            sendbuf: this rank's elements; the same shape on every rank. In place, along dimension 0: the
+                part of *recvbuf* that this rank's elements belong to.
+            recvbuf: world_size times as many elements; along another dimension than 0, of the shape that
+                follows.
+            dim: the dimension; negative ones count from the end. Addresses have dimension 0 only.
             count: elements of *sendbuf*, where addresses are given.
             dtype: likewise.
             stream: see the class.
         """
-        if dim != 0:
-            raise InvalidArgument(self._say("all_gather", f"dim {dim!r}: only dimension 0 is supported"))
+        if dim != 0 or dim is False:
+            self._all_gather_along(sendbuf, recvbuf, dim, stream)
+            return
         send = self._buffer(sendbuf, "sendbuf", "all_gather", False, count, dtype)
         recv_count = None if count is None else count * self.world_size
         recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
@@ -182,21 +178,14 @@ class Communicator(MemoryMethods):
             dtype: likewise.
             stream: see the class.
         """
-        if (
-            isinstance(root, bool)
-            or not isinstance(root, (int, np.integer))
-            or not 0 <= root < self.world_size
-        ):
-            raise InvalidArgument(
-                self._say("broadcast", f"root {root!r} is not in a world of {self.world_size}")
-            )
+        root = self._root(root, "broadcast")
         buffer = self._buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
         code = _broadcast(
             buffer.address,
             buffer.address,
             buffer.count,
             buffer.dtype,
-            int(root),
+            root,
             self._comm,
             ffi.NULL if stream is None else self._stream(stream, "broadcast"),
         )
@@ -361,6 +350,8 @@ class Communicator(MemoryMethods):
 
 
 def _dtype_name(buffer: Buffer) -> str:
+    from hipcomm.dtypes import CODES
+
     name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
     return name
 

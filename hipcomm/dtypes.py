@@ -21,10 +21,20 @@ CODES: dict[np.dtype[Any], int] = {
     np.dtype(np.float32): lib.hipcommFloat32,
     np.dtype(np.float64): lib.hipcommFloat64,
     np.dtype(ml_dtypes.bfloat16): lib.hipcommBfloat16,
+    np.dtype(ml_dtypes.float8_e4m3fn): lib.hipcommFloat8E4M3FN,
+    np.dtype(ml_dtypes.float8_e5m2): lib.hipcommFloat8E5M2,
+    np.dtype(ml_dtypes.float8_e4m3): lib.hipcommFloat8E4M3,
+    np.dtype(ml_dtypes.float8_e3m4): lib.hipcommFloat8E3M4,
+    np.dtype(ml_dtypes.float8_e4m3fnuz): lib.hipcommFloat8E4M3FNUZ,
+    np.dtype(ml_dtypes.float8_e4m3b11fnuz): lib.hipcommFloat8E4M3B11FNUZ,
+    np.dtype(ml_dtypes.float8_e5m2fnuz): lib.hipcommFloat8E5M2FNUZ,
+    np.dtype(ml_dtypes.float8_e8m0fnu): lib.hipcommFloat8E8M0FNU,
 }
 
 # NumPy's buffer protocol cannot name the types that NumPy did not define itself.
-NOT_IN_BUFFER_PROTOCOL = frozenset({np.dtype(ml_dtypes.bfloat16)})
+NOT_IN_BUFFER_PROTOCOL = frozenset(
+    dtype for dtype in CODES if dtype.name == "bfloat16" or dtype.name.startswith("float8")
+)
 
 
 def names() -> str:

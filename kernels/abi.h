@@ -88,6 +88,30 @@ typedef struct hipcommStatus {
 
 /* ---- kernel arguments -------------------------------------------------------------------------*/
 
+/* What an 8-bit float format does with the codes that IEEE 754 would use for infinity and NaN. */
+enum hipcommFloat8Specials {
+    HIPCOMM_FLOAT8_IEEE = 0,          /* infinities and NaNs */
+    HIPCOMM_FLOAT8_FINITE = 1,        /* "fn": no infinity; all ones is NaN */
+    HIPCOMM_FLOAT8_UNSIGNED_ZERO = 2, /* "fnuz": no infinity, no -0, whose code is the one NaN */
+    HIPCOMM_FLOAT8_EXPONENT_ONLY = 3  /* "e8m0fnu": powers of two; all ones is NaN */
+};
+
+/* What the kernel for 8-bit floats is told to do: the numbers of hipcommRedOp_t; an average is a sum. */
+enum hipcommReduction {
+    HIPCOMM_REDUCTION_SUM = 0,
+    HIPCOMM_REDUCTION_PROD = 1,
+    HIPCOMM_REDUCTION_MAX = 2,
+    HIPCOMM_REDUCTION_MIN = 3
+};
+
+/* One kernel per algorithm reduces all 8-bit floats: this tells it the format and the reduction. */
+typedef struct hipcommFloat8 {
+    uint8_t mantissa_bits;
+    uint8_t bias;
+    uint8_t specials;  /* enum hipcommFloat8Specials */
+    uint8_t reduction; /* enum hipcommReduction */
+} hipcommFloat8;
+
 /* One struct for every collective kernel: fields a kernel does not need are zero. */
 typedef struct hipcommKernelArgs {
     char* own_control; /* control[rank], without the look-up: what every launch reads first */
@@ -105,8 +129,8 @@ typedef struct hipcommKernelArgs {
     uint32_t tile_shift;    /* flag-in-data kernels: log2 of the lines of one tile (one block's step) */
     uint32_t chunk_packs;   /* pipelined kernels: packs of one block's step, over all ranks' shards */
     uint32_t root;
-    uint32_t average; /* reductions: divide the sum by the world size */
-    uint32_t reserved;
+    uint32_t average;     /* reductions: divide the sum by the world size */
+    hipcommFloat8 float8; /* reductions of 8-bit floats */
 
     uint32_t operation;  /* for the fault record */
     uint32_t algorithm;
@@ -121,5 +145,29 @@ typedef struct hipcommKernelArgs {
     uint64_t send_place; /* direct kernels: where send and recv are, for the peers; or HIPCOMM_NO_PLACE */
     uint64_t recv_place;
 } hipcommKernelArgs;
+
+/* What this rank sends to, and receives from, one rank (itself included): bytes from the beginning of
+ * send and recv. */
+typedef struct hipcommSegment {
+    uint64_t send_offset;
+    uint64_t send_bytes;
+    uint64_t recv_offset;
+    uint64_t recv_bytes;
+} hipcommSegment;
+
+/* hipcommKernelArgs.root of a reduce_scatter, whose kernels it shares with reduce. */
+#define HIPCOMM_NO_ROOT 0xffffffffu
+
+/* For kernels that treat every peer differently. Segments on one side (recv for exchange, send for
+ * reductions) may lie in rows: row_bytes bytes each, row_stride bytes apart. */
+typedef struct hipcommSegmentArgs {
+    hipcommKernelArgs common;
+    uint64_t row_bytes;
+    uint64_t row_stride;
+    uint64_t first_pack; /* flag-in-data: this launch moves packs first_pack, ... */
+    uint64_t most_packs; /* ... this many of each segment, or what is left of it */
+    uint64_t line_bytes; /* exchange: segments of up to this many bytes go as lines, longer ones staged */
+    hipcommSegment segments[HIPCOMM_MAX_RANKS];
+} hipcommSegmentArgs;
 
 #endif

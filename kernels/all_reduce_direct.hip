@@ -25,12 +25,12 @@ DEVICE void reduce_packs(const Launch& launch, uint64_t begin, uint64_t end, Loa
         Pack packs[kInFlight]{};
         load_all(0, packs);
         UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k]);
+        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k], args);
         NO_UNROLL
         for (uint32_t rank = 1; rank < args.world; ++rank) {
             load_all(rank, packs);
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k]);
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k], args);
         }
         UNROLL(8)
         for (uint32_t k = 0; k < kInFlight; ++k) packs[k] = reduction[k].finish(args);
@@ -47,8 +47,8 @@ DEVICE void reduce_packs(const Launch& launch, uint64_t begin, uint64_t end, Loa
 
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
-    /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    [[maybe_unused]] constexpr uint32_t kInFlight = sizeof(T) == 1 && kPacksInFlight > 1 ? kPacksInFlight / 2 : kPacksInFlight;
+    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
+    [[maybe_unused]] constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
     const Launch launch = begin_launch(args, g);
     if (!enter_direct(launch)) return end_launch(launch);
 
@@ -64,7 +64,7 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
         whole = whole_packs(message(buffers->recv[rank], args.bytes), begin, of_send);
     }
     const uint64_t middle = end - begin < whole ? end : begin + whole;
-    if constexpr (kOneThread) {
+    if constexpr (kOneThread && kChosenByType<Op>) {
         const uint64_t first = begin * HIPCOMM_PACK_BYTES;
         char* const result = buffers->recv[args.rank] + first;
         reduce_run<T, Op>(

@@ -56,10 +56,10 @@ DEVICE void all_reduce_one_shot(const hipcommKernelArgs& args, const Geometry& g
             const uint32_t pack = pack_of(tile, i);
             if (pack >= packs) continue;
             Reduction<T, Op> reduction;
-            reduction.start(arrived[i]);
+            reduction.start(arrived[i], args);
             NO_UNROLL
             for (uint32_t rank = 1; rank < args.world; ++rank)
-                reduction.add(arrived[(rank << args.tile_shift) + i]);
+                reduction.add(arrived[(rank << args.tile_shift) + i], args);
             store_message(recv, pack, reduction.finish(args));
         }
         if (tile + g.blocks < tiles) block_barrier(); /* the scratch is used again */

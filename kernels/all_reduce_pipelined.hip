@@ -61,7 +61,7 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
             for (uint32_t r = 0; r < kRanks; ++r) {
                 if (first + r >= args.world) continue;
                 UNROLL(8)
-                for (uint32_t k = 0; k < kLines; ++k) reduction[k].start_or_add(first + r == 0, packs[r][k]);
+                for (uint32_t k = 0; k < kLines; ++k) reduction[k].start_or_add(first + r == 0, packs[r][k], args);
             }
         }
         Pack results[kLines];
@@ -96,7 +96,7 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
-    if constexpr (kOneThread) {
+    if constexpr (kOneThread && kChosenByType<Op>) {
         const Cells cells = cells_of(launch);
         reduce_run<T, Op>(
             args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,

@@ -48,10 +48,10 @@ DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g
         if (block_failed(launch)) return end_launch(launch);
         for (uint32_t i = g.thread; i < tile_packs; i += g.threads) {
             Reduction<T, Op> reduction;
-            reduction.start(arrived[i]);
+            reduction.start(arrived[i], args);
             NO_UNROLL
             for (uint32_t rank = 1; rank < args.world; ++rank)
-                reduction.add(arrived[(rank << args.tile_shift) + i]);
+                reduction.add(arrived[(rank << args.tile_shift) + i], args);
             reduced[i] = reduction.finish(args);
         }
         block_barrier();

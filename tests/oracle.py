@@ -1,7 +1,7 @@
 """What the collectives must return, in plain NumPy, and inputs that bring out the differences.
 
 The oracle follows the words of the contract and none of the kernels' code: elements are combined in
-rank order; float16, bfloat16 and float32 accumulate in float32 and float64 in float64, and are rounded
+rank order; the narrow floats and float32 accumulate in float32 and float64 in float64, and are rounded
 once, to nearest even; an average divides before that rounding; maximum and minimum are IEEE 754-2019's;
 integers wrap, and their average truncates toward zero.
 """
@@ -18,6 +18,11 @@ Array = np.ndarray[Any, Any]
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 INTEGERS = ("int8", "uint8", "int32", "uint32", "int64", "uint64")
 DTYPES = FLOATS + INTEGERS
+FLOAT8 = tuple(
+    f"float8_{name}"
+    for name in ("e4m3fn", "e5m2", "e4m3", "e3m4", "e4m3fnuz", "e4m3b11fnuz", "e5m2fnuz", "e8m0fnu")
+)
+ALL_DTYPES = DTYPES + FLOAT8
 OPERATIONS = ("sum", "avg", "max", "min", "prod")
 KINDS = ("bits", "plain", "special")
 
@@ -28,7 +33,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.name in FLOATS
+    return dtype.name in FLOATS + FLOAT8
 
 
 # ---- results ---------------------------------------------------------------------------------------
@@ -88,7 +93,7 @@ def _reduce_integers(inputs: list[Array], op: str) -> Array:
 def difference(got: Array, expected: Array) -> str:
     """Where two arrays differ in their bits, any NaN being as good as another; empty if nowhere."""
     assert got.shape == expected.shape and got.dtype == expected.dtype, (got, expected)
-    same = _bits(got) == _bits(expected)
+    same = bits(got) == bits(expected)
     if is_float(got.dtype):
         same |= np.isnan(got) & np.isnan(expected)
     wrong = np.flatnonzero(~same)
@@ -97,12 +102,13 @@ def difference(got: Array, expected: Array) -> str:
     first = int(wrong[0])
     return (
         f"{wrong.size} of {got.size} elements are wrong; the first, element {first}, is {got[first]!r} "
-        f"(bits {_bits(got)[first]:#x}) instead of {expected[first]!r} (bits {_bits(expected)[first]:#x}); "
+        f"(bits {bits(got)[first]:#x}) instead of {expected[first]!r} (bits {bits(expected)[first]:#x}); "
         f"the last is element {int(wrong[-1])}"
     )
 
 
-def _bits(array: Array) -> Array:
+def bits(array: Array) -> Array:
+    """The elements as unsigned integers."""
     return array.view(f"uint{array.dtype.itemsize * 8}")
 
 

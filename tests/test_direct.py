@@ -45,7 +45,7 @@ def run_registered(comm, rng, chosen, burst=8):
 def every_dtype_and_operation(comm, rng, operation, seed):
     shared = np.random.default_rng(seed)
     chosen = []
-    for dtype, op, kind in itertools.product(oracle.DTYPES, oracle.OPERATIONS, oracle.KINDS):
+    for dtype, op, kind in itertools.product(oracle.ALL_DTYPES, oracle.OPERATIONS, oracle.KINDS):
         call = (seed, len(chosen))
         chosen.append(random_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind))
     return run_registered(comm, rng, chosen)

@@ -1,68 +1,207 @@
-"""The bookkeeping of symmetric memory: cuts never overlap, and what is given back is whole again."""
+"""reduce_scatter, reduce, all_to_all, gather, scatter and all_gather in its other forms: the oracle's bits
+for every dtype, size, address, dimension and root."""
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
+import oracle
 import pytest
+import segments
+from cases import COLLECTIVES
+from harness import worlds
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from plans import boundary_sizes
+from segments import MOVEMENTS, OPERATIONS, REDUCTIONS, SegmentCase, random_segment_case
 
-from hipcomm.segments import GRANULE, SMALLEST_SEGMENT, Cut, Segments, segment_size
+everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
+with_every_algorithm = pytest.mark.parametrize("algorithm", ("one_shot", "pipelined"))
 
 
-@pytest.mark.parametrize(
-    ("nbytes", "size"),
-    [
-        (0, SMALLEST_SEGMENT),
-        (SMALLEST_SEGMENT, SMALLEST_SEGMENT),
-        (SMALLEST_SEGMENT + 1, 2 * SMALLEST_SEGMENT),
-        (5 << 20, 8 << 20),
-        (1 << 30, 1 << 30),
-    ],
+def every_dtype(comm, rng, seed):
+    shared = np.random.default_rng(seed)
+    kinds = [
+        (operation, dtype, op)
+        for operation in REDUCTIONS
+        for dtype in oracle.ALL_DTYPES
+        for op in oracle.OPERATIONS
+    ]
+    kinds += [(operation, dtype, "sum") for operation in MOVEMENTS for dtype in oracle.ALL_DTYPES]
+    chosen = [
+        random_segment_case(shared, comm.world_size, (seed, number), operation, dtype=dtype, op=op)
+        for number, (operation, dtype, op) in enumerate(kinds)
+    ]
+    return segments.run(comm, rng, chosen)
+
+
+@everywhere
+@with_every_algorithm
+def test_every_dtype(ranks, algorithm, world):
+    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype, 51)
+    assert made == [len(oracle.ALL_DTYPES) * (2 * 5 + 6)] * world
+
+
+@pytest.mark.parametrize("world", worlds(12, 16))
+@with_every_algorithm
+def test_large_worlds(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 52, 60)
+
+
+def every_boundary(comm, rng, algorithm, seed):
+    """One element less, the same and one more than each of the sizes where a plan changes."""
+    shared = np.random.default_rng(seed)
+    world = comm.world_size
+
+    def chosen():
+        for operation in OPERATIONS:
+            sizes = boundary_sizes(operation, world, comm.device.arch, algorithm, comm.device.multiprocessors)
+            for nbytes, more in itertools.product(sizes, (-1, 0, 1)):
+                if nbytes > 1 << 20:
+                    continue
+                case = random_segment_case(shared, world, (seed, nbytes, more + 1), operation)
+                case = replace(case, rows=1 if operation != "all_gather_rows" else 2)
+                count = nbytes // oracle.dtype_of(case.dtype).itemsize // case.rows + more
+                if count >= 0:
+                    yield replace(case, count=count)
+
+    return segments.run(comm, rng, chosen(), burst=1)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 5))
+@with_every_algorithm
+def test_every_boundary(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_boundary, algorithm, 53)
+
+
+def every_alignment(comm, rng, seed):
+    shared = np.random.default_rng(seed)
+    chosen = [
+        random_segment_case(
+            shared, comm.world_size, (seed, number), operation, offsets=offsets, dtype="uint8", count=70
+        )
+        for operation in OPERATIONS
+        for number, offsets in enumerate(itertools.product(range(16), range(0, 16, 3)))
+    ]
+    return segments.run(comm, rng, chosen, burst=32)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3))
+@with_every_algorithm
+def test_every_alignment(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 54)
+
+
+def mixed_calls(comm, rng, seed, calls):
+    shared = np.random.default_rng(seed)
+
+    def chosen():
+        for number in range(calls):
+            operation = str(shared.choice(OPERATIONS + COLLECTIVES))
+            count = 0 if shared.random() < 0.05 else int(2 ** shared.uniform(0, 12)) // comm.world_size
+            yield random_segment_case(shared, comm.world_size, (seed, number), operation, count=count)
+
+    return segments.run(comm, rng, chosen(), burst=40)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "pipelined"))
+def test_mixed_calls(ranks, algorithm, world):
+    """What one call leaves behind is what the next one, of another kind, might trip over."""
+    calls = 1500 if world < 8 else 600
+    assert ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 55, calls) == [calls] * world
+
+
+def small_staging(comm, rng, seed):
+    """Long messages through a small staging slab: many turns of the ring."""
+    shared = np.random.default_rng(seed)
+    chosen = [
+        random_segment_case(
+            shared, comm.world_size, (seed, number), operation, count=200_000 + number, dtype="uint8"
+        )
+        for number, operation in enumerate(OPERATIONS)
+    ]
+    return segments.run(comm, rng, chosen, burst=1)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3))
+def test_small_staging(ranks, world):
+    ranks.world(world, HIPCOMM_STAGING_BYTES="2M").run(small_staging, 56)
+
+
+# ---- arrays of any dimension -----------------------------------------------------------------------
+
+
+def along_every_dimension(comm, rng, shape, dtype, seed):
+    world, rank = comm.world_size, comm.rank
+    dtype = oracle.dtype_of(dtype)
+    for dim in range(-len(shape), len(shape)):
+        parts = [
+            oracle.make_input((seed, dim + 9), peer, int(np.prod(shape)), dtype, "plain").reshape(shape)
+            for peer in range(world)
+        ]
+        expected = np.concatenate(parts, axis=dim)
+        gathered = np.zeros(expected.shape, dtype)
+        comm.all_gather(parts[rank], gathered, dim=dim)
+        assert not oracle.difference(gathered.reshape(-1), expected.reshape(-1))
+
+        wholes = [np.roll(expected, peer, axis=dim) for peer in range(world)]
+        reduced = oracle.reduce([whole.reshape(-1) for whole in wholes], "sum").reshape(expected.shape)
+        part = np.zeros(shape, dtype)
+        comm.reduce_scatter(wholes[rank], part, dim=dim)
+        assert not oracle.difference(part.reshape(-1), np.split(reduced, world, axis=dim)[rank].reshape(-1))
+
+
+@pytest.mark.host_arrays
+@pytest.mark.parametrize("world", worlds(1, 3))
+@pytest.mark.parametrize("algorithm", ("one_shot", "pipelined"))
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_segments_are_powers_of_two(nbytes, size):
-    assert segment_size(nbytes) == size
+@given(
+    shape=st.lists(st.integers(0, 9), min_size=1, max_size=4).map(tuple),
+    dtype=st.sampled_from(oracle.ALL_DTYPES),
+    seed=st.integers(0, 2**32),
+)
+def test_along_every_dimension(ranks, algorithm, world, shape, dtype, seed):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(along_every_dimension, shape, dtype, seed)
 
 
-def test_first_fit():
-    segments = Segments()
-    assert segments.cut(1) is None
-    segments.add(0, 4 * GRANULE)
-    segments.add(1, 4 * GRANULE)
-    first = segments.cut(1)
-    assert first == Cut(0, 0, GRANULE)
-    assert segments.cut(3 * GRANULE + 1) == Cut(1, 0, 4 * GRANULE)
-    assert segments.cut(3 * GRANULE) == Cut(0, GRANULE, 3 * GRANULE)
-    assert segments.cut(0) is None
-    segments.give_back(first)
-    assert segments.cut(0) == Cut(0, 0, GRANULE)
+def one_case(comm, rng, case):
+    return segments.run(comm, rng, [replace(case, root=case.root % comm.world_size)])
 
 
-def test_random_cuts_are_disjoint_and_join_again():
-    rng = np.random.default_rng(1)
-    segments = Segments()
-    sizes = {number: (number + 1) * 64 * GRANULE for number in range(3)}
-    for number, nbytes in sizes.items():
-        segments.add(number, nbytes)
-    held: list[Cut] = []
-    refused = 0
-    for _ in range(3000):
-        if held and rng.random() < 0.5:
-            segments.give_back(held.pop(int(rng.integers(len(held)))))
-            continue
-        nbytes = int(rng.integers(0, 40 * GRANULE))
-        cut = segments.cut(nbytes)
-        if cut is None:
-            refused += 1
-            continue
-        assert cut.nbytes >= max(nbytes, 1) and cut.nbytes - nbytes <= GRANULE
-        assert cut.offset % GRANULE == 0 and cut.offset + cut.nbytes <= sizes[cut.segment]
-        for other in held:
-            apart = cut.offset >= other.offset + other.nbytes or other.offset >= cut.offset + cut.nbytes
-            assert cut.segment != other.segment or apart
-        held.append(cut)
-    assert refused > 10
-    for cut in held:
-        segments.give_back(cut)
-    assert segments.empty() == [0, 1, 2]
-    assert segments.cut(sizes[2]) == Cut(2, 0, sizes[2])
-    segments.remove(1)
-    assert segments.empty() == [0]
+offsets = st.integers(0, 15)
+any_case = st.builds(
+    SegmentCase,
+    operation=st.sampled_from(OPERATIONS),
+    count=st.one_of(st.integers(0, 100), st.integers(0, 9000)),
+    dtype=st.sampled_from(oracle.ALL_DTYPES),
+    op=st.sampled_from(oracle.OPERATIONS),
+    root=st.integers(0, 15),
+    in_place=st.booleans(),
+    offsets=st.tuples(offsets, offsets),
+    kind=st.just("bits"),
+    seed=st.tuples(st.integers(0, 2**32)),
+)
+
+
+@pytest.mark.parametrize("world", worlds(5))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "pipelined"))
+@settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(case=any_case)
+def test_any_case(ranks, algorithm, world, case):
+    """Hypothesis finds the smallest case that fails."""
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(one_case, case)

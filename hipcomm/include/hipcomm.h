@@ -42,7 +42,15 @@ typedef enum {
     hipcommFloat32 = 7,
     hipcommFloat64 = 8,
     hipcommBfloat16 = 9,
-    hipcommNumDataTypes = 10
+    hipcommFloat8E4M3FN = 10, /* the 8-bit formats are those of ml_dtypes */
+    hipcommFloat8E5M2 = 11,
+    hipcommFloat8E4M3 = 12,
+    hipcommFloat8E3M4 = 13,
+    hipcommFloat8E4M3FNUZ = 14,
+    hipcommFloat8E4M3B11FNUZ = 15,
+    hipcommFloat8E5M2FNUZ = 16,
+    hipcommFloat8E8M0FNU = 17,
+    hipcommNumDataTypes = 18
 } hipcommDataType_t;
 
 /* The numbers of ncclRedOp_t. Elements are combined in rank order; floats narrower than float32
@@ -61,7 +69,15 @@ typedef enum {
     hipcommOpAllGather = 1,
     hipcommOpBroadcast = 2,
     hipcommOpBarrier = 3,
-    hipcommNumOperations = 4
+    hipcommOpReduceScatter = 4,
+    hipcommOpReduce = 5,
+    hipcommOpAllToAll = 6,
+    hipcommOpAllToAllv = 7,
+    hipcommOpAllGatherv = 8,
+    hipcommOpAllGatherRows = 9,
+    hipcommOpGather = 10,
+    hipcommOpScatter = 11,
+    hipcommNumOperations = 12
 } hipcommOperation_t;
 
 typedef enum {
@@ -91,6 +107,52 @@ hipcommResult_t hipcommAllGather(const void* sendbuf, void* recvbuf, size_t coun
 hipcommResult_t hipcommBroadcast(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
                                  int root, hipcommComm_t comm, hipcommStream_t stream);
 
+/* recvbuf[i] = op over all ranks of sendbuf[rank * count + i], i < count. In place: recvbuf == sendbuf +
+ * rank * count. */
+hipcommResult_t hipcommReduceScatter(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                     hipcommRedOp_t op, hipcommComm_t comm, hipcommStream_t stream);
+
+/* On the root, recvbuf[i] = op over all ranks of sendbuf[i], i < count; the others' recvbuf is not used.
+ * In place: sendbuf == recvbuf. */
+hipcommResult_t hipcommReduce(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                              hipcommRedOp_t op, int root, hipcommComm_t comm, hipcommStream_t stream);
+
+/* recvbuf[r * count + i] = rank r's sendbuf[rank * count + i], i < count. Not in place. */
+hipcommResult_t hipcommAllToAll(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                hipcommComm_t comm, hipcommStream_t stream);
+
+/* The same with counts of each pair's own: rank r gets sendcounts[r] elements from sendbuf +
+ * senddispls[r], and recvcounts[r] elements from it arrive at recvbuf + recvdispls[r]. All arrays have one
+ * entry per rank; displacements are in elements, NULL where one part stands behind the other. A pair's two
+ * ranks must agree on its count, and nobody else needs to know it. Not in place. */
+hipcommResult_t hipcommAllToAllv(const void* sendbuf, const size_t* sendcounts, const size_t* senddispls,
+                                 void* recvbuf, const size_t* recvcounts, const size_t* recvdispls,
+                                 hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);
+
+/* recvbuf[displs[r] + i] = rank r's sendbuf[i], i < counts[r]; counts and displs are the same on all ranks,
+ * displs is NULL where one part stands behind the other. In place: sendbuf == recvbuf + displs[rank]. */
+hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size_t* counts, const size_t* displs,
+                                  hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);
+
+/* On the root, recvbuf[r * count + i] = rank r's sendbuf[i], i < count; the others' recvbuf is not used. In
+ * place on the root: sendbuf == recvbuf + root * count. */
+hipcommResult_t hipcommGather(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                              int root, hipcommComm_t comm, hipcommStream_t stream);
+
+/* recvbuf[i] = the root's sendbuf[rank * count + i], i < count; the others' sendbuf is not used. In place on
+ * the root: recvbuf == sendbuf + root * count. */
+hipcommResult_t hipcommScatter(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                               int root, hipcommComm_t comm, hipcommStream_t stream);
+
+/* All-gather and reduce-scatter along a dimension other than the first. What a rank has of the array lies
+ * in `rows` rows of `count` elements; a row of the whole array is the ranks' rows one behind the other:
+ * whole[(row * world + r) * count + i] is element i of row `row` of rank r. Not in place, unless rows is 1. */
+hipcommResult_t hipcommAllGatherRows(const void* sendbuf, void* recvbuf, size_t rows, size_t count,
+                                     hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);
+hipcommResult_t hipcommReduceScatterRows(const void* sendbuf, void* recvbuf, size_t rows, size_t count,
+                                         hipcommDataType_t dtype, hipcommRedOp_t op, hipcommComm_t comm,
+                                         hipcommStream_t stream);
+
 /* No rank's stream passes before every rank's stream has come here. */
 hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream);
 
@@ -104,7 +166,8 @@ typedef struct {
     hipcommOperation_t operation;
     hipcommDataType_t dtype;
     hipcommRedOp_t op;
-    uint64_t bytes; /* per rank: count times the size of an element */
+    uint64_t bytes; /* count times the size of an element: of a rank's part, of a pair's part
+                       (all_to_all), of the largest part (all_gather_v); all_to_all_v: not looked at */
     int world;
     const char* arch;             /* gcnArchName of the devices */
     uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */

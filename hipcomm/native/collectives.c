@@ -1,24 +1,11 @@
 /* The collectives: check, plan, launch. Nothing here allocates, blocks or asks the device. */
-#include "communicator.h"
-#include "names.h"
+#include "call.h"
 
-/* One call, checked, ready to be planned. */
-typedef struct Call {
-    hipcommOperation_t operation;
-    const char* send;
-    char* recv;
-    uint64_t count;
-    hipcommDataType_t dtype;
-    hipcommRedOp_t op;
-    int root;
-} Call;
-
-/* Two launches of one communicator must not run at the same time: order a call behind the last one when
- * the stream has changed. `order` marks the end of the last call. It is left after each call on a stream
- * that the caller has made, for he may destroy it before the next call; the default stream stays, and is
- * marked only when it is left. A stream that is being captured is left alone: what is captured runs
- * later, wherever its graph is launched, and the launch is ordered by the caller. */
-static hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, bool* capturing) {
+/* `order` marks the end of the last call. It is left after each call on a stream that the caller has made,
+ * for he may destroy it before the next call; the default stream stays, and is marked only when it is left.
+ * A stream that is being captured is left alone: what is captured runs later, wherever its graph is
+ * launched, and the launch is ordered by the caller. */
+hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, bool* capturing) {
     *capturing = false;
     hipError_t error;
     if (stream) {
@@ -41,15 +28,13 @@ static hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, boo
     return hipcommSuccess;
 }
 
-/* The other half: mark the end of a call, while its stream is known to exist. */
-static hipcommResult_t mark_stream(hipcommComm_t comm, hipStream_t stream, bool capturing) {
+hipcommResult_t mark_stream(hipcommComm_t comm, hipStream_t stream, bool capturing) {
     if (!stream || capturing) return hipcommSuccess;
     const hipError_t error = comm->hip.EventRecord(comm->order, stream);
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipEventRecord", error);
 }
 
-static hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, hipcommKernelArgs* args,
-                              hipStream_t stream) {
+hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream) {
     void* parameters[] = {args};
     const hipError_t error =
         comm->hip.ModuleLaunchKernel(comm->functions[plan->kernel], plan->blocks, 1, 1, plan->threads, 1, 1,
@@ -57,10 +42,9 @@ static hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, hipco
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipModuleLaunchKernel", error);
 }
 
-static hipcommResult_t copy_alone(hipcommComm_t comm, const Call* call, uint64_t bytes, hipStream_t stream) {
-    if (call->send == call->recv || bytes == 0) return hipcommSuccess;
-    const hipError_t error =
-        comm->hip.MemcpyAsync(call->recv, call->send, bytes, hipMemcpyDefault, stream);
+hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint64_t bytes, hipStream_t stream) {
+    if (from == to || bytes == 0) return hipcommSuccess;
+    const hipError_t error = comm->hip.MemcpyAsync(to, from, bytes, hipMemcpyDefault, stream);
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
 }
 
@@ -72,6 +56,19 @@ static bool find_places(hipcommComm_t comm, const Call* call, uint64_t bytes, hi
     args->send_place = find_place(&comm->regions, call->send, bytes);
     args->recv_place = find_place(&comm->regions, call->recv, gathers ? bytes * comm->args.world : bytes);
     return args->recv_place != HIPCOMM_NO_PLACE && (gathers || args->send_place != HIPCOMM_NO_PLACE);
+}
+
+void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
+    args->blocks = plan->blocks;
+    args->threads = plan->threads;
+    args->tile_shift = plan->tile_shift;
+    args->chunk_packs = plan->chunk_packs;
+    args->root = (uint32_t)call->root;
+    args->average = call->op == hipcommAvg;
+    args->float8 = float8_format(call->dtype);
+    args->float8.reduction = (uint8_t)(call->op == hipcommAvg ? hipcommSum : call->op);
+    args->operation = (uint32_t)call->operation;
+    args->algorithm = (uint32_t)plan->algorithm;
 }
 
 static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t stream_handle) {
@@ -88,7 +85,8 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     request.registered = find_places(comm, call, request.bytes, &args);
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
-    if (plan.algorithm == hipcommAlgorithmCopy) return copy_alone(comm, call, request.bytes, stream);
+    if (plan.algorithm == hipcommAlgorithmCopy)
+        return copy_alone(comm, call->send, call->recv, request.bytes, stream);
     if (plan.kernel < 0) return hipcommSuccess;
 
     bool capturing;
@@ -96,14 +94,7 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     if (result != hipcommSuccess) return result;
 
     args.recv_stride = request.bytes;
-    args.blocks = plan.blocks;
-    args.threads = plan.threads;
-    args.tile_shift = plan.tile_shift;
-    args.chunk_packs = plan.chunk_packs;
-    args.root = (uint32_t)call->root;
-    args.average = call->op == hipcommAvg;
-    args.operation = (uint32_t)call->operation;
-    args.algorithm = (uint32_t)plan.algorithm;
+    fill_args(&args, call, &plan);
     uint64_t done = 0;
     do {
         const uint64_t left = request.bytes - done;
@@ -126,8 +117,7 @@ static bool overlap(const char* a, uint64_t a_bytes, const char* b, uint64_t b_b
     return a < b + b_bytes && b < a + a_bytes;
 }
 
-/* What all calls with data have in common. sizes: how many times count elements recvbuf holds. */
-static hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t sizes) {
+hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t parts) {
     const char* name = operation_name(call->operation);
     const unsigned rank = comm->args.rank;
     if (!dtype_is_valid((int)call->dtype))
@@ -139,7 +129,7 @@ static hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t
     if (call->root < 0 || call->root >= (int)comm->args.world)
         return set_error(comm, hipcommInvalidArgument, "rank %u: %s: root %d is not in a world of %u", rank, name,
                          call->root, comm->args.world);
-    if (call->count > (UINT64_MAX >> 8) / (sizes * dtype_size(call->dtype)))
+    if (call->count > (UINT64_MAX >> 8) / (parts * dtype_size(call->dtype)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: %s: count %llu is not possible", rank, name,
                          (unsigned long long)call->count);
     if (call->count && (!call->send || !call->recv))
@@ -148,10 +138,8 @@ static hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t
     return hipcommSuccess;
 }
 
-/* sendbuf may be exactly `in_place`, or disjoint from recvbuf. */
-static hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const char* in_place,
-                                     uint64_t recv_bytes) {
-    const uint64_t send_bytes = call->count * dtype_size(call->dtype);
+hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const char* in_place, uint64_t send_bytes,
+                              uint64_t recv_bytes) {
     if (call->send == in_place || !overlap(call->send, send_bytes, call->recv, recv_bytes)) return hipcommSuccess;
     return set_error(comm, hipcommInvalidArgument,
                      "rank %u: %s: sendbuf %p (%llu bytes) and recvbuf %p (%llu bytes) overlap without being in "
@@ -160,7 +148,7 @@ static hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const
                      (unsigned long long)send_bytes, (void*)call->recv, (unsigned long long)recv_bytes);
 }
 
-static hipcommResult_t no_comm(void) { return set_error(NULL, hipcommInvalidArgument, "comm is NULL"); }
+hipcommResult_t no_comm(void) { return set_error(NULL, hipcommInvalidArgument, "comm is NULL"); }
 
 /* ---- the calls -------------------------------------------------------------------------------------*/
 
@@ -170,7 +158,7 @@ hipcommResult_t hipcommAllReduce(const void* sendbuf, void* recvbuf, size_t coun
     const Call call = {.operation = hipcommOpAllReduce, .send = sendbuf, .recv = recvbuf, .count = count,
                        .dtype = dtype, .op = op};
     hipcommResult_t result = check_call(comm, &call, 1);
-    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype));
+    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype), count * dtype_size(dtype));
     return result == hipcommSuccess ? run(comm, &call, stream) : result;
 }
 
@@ -182,7 +170,7 @@ hipcommResult_t hipcommAllGather(const void* sendbuf, void* recvbuf, size_t coun
     hipcommResult_t result = check_call(comm, &call, comm->args.world);
     if (result == hipcommSuccess) {
         const uint64_t bytes = count * dtype_size(dtype);
-        result = check_overlap(comm, &call, (const char*)recvbuf + comm->args.rank * bytes,
+        result = check_overlap(comm, &call, (const char*)recvbuf + comm->args.rank * bytes, bytes,
                                comm->args.world * bytes);
     }
     return result == hipcommSuccess ? run(comm, &call, stream) : result;
@@ -195,7 +183,7 @@ hipcommResult_t hipcommBroadcast(const void* sendbuf, void* recvbuf, size_t coun
     const Call call = {.operation = hipcommOpBroadcast, .send = is_root ? sendbuf : recvbuf, .recv = recvbuf,
                        .count = count, .dtype = dtype, .root = root};
     hipcommResult_t result = check_call(comm, &call, 1);
-    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype));
+    if (result == hipcommSuccess) result = check_overlap(comm, &call, recvbuf, count * dtype_size(dtype), count * dtype_size(dtype));
     return result == hipcommSuccess ? run(comm, &call, stream) : result;
 }
 

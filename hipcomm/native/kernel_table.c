@@ -4,10 +4,30 @@
 
 #include "names.h"
 
-/* Reductions come first: [algorithm][operation][dtype], named <file>_<operation>_<dtype>. The average
- * runs the sum's kernel. */
-enum { kReducingAlgorithms = 3, kReductions = 4, kDtypes = hipcommNumDataTypes };
-enum { kReductionKernels = kReducingAlgorithms * kReductions * kDtypes };
+/* Reductions come first: [file][operation][dtype], named <file>_<operation>_<dtype>; then one kernel for all
+ * 8-bit floats and operations, <file>_float8. The average runs the sum's kernel. */
+enum { kReductions = 4, kDtypes = hipcommBfloat16 + 1, kPerFile = kReductions * kDtypes + 1 };
+enum {
+    kAllReduceOneShot,
+    kAllReduceTwoShot,
+    kAllReducePipelined,
+    kAllReduceDirect,
+    kReduceOneShot,
+    kReducePipelined,
+    kReducingFiles
+};
+
+/* Behind them the kernels that only move data. */
+enum {
+    kAllGatherOneShot = kReducingFiles * kPerFile,
+    kAllGatherPipelined,
+    kBroadcastOneShot,
+    kBroadcastPipelined,
+    kBarrier,
+    kExchange,
+    kAllGatherDirect,
+    kKernels
+};
 
 #define DTYPES_OF(file, op)                                                                           \
     {#file, "hipcomm_" #file "_" #op "_int8"}, {#file, "hipcomm_" #file "_" #op "_uint8"},            \
@@ -15,35 +35,41 @@ enum { kReductionKernels = kReducingAlgorithms * kReductions * kDtypes };
         {#file, "hipcomm_" #file "_" #op "_int64"}, {#file, "hipcomm_" #file "_" #op "_uint64"},      \
         {#file, "hipcomm_" #file "_" #op "_float16"}, {#file, "hipcomm_" #file "_" #op "_float32"},   \
         {#file, "hipcomm_" #file "_" #op "_float64"}, { #file, "hipcomm_" #file "_" #op "_bfloat16" }
-#define REDUCTIONS_OF(file) \
-    DTYPES_OF(file, sum), DTYPES_OF(file, prod), DTYPES_OF(file, max), DTYPES_OF(file, min)
+#define REDUCTIONS_OF(file)                                                                  \
+    DTYPES_OF(file, sum), DTYPES_OF(file, prod), DTYPES_OF(file, max), DTYPES_OF(file, min), \
+        { #file, "hipcomm_" #file "_float8" }
 #define MOVE(file) \
     { #file, "hipcomm_" #file }
 
 static const struct {
     const char* file;
     const char* name;
-} kernels[] = {
+} kernels[kKernels] = {
     REDUCTIONS_OF(all_reduce_one_shot),
     REDUCTIONS_OF(all_reduce_two_shot),
     REDUCTIONS_OF(all_reduce_pipelined),
+    REDUCTIONS_OF(all_reduce_direct),
+    REDUCTIONS_OF(reduce_one_shot),
+    REDUCTIONS_OF(reduce_pipelined),
     MOVE(all_gather_one_shot),
     MOVE(all_gather_pipelined),
     MOVE(broadcast_one_shot),
     MOVE(broadcast_pipelined),
     MOVE(barrier),
-    REDUCTIONS_OF(all_reduce_direct),
+    MOVE(exchange),
     MOVE(all_gather_direct),
 };
-enum { kKernels = sizeof kernels / sizeof kernels[0] };
 
-/* The direct kernels stand behind all others. */
-static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
-    enum { kFirst = kReductionKernels + 5, kAllGather = kFirst + kReductions * kDtypes };
+static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    if (dtype_is_float8(dtype)) return file * kPerFile + kReductions * kDtypes;
     const int reduction = op == hipcommAvg ? hipcommSum : (int)op;
+    return file * kPerFile + reduction * kDtypes + (int)dtype;
+}
+
+static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
     switch (operation) {
-        case hipcommOpAllReduce: return kFirst + reduction * kDtypes + (int)dtype;
-        case hipcommOpAllGather: return kAllGather;
+        case hipcommOpAllReduce: return reduction_index(kAllReduceDirect, dtype, op);
+        case hipcommOpAllGather: return kAllGatherDirect;
         default: return -1;
     }
 }
@@ -53,15 +79,22 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
     const bool one_shot = algorithm == hipcommAlgorithmOneShot;
     const bool pipelined = algorithm == hipcommAlgorithmPipelined;
     if (algorithm == hipcommAlgorithmDirect) return direct_kernel_index(operation, dtype, op);
+    if (!one_shot && !pipelined && (operation != hipcommOpAllReduce || algorithm != hipcommAlgorithmTwoShot))
+        return -1;
     switch (operation) {
-        case hipcommOpAllReduce: {
-            if (algorithm < hipcommAlgorithmOneShot || algorithm > hipcommAlgorithmPipelined) return -1;
-            const int reduction = op == hipcommAvg ? hipcommSum : (int)op;
-            return ((int)(algorithm - hipcommAlgorithmOneShot) * kReductions + reduction) * kDtypes + (int)dtype;
-        }
-        case hipcommOpAllGather: return one_shot ? kReductionKernels : pipelined ? kReductionKernels + 1 : -1;
-        case hipcommOpBroadcast: return one_shot ? kReductionKernels + 2 : pipelined ? kReductionKernels + 3 : -1;
-        case hipcommOpBarrier: return one_shot ? kReductionKernels + 4 : -1;
+        case hipcommOpAllReduce:
+            return reduction_index(kAllReduceOneShot + (int)(algorithm - hipcommAlgorithmOneShot), dtype, op);
+        case hipcommOpReduceScatter:
+        case hipcommOpReduce: return reduction_index(one_shot ? kReduceOneShot : kReducePipelined, dtype, op);
+        case hipcommOpAllGather: return one_shot ? kAllGatherOneShot : kAllGatherPipelined;
+        case hipcommOpBroadcast: return one_shot ? kBroadcastOneShot : kBroadcastPipelined;
+        case hipcommOpBarrier: return one_shot ? kBarrier : -1;
+        case hipcommOpAllToAll:
+        case hipcommOpAllToAllv:
+        case hipcommOpAllGatherv:
+        case hipcommOpAllGatherRows:
+        case hipcommOpGather:
+        case hipcommOpScatter: return kExchange;
         default: return -1;
     }
 }

@@ -20,7 +20,7 @@ static uint32_t tile_bytes(uint32_t tile_shift, int ranks) {
 static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, hipcommAlgorithm_t algorithm,
                            int world) {
     if (operation == hipcommOpBroadcast) return row->line_capacity;
-    if (algorithm == hipcommAlgorithmOneShot) return row->line_capacity / (uint64_t)world;
+    if (algorithm != hipcommAlgorithmTwoShot) return row->line_capacity / (uint64_t)world;
     /* two-shot: contributions and results, a shard from each rank, shards rounded up */
     return (row->line_capacity / 2 / (uint64_t)world) * (uint64_t)world;
 }
@@ -49,8 +49,23 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
         case hipcommOpBroadcast:
             return request->bytes <= row->broadcast_one_shot[class] ? hipcommAlgorithmOneShot
                                                                     : hipcommAlgorithmPipelined;
-        default: return hipcommAlgorithmOneShot;
+        case hipcommOpReduceScatter:
+            return request->bytes <= row->reduce_scatter_one_shot[class] ? hipcommAlgorithmOneShot
+                                                                         : hipcommAlgorithmPipelined;
+        case hipcommOpReduce:
+            return request->bytes <= row->reduce_one_shot[class] ? hipcommAlgorithmOneShot
+                                                                 : hipcommAlgorithmPipelined;
+        case hipcommOpAllToAllv: return hipcommAlgorithmPipelined; /* and lines, as each pair decides */
+        case hipcommOpBarrier: return hipcommAlgorithmOneShot;
+        default: return request->bytes <= row->exchange_one_shot[class] ? hipcommAlgorithmOneShot
+                                                                        : hipcommAlgorithmPipelined;
     }
+}
+
+/* Flag-in-data: a block takes tiles of packs. The others' threads stand side by side for (pack, peer). */
+static bool works_in_tiles(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduce || operation == hipcommOpAllGather ||
+           operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
 }
 
 static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
@@ -60,7 +75,7 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
     const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
     uint64_t blocks;
-    if (request->operation == hipcommOpBroadcast) {
+    if (!works_in_tiles(request->operation)) {
         plan->shared_bytes = tile_bytes(0, 0);
         blocks = ceil_div(packs * world, row->threads);
     } else {
@@ -79,22 +94,37 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }
 
+/* Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area. The
+ * kernels' headers say why. */
+static uint64_t cells_of_block(const hipcommPlanRequest* request) {
+    const uint64_t world = (uint64_t)request->world;
+    switch (request->operation) {
+        case hipcommOpAllReduce: return 2 * 2; /* a chunk over all cells of an area */
+        case hipcommOpBroadcast: return 2;
+        case hipcommOpAllGather:
+        case hipcommOpReduceScatter: return 2 * world;
+        case hipcommOpReduce: return 2 * 2 * world;
+        default: return 4 * world;
+    }
+}
+
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                           hipcommPlan* plan) {
-    /* slots of the ring, areas of a slot, cells of an area: the kernels' headers say why */
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t cells = request->operation == hipcommOpAllReduce   ? 2 * 2 /* a chunk over all cells */
-                           : request->operation == hipcommOpAllGather ? 2 * world
-                                                                      : 2;
+    const uint64_t cells = cells_of_block(request);
     const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
-    const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
+    uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
+    if (request->operation == hipcommOpReduce) packs = ceil_div(packs, world); /* a segment for each rank */
+    /* no rank knows the longest part: many blocks, with small steps */
+    if (request->operation == hipcommOpAllToAllv) packs = row->pipelined_blocks * least;
 
     const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
     const uint64_t room = staging / (blocks * cells * HIPCOMM_PACK_BYTES);
     uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
     chunk = min_u64(min_u64(chunk, row->max_chunk / HIPCOMM_PACK_BYTES), room);
-    chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
+    if (request->operation == hipcommOpAllReduce)
+        chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
     plan->blocks = (uint32_t)blocks;
     plan->chunk_packs = (uint32_t)chunk;
     plan->shared_bytes = tile_bytes(0, 0);
@@ -119,10 +149,12 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         plan->algorithm = hipcommAlgorithmCopy;
         return;
     }
-    if (request->bytes == 0 && request->operation != hipcommOpBarrier) return; /* nothing to move */
+    /* nothing to move, as all ranks know */
+    if (request->bytes == 0 && request->operation != hipcommOpBarrier && request->operation != hipcommOpAllToAllv)
+        return;
 
     /* a forced algorithm that this call cannot take leaves the choice open */
-    plan->algorithm = request->algorithm;
+    plan->algorithm = request->operation == hipcommOpAllToAllv ? hipcommAlgorithmAuto : request->algorithm;
     if (kernel_index(request->operation, plan->algorithm, request->dtype, request->op) < 0 ||
         (plan->algorithm == hipcommAlgorithmDirect && !request->registered))
         plan->algorithm = choose(request, row);

@@ -22,6 +22,9 @@ typedef struct TuningRow {
     uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it: pipelined */
     uint64_t all_gather_one_shot[kWorldClasses];  /* bytes per rank */
     uint64_t broadcast_one_shot[kWorldClasses];
+    uint64_t reduce_scatter_one_shot[kWorldClasses]; /* bytes of one rank's result */
+    uint64_t reduce_one_shot[kWorldClasses];
+    uint64_t exchange_one_shot[kWorldClasses]; /* bytes from one rank to one other */
 
     /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
     uint64_t all_reduce_direct[kWorldClasses];

@@ -29,6 +29,17 @@ DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs&) {
     return *(const hipcommKernelArgs*)segment;
 }
 
+/* Keeps the scheduler from interleaving what stands before and after: the conditions of many independent
+ * computations at once need more scalar registers than there are. */
+DEVICE void one_by_one() { __builtin_amdgcn_sched_barrier(0); }
+
+/* A value that is the same for all threads, in a vector register all the same: for where scalar ones run
+ * out. */
+DEVICE uint32_t in_vector_register(uint32_t value) {
+    asm("" : "+v"(value));
+    return value;
+}
+
 /* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is; and more: a
  * signal that one wave sends afterwards covers the stores of all waves. On gfx9 a release at workgroup
  * scope does not wait for stores, because the waves of a block share their first-level cache; but the

@@ -18,14 +18,16 @@
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
 
-/* Define kernel `name`, which calls function(args, geometry). */
-#define KERNEL(name, function)                                                                 \
-    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,           \
+/* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
+ * hipcommKernelArgs. */
+#define KERNEL_WITH(name, function, Args)                                                       \
+    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,            \
                                                                 const hipcommCpuBlock* block) { \
-        const auto& args = *static_cast<const hipcommKernelArgs*>(kernarg);                    \
-        function(args, Geometry{0, 1, block->block[0], args.blocks,                            \
-                                static_cast<char*>(block->shared)});                           \
+        const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                   \
+        function(*static_cast<const Args*>(kernarg),                                            \
+                 Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)}); \
     }
+#define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 
 struct Geometry {
     uint32_t thread, threads, block, blocks;
@@ -33,6 +35,9 @@ struct Geometry {
 };
 
 DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { return args; }
+DEVICE void one_by_one() {} /* this scheduler does not need to be told */
+DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all registers are alike */
+
 DEVICE void block_barrier() {}
 
 /* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */

@@ -20,13 +20,16 @@
 /* Most threads of a block; the tuning table (hipcomm/native/tuning.c) stays below it. */
 #define MAX_THREADS 512
 
-/* Define kernel `name`, which calls function(args, geometry). */
-#define KERNEL(name, function)                                                                      \
+/* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
+ * hipcommKernelArgs. */
+#define KERNEL_WITH(name, function, Args)                                                              \
     extern "C" __attribute__((global, visibility("protected"), BLOCK_BOUNDS)) void name( \
-        const hipcommKernelArgs args) {                                                             \
-        function(args, Geometry{thread_index(), args.threads, block_index(), args.blocks,           \
-                                shared_scratch()});                                                 \
+        const Args args) {                                                                             \
+        const auto& common = reinterpret_cast<const hipcommKernelArgs&>(args);                         \
+        function(args, Geometry{thread_index(), common.threads, block_index(), common.blocks,          \
+                                shared_scratch()});                                                    \
     }
+#define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 
 extern __attribute__((shared, aligned(16))) char hipcomm_shared_scratch[];
 

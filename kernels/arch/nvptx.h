@@ -12,6 +12,9 @@ DEVICE uint32_t block_index() { return __nvvm_read_ptx_sreg_ctaid_x(); }
 /* Arguments are operands in constant memory: nothing to keep in registers (see amdgcn.h). */
 DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { return args; }
 
+DEVICE void one_by_one() {} /* this scheduler does not need to be told */
+DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all registers are alike */
+
 DEVICE void block_barrier() { __nvvm_bar_sync(0); }
 
 DEVICE void store_release(uint64_t* p, uint64_t v) {

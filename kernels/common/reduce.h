@@ -2,7 +2,7 @@
  * finish(). Every algorithm reduces through this file, so all of them give the same bits. */
 #pragma once
 
-#include "dtype.h"
+#include "float8.h"
 
 struct Sum {
     template <class T>
@@ -74,23 +74,23 @@ struct Reduction {
     };
     Accumulated<T> total[kElements]{};
 
-    DEVICE_MEMBER void start(Pack pack) {
+    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs&) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i) total[i] = widen(elements.at[i]);
     }
-    DEVICE_MEMBER void add(Pack pack) {
+    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs&) {
         const Elements elements = __builtin_bit_cast(Elements, pack);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i)
             total[i] = Op::template combine<T>(total[i], widen(elements.at[i]));
     }
     /* start() or add(), for a loop over the ranks that is not unrolled. */
-    DEVICE_MEMBER void start_or_add(bool first, Pack pack) {
+    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
         if (first)
-            start(pack);
+            start(pack, args);
         else
-            add(pack);
+            add(pack, args);
     }
     /* Round to T; for an average divide first. One branch for all elements: a branch around each division
      * cost 1.6 us of instruction fetches on an H200. */
@@ -106,22 +106,92 @@ struct Reduction {
     }
 };
 
-/* One kernel per element type and operation, named <algorithm>_<operation>_<dtype>. The average is the
- * sum's kernel with args.average set. hipcomm/native/kernels.c lists the same names. */
-#define HIPCOMM_REDUCTION_KERNELS_OF(algorithm, op, Op)                        \
-    KERNEL(hipcomm_##algorithm##_##op##_float16, (algorithm<float16, Op>))     \
-    KERNEL(hipcomm_##algorithm##_##op##_bfloat16, (algorithm<bfloat16, Op>))   \
-    KERNEL(hipcomm_##algorithm##_##op##_float32, (algorithm<float, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_float64, (algorithm<double, Op>))      \
-    KERNEL(hipcomm_##algorithm##_##op##_int8, (algorithm<int8_t, Op>))         \
-    KERNEL(hipcomm_##algorithm##_##op##_uint8, (algorithm<uint8_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_int32, (algorithm<int32_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_uint32, (algorithm<uint32_t, Op>))     \
-    KERNEL(hipcomm_##algorithm##_##op##_int64, (algorithm<int64_t, Op>))       \
-    KERNEL(hipcomm_##algorithm##_##op##_uint64, (algorithm<uint64_t, Op>))
+/* The 8-bit floats: format and reduction are in the arguments. */
+struct Float8 {
+    uint8_t bits;
+};
+struct AnyOperation {};
 
-#define HIPCOMM_REDUCTION_KERNELS(algorithm)             \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, sum, Sum)    \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, prod, Prod)  \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, max, Max)    \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, min, Min)
+/* Whether an operation is a type, or chosen by the arguments. */
+template <class Op>
+constexpr bool kChosenByType = true;
+template <>
+constexpr bool kChosenByType<AnyOperation> = false;
+
+template <>
+struct Reduction<Float8, AnyOperation> {
+    struct Elements {
+        uint8_t at[HIPCOMM_PACK_BYTES];
+    };
+    float total[HIPCOMM_PACK_BYTES]{};
+
+    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
+        const Float8Format format = float8_format(args);
+        const Elements elements = __builtin_bit_cast(Elements, pack);
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
+            total[i] = widen_float8(elements.at[i], format);
+    }
+    /* All reductions at once, and then a choice: four loops, one for each, cost more registers. */
+    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs& args) {
+        const Float8Format format = float8_format(args);
+        const uint32_t reduction = in_vector_register(reload_args(args).float8.reduction);
+        const Elements elements = __builtin_bit_cast(Elements, pack);
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+            const float a = total[i], b = widen_float8(elements.at[i], format);
+            const float extreme = reduction == HIPCOMM_REDUCTION_MAX ? Max::combine<float>(a, b)
+                                                                     : Min::combine<float>(a, b);
+            const float ordered = reduction == HIPCOMM_REDUCTION_PROD ? Prod::combine<float>(a, b) : extreme;
+            total[i] = reduction == HIPCOMM_REDUCTION_SUM ? Sum::combine<float>(a, b) : ordered;
+            one_by_one();
+        }
+    }
+    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
+        if (first)
+            start(pack, args);
+        else
+            add(pack, args);
+    }
+    DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) {
+        const Float8Format format = float8_format(args);
+        if (UNLIKELY(args.average)) {
+            UNROLL(16)
+            for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+                total[i] = divide<float>(total[i], args.world);
+                one_by_one();
+            }
+        }
+        Elements elements;
+        UNROLL(16)
+        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+            elements.at[i] = narrow_to_float8(total[i], format);
+            one_by_one();
+        }
+        return __builtin_bit_cast(Pack, elements);
+    }
+};
+
+/* One kernel per element type and operation, named <algorithm>_<operation>_<dtype>. The average is the
+ * sum's kernel with args.average set; the 8-bit floats share one kernel, <algorithm>_float8.
+ * hipcomm/native/kernel_table.c lists the same names. A kernel takes `Args`, and hands them on. */
+#define HIPCOMM_REDUCTION_KERNELS_OF(algorithm, op, Op, Args)                            \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float16, (algorithm<float16, Op>), Args)    \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_bfloat16, (algorithm<bfloat16, Op>), Args)  \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float32, (algorithm<float, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_float64, (algorithm<double, Op>), Args)     \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int8, (algorithm<int8_t, Op>), Args)        \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint8, (algorithm<uint8_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int32, (algorithm<int32_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint32, (algorithm<uint32_t, Op>), Args)    \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_int64, (algorithm<int64_t, Op>), Args)      \
+    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint64, (algorithm<uint64_t, Op>), Args)
+
+#define HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, Args)                                 \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, sum, Sum, Args)                             \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, prod, Prod, Args)                           \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, max, Max, Args)                             \
+    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, min, Min, Args)                             \
+    KERNEL_WITH(hipcomm_##algorithm##_float8, (algorithm<Float8, AnyOperation>), Args)
+
+#define HIPCOMM_REDUCTION_KERNELS(algorithm) HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, hipcommKernelArgs)

@@ -4,14 +4,18 @@
 
 #include "wait.h"
 
+/* One thread: tell `peer`; what it tells of happened before a block_barrier(). */
+DEVICE void signal_one(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {
+    store_release(signal_slot(launch, peer, phase, launch.args.rank), make_signal(launch, steps));
+}
+
 /* All threads: tell `peer` that this block has done `steps` steps of `phase`. */
 DEVICE void signal_peers(const Launch& whole_launch, uint32_t phase, uint32_t steps) {
     const Launch launch = new_phase(whole_launch);
     block_barrier(); /* the stores of all threads come before the one release */
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
-        if (peer != launch.args.rank)
-            store_release(signal_slot(launch, peer, phase, launch.args.rank), make_signal(launch, steps));
+        if (peer != launch.args.rank) signal_one(launch, peer, phase, steps);
 }
 
 DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {

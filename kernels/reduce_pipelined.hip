@@ -1,0 +1,162 @@
+/* Reduce-scatter and reduce, pipelined through the staging slab: for messages of any length. Rank p owns
+ * segment p.
+ *
+ *   push     copy my chunk of segment p into owner p's staging (contributions)
+ *   reduce   reduce everybody's contributions to my chunk; reduce_scatter: write it to my result; reduce:
+ *            write it into the root's staging (results)
+ *   collect  reduce, on the root: copy the results into the result
+ * Turn t pushes step t, reduces step t - 1 and collects step t - 2.
+ *
+ * Reduce goes this way because no rank's links then carry more than 2 (n - 1)/n per byte of the message,
+ * where sending everything to the root would put n - 1 on the root's. It cuts its message into segments
+ * as equal as it can; all ranks make the turns of the longest.
+ */
+#include "common/epoch.h"
+#include "common/reduce.h"
+#include "common/reduce_run.h"
+#include "common/segments.h"
+#include "common/turns.h"
+
+/* Of a reduce; a reduce_scatter has none. */
+DEVICE bool has_root(const Launch& launch) { return launch.args.root < launch.args.world; }
+
+/* Contributions are cells 0 .. world - 1 of a slot; on a reduce, results are the world cells after them. */
+DEVICE SegmentCells cells_of(const Launch& launch) {
+    return {launch, kRing, has_root(launch) ? 2 * launch.args.world : launch.args.world};
+}
+
+DEVICE void push_contributions(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
+    const uint32_t rank = launch.args.rank, world = launch.args.world;
+    /* every rank, and every block, begins with another peer, so that all links are busy */
+    NO_UNROLL
+    for (uint32_t i = 0; i < world - 1; ++i) {
+        const uint32_t owner = (rank + 1 + (i + launch.geometry.block) % (world - 1)) % world;
+        const Message send = send_segment(launch, owner);
+        stage_rows(launch, cells_of(launch).cell(owner, step, rank), in_rows(launch, send),
+                   chunk_of_segment(launch, packs_of(send.bytes), step));
+    }
+}
+
+/* Reduce packs begin .. end - 1 of the chunk, kInFlight per thread at a time. */
+template <class T, class Op, uint32_t kInFlight, class LoadOwn, class Store>
+DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, uint32_t end, LoadOwn load_own,
+                         Store store) {
+    const hipcommKernelArgs& args = launch.args;
+    const SegmentCells cells = cells_of(launch);
+    const uint32_t threads = launch.geometry.threads;
+    NO_UNROLL
+    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
+        Reduction<T, Op> reduction[kInFlight];
+        Pack packs[kInFlight]{};
+        NO_UNROLL
+        for (uint32_t rank = 0; rank < args.world; ++rank) {
+            const char* cell = cells.cell(args.rank, step, rank);
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) {
+                const uint32_t i = base + k * threads;
+                if (i >= end) continue;
+                packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
+            }
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
+        }
+        UNROLL(8)
+        for (uint32_t k = 0; k < kInFlight; ++k)
+            if (base + k * threads < end) store(base + k * threads, reduction[k].finish(args));
+    }
+}
+
+/* My chunk of a step: what I have of it, and where its result goes. */
+struct OwnChunk {
+    Rows own;
+    Chunk chunk;
+    Message recv;
+    char* staged;   /* of a reduce, but for the root: the root's staging memory, instead of recv */
+    uint32_t whole; /* packs that may be moved whole, from the first on */
+};
+
+DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
+    const uint32_t rank = launch.args.rank, root = launch.args.root;
+    const Message send = send_segment(launch, rank);
+    const Chunk chunk = chunk_of_segment(launch, packs_of(send.bytes), step);
+    const Rows own = in_rows(launch, send);
+    if (has_root(launch) && rank != root) {
+        char* staged = cells_of(launch).cell(root, step, launch.args.world + rank);
+        return {own, chunk, {}, staged, own.one_row ? whole_packs(send, chunk.first, chunk.packs) : 0};
+    }
+    const uint64_t recv_offset = rank == root ? segment_args(launch).segments[rank].recv_offset : 0;
+    const Message recv = message(static_cast<char*>(launch.args.recv) + recv_offset, send.bytes);
+    const bool whole = own.one_row && send.whole_packs;
+    return {own, chunk, recv, nullptr, whole ? whole_packs(recv, chunk.first, chunk.packs) : 0};
+}
+
+template <class T, class Op>
+DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
+    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
+    constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
+    const Launch launch = new_phase(whole_launch);
+    const OwnChunk mine = own_chunk(launch, step);
+    const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    char* const to = mine.staged ? mine.staged : mine.recv.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    if constexpr (kOneThread && kChosenByType<Op>) {
+        reduce_run<T, Op>(
+            launch.args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
+            [&](uint32_t rank) -> const char* {
+                return rank == launch.args.rank ? from : cells_of(launch).cell(launch.args.rank, step, rank);
+            },
+            [](uint64_t, uint64_t) {});
+    } else {
+        const bool staged = mine.staged != nullptr;
+        reduce_packs<T, Op, kInFlight>(
+            launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
+            [=](uint64_t i, Pack pack) {
+                char* at = to + i * HIPCOMM_PACK_BYTES;
+                staged ? store_staged(at, pack) : store_pack(at, pack);
+            });
+    }
+}
+
+template <class T, class Op>
+DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
+    const OwnChunk mine = own_chunk(launch, step);
+    reduce_packs<T, Op, 1>(
+        launch, step, mine.whole, mine.chunk.packs,
+        [&](uint64_t i) { return load_rows(mine.own, mine.chunk.first + i); },
+        [&](uint64_t i, Pack pack) {
+            if (mine.staged != nullptr)
+                store_staged(mine.staged + i * HIPCOMM_PACK_BYTES, pack);
+            else
+                store_message(mine.recv, mine.chunk.first + i, pack);
+        });
+}
+
+DEVICE void collect_results(const Launch& whole_launch, uint32_t step) {
+    const Launch launch = new_phase(whole_launch);
+    const uint32_t rank = launch.args.rank, world = launch.args.world;
+    NO_UNROLL
+    for (uint32_t i = 1; i < world; ++i) {
+        const uint32_t owner = (rank + i) % world;
+        const Message recv = recv_segment(launch, owner);
+        unstage(launch, recv, chunk_of_segment(launch, packs_of(recv.bytes), step),
+                cells_of(launch).cell(rank, step, world + owner));
+    }
+}
+
+template <class T, class Op>
+DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args.common, g);
+    const uint32_t steps = steps_of_block(launch, args.most_packs);
+    in_turns(launch, steps + (has_root(launch) ? 2 : 1), [&](uint32_t turn) {
+        if (turn < steps) push_contributions(launch, turn);
+        if (turn >= 1 && turn - 1 < steps) {
+            reduce_whole_packs<T, Op>(launch, turn - 1);
+            reduce_other_packs<T, Op>(launch, turn - 1);
+        }
+        if (turn >= 2 && launch.args.rank == launch.args.root) collect_results(launch, turn - 2);
+    });
+    end_launch(launch);
+}
+
+HIPCOMM_REDUCTION_KERNELS_WITH(reduce_pipelined, hipcommSegmentArgs)
