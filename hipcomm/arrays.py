@@ -26,7 +26,7 @@ class Buffer(NamedTuple):
     """
 
     address: Any
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count, which nobody calls
     dtype: int
 
 

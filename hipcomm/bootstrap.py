@@ -114,7 +114,8 @@ class Bootstrap:
         arch = ffi.new("char[]", self.device.arch.encode())
         library = ffi.new("char[]", self.platform.library.encode())
         config = ffi.new("hipcommConfig *")
-        config.rank, config.world, config.device = self.ranks.rank, self.ranks.world_size, self.device.index
+        config.rank, config.world = self.ranks.rank, self.ranks.world_size
+        config.device = self.device.ordinal
         config.hip_library, config.arch = library, arch
         config.max_blocks = max_blocks
         config.algorithm = ALGORITHMS.index(self._settings.algorithm)
@@ -127,7 +128,7 @@ class Bootstrap:
         check(lib.hipcommCommCreate(config, created))
         self.comm = created[0]
         kind = DLPACK_DEVICES[self.platform.name]
-        self.heap = Heap(self.ranks, self.comm, self.device.host_is_device, (kind, self.device.index))
+        self.heap = Heap(self.ranks, self.comm, self.device.host_is_device, (kind, self.device.ordinal))
         self.registrations = Registrations(self.ranks, self.comm)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather("ready", b"")
@@ -150,16 +151,16 @@ class Bootstrap:
         for peer, theirs in enumerate(gathered):
             if theirs[:size] != gathered[0][:size]:
                 raise InvalidArgument(
-                    f"rank {peer} and rank 0 differ in their settings: {_describe(theirs)} and "
-                    f"{_describe(gathered[0])}"
+                    f"rank {peer} and rank 0 differ in their settings: "
+                    f"{_describe(theirs)} and {_describe(gathered[0])}"
                 )
         devices = [message[size + 4 :] for message in gathered]
         for peer, device in enumerate(devices):
             first = devices.index(device)
             if first != peer:
                 raise InvalidArgument(
-                    f"ranks {first} and {peer} are on the same device, {device.decode()}: kernels that wait "
-                    "for each other need a device each; see HIPCOMM_DEVICE"
+                    f"ranks {first} and {peer} are on the same device, {device.decode()}: "
+                    "kernels that wait for each other need a device each; see HIPCOMM_DEVICE"
                 )
         return min(int(struct.unpack_from("<I", message, size)[0]) for message in gathered)
 

@@ -17,7 +17,9 @@ LIBRARY = PACKAGE / "lib" / "libhipcomm.so"
 try:
     from hipcomm._ffi import ffi
 except ImportError as error:  # a checkout that was never built
-    raise ImportError(f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`") from error
+    raise ImportError(
+        f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`"
+    ) from error
 
 __all__ = ["LIBRARY", "PACKAGE", "check", "error_of", "ffi", "lib"]
 

@@ -109,7 +109,7 @@ class MemoryMethods:
         import cupy
 
         memory = self.empty(nbytes, np.uint8)
-        unowned = cupy.cuda.UnownedMemory(memory.data_ptr, nbytes, memory, self.device.index)
+        unowned = cupy.cuda.UnownedMemory(memory.data_ptr, nbytes, memory, self.device.ordinal)
         return cupy.cuda.MemoryPointer(unowned, 0)
 
 

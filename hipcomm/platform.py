@@ -152,7 +152,8 @@ def _bind(platform: Platform) -> None:
     try:
         from rocm.bindings import hip as module
 
-        module.hipInit(0)
+        call_init: Any = module.hipInit  # untyped in hip-python
+        call_init(0)
     finally:
         if saved is None:
             os.environ.pop("ROCM_PATH", None)
@@ -204,7 +205,7 @@ class Device(NamedTuple):
     """The device of a rank.
 
     Attributes:
-        index: HIP's ordinal in this process.
+        ordinal: HIP's number of it in this process.
         pci_bus_id: what identifies it to other processes.
         arch: gcnArchName, for example "gfx942:sramecc+:xnack-", "sm_90", "x86_64".
         name: for people.
@@ -212,7 +213,7 @@ class Device(NamedTuple):
         host_is_device: whether host arrays may be passed as they are.
     """
 
-    index: int
+    ordinal: int
     pci_bus_id: str
     arch: str
     name: str
@@ -221,7 +222,7 @@ class Device(NamedTuple):
 
     def use(self) -> None:
         """Make the device the calling thread's current one. Raises PlatformError."""
-        call("hipSetDevice", self.index)
+        call("hipSetDevice", self.ordinal)
 
 
 def open_device(selector: str | None, local_rank: int) -> Device:
@@ -243,7 +244,7 @@ def open_device(selector: str | None, local_rank: int) -> Device:
     call("hipSetDevice", index)
     properties = call("hipGetDeviceProperties", index)
     return Device(
-        index=index,
+        ordinal=index,
         pci_bus_id=_pci_bus_id(properties),
         arch=_text(properties.gcnArchName),
         name=_text(properties.name),
@@ -306,7 +307,7 @@ class Kernels:
 
 def _code_object_directory(arch: str) -> Path:
     """The directory of the architecture's code objects; for NVIDIA the newest PTX that it can run."""
-    base = arch.split(":")[0]
+    base = arch.split(":", maxsplit=1)[0]
     if (_CODE_OBJECTS / base).is_dir():
         return _CODE_OBJECTS / base
     built = sorted(path.name for path in _CODE_OBJECTS.glob("*") if path.is_dir())
@@ -315,12 +316,13 @@ def _code_object_directory(arch: str) -> Path:
         if older:
             return _CODE_OBJECTS / max(older, key=lambda name: int(name[3:]))
     raise PlatformError(
-        f"no code objects for {base} in {_CODE_OBJECTS}; there are: {', '.join(built) or 'none'}. Run `make kernels`"
+        f"no code objects for {base} in {_CODE_OBJECTS}; there are: {', '.join(built) or 'none'}. "
+        "Run `make kernels`"
     )
 
 
 def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
-    exact = directory.name == arch.split(":")[0]
+    exact = directory.name == arch.split(":", maxsplit=1)[0]
     for suffix in ("so", "co", "cubin", "ptx") if exact else ("ptx",):  # machine code fits its own chip only
         path = directory / f"{file}.{suffix}"
         if path.exists():

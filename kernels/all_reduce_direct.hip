@@ -11,26 +11,21 @@
 
 /* Reduce packs begin .. end - 1, kInFlight per thread at a time; the blocks side by side. */
 template <class T, class Op, uint32_t kInFlight, class Load, class Store>
-DEVICE void reduce_packs(const Launch& launch, uint64_t begin, uint64_t end, Load load, Store store) {
+DEVICE void reduce_packs(const Launch& whole_launch, uint64_t begin, uint64_t end, Load load, Store store) {
+    const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;
     const uint64_t step = uint64_t(g.threads) * kInFlight;
     for (uint64_t base = begin + g.block * step + g.thread; base < end; base += g.blocks * step) {
         Reduction<T, Op> reduction[kInFlight];
-        const auto load_all = [&](uint32_t rank, Pack* packs) {
+        Pack packs[kInFlight]{};
+        NO_UNROLL
+        for (uint32_t rank = 0; rank < args.world; ++rank) {
             UNROLL(8)
             for (uint32_t k = 0; k < kInFlight; ++k)
                 if (base + k * g.threads < end) packs[k] = load(rank, base + k * g.threads);
-        };
-        Pack packs[kInFlight]{};
-        load_all(0, packs);
-        UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start(packs[k], args);
-        NO_UNROLL
-        for (uint32_t rank = 1; rank < args.world; ++rank) {
-            load_all(rank, packs);
             UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].add(packs[k], args);
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
         }
         UNROLL(8)
         for (uint32_t k = 0; k < kInFlight; ++k) packs[k] = reduction[k].finish(args);

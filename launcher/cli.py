@@ -81,7 +81,7 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
 @click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
-def main(  # noqa: PLR0917 - click passes them by name
+def main(
     nproc: int | None,
     module: bool,
     platform: str | None,

@@ -400,7 +400,7 @@ def cupy_allocator(comm, rng):
     finally:
         del sys.modules["cupy"]
     assert [block.mem.size for block in blocks] == [1000, 1 << 20, 3 << 20]
-    assert all(block.mem.device_id == comm.device.index for block in blocks)
+    assert all(block.mem.device_id == comm.device.ordinal for block in blocks)
     # interior pointers, another one on each rank; the direct algorithm is forced
     inside = Region(blocks[2].ptr + 12345 * 4 + 512 * comm.rank, 4000)
     inside.put(np.full(1000, 3.0 + comm.rank, np.float32))

@@ -78,7 +78,7 @@ def test_every_collective(world):
 
         with hipcomm.init_all(range(world)) as comms:
             assert [comm.rank for comm in comms] == list(range(world))
-            assert [comm.device.index for comm in comms] == list(range(world))
+            assert [comm.device.ordinal for comm in comms] == list(range(world))
             print(in_threads(comms, body))
         """,
         world,
@@ -115,7 +115,7 @@ def test_split_register_and_graphs(world):
             part.close()
 
         with hipcomm.init_all([3, 2, 1, 0]) as comms:
-            assert [comm.device.index for comm in comms] == [3, 2, 1, 0]
+            assert [comm.device.ordinal for comm in comms] == [3, 2, 1, 0]
             in_threads(comms, body)
         """
     )

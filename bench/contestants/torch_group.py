@@ -32,14 +32,14 @@ class TorchGroup:
         self.distributed: Any = import_module("torch.distributed")
         self._world = session.world
         on_host = session.stream is None or session.device.host_is_device
-        self.device = "cpu" if on_host else f"cuda:{session.device.index}"
+        self.device = "cpu" if on_host else f"cuda:{session.device.ordinal}"
         if TorchGroup._users == 0:
             self._join("gloo" if on_host else "nccl")
         TorchGroup._users += 1
         self.name = self.distributed.group.WORLD.group_name
         if not on_host:
             # for good: no other contestant asks torch for its stream
-            self.torch.cuda.set_device(session.device.index)
+            self.torch.cuda.set_device(session.device.ordinal)
             stream = self.torch.cuda.ExternalStream(session.stream, device=self.device)
             self.torch.cuda.set_stream(stream)
 

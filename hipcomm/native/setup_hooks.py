@@ -13,7 +13,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
 
-class BuildPy(build_py):
+class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
     """Build the libraries and code objects before they are collected as package data."""
 
     def run(self) -> None:
@@ -24,7 +24,7 @@ class BuildPy(build_py):
         super().run()
 
 
-class BdistWheel(bdist_wheel):
+class BdistWheel(bdist_wheel):  # type: ignore[misc]  # likewise
     """A wheel for any Python 3 on this kind of machine: the libraries do not use Python's C API."""
 
     def finalize_options(self) -> None:
