@@ -71,8 +71,8 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
 struct OwnChunk {
     Rows own;
     Chunk chunk;
-    Message recv;
-    char* staged;   /* of a reduce, but for the root: the root's staging memory, instead of recv */
+    char* to;       /* my result; of a reduce, but for the root: a cell of the root's staging memory */
+    bool staged;    /* whether it is that */
     uint32_t whole; /* packs that may be moved whole, from the first on */
 };
 
@@ -81,14 +81,12 @@ DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
     const Message send = send_segment(launch, rank);
     const Chunk chunk = chunk_of_segment(launch, packs_of(send.bytes), step);
     const Rows own = in_rows(launch, send);
-    if (has_root(launch) && rank != root) {
-        char* staged = cells_of(launch).cell(root, step, launch.args.world + rank);
-        return {own, chunk, {}, staged, own.one_row ? whole_packs(send, chunk.first, chunk.packs) : 0};
-    }
-    const uint64_t recv_offset = rank == root ? segment_args(launch).segments[rank].recv_offset : 0;
-    const Message recv = message(static_cast<char*>(launch.args.recv) + recv_offset, send.bytes);
-    const bool whole = own.one_row && send.whole_packs;
-    return {own, chunk, recv, nullptr, whole ? whole_packs(recv, chunk.first, chunk.packs) : 0};
+    const bool staged = has_root(launch) && rank != root;
+    char* to = static_cast<char*>(launch.args.recv);
+    if (rank == root) to += segment_args(launch).segments[rank].recv_offset;
+    if (staged) to = cells_of(launch).cell(root, step, launch.args.world + rank);
+    const bool whole = own.one_row && send.whole_packs && (staged || message(to, send.bytes).whole_packs);
+    return {own, chunk, to, staged, whole ? whole_packs(send, chunk.first, chunk.packs) : 0};
 }
 
 template <class T, class Op>
@@ -98,7 +96,7 @@ DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
     const Launch launch = new_phase(whole_launch);
     const OwnChunk mine = own_chunk(launch, step);
     const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
-    char* const to = mine.staged ? mine.staged : mine.recv.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    char* const to = mine.staged ? mine.to : mine.to + mine.chunk.first * HIPCOMM_PACK_BYTES;
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_run<T, Op>(
             launch.args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
@@ -107,7 +105,7 @@ DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
             },
             [](uint64_t, uint64_t) {});
     } else {
-        const bool staged = mine.staged != nullptr;
+        const bool staged = mine.staged;
         reduce_packs<T, Op, kInFlight>(
             launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
             [=](uint64_t i, Pack pack) {
@@ -125,10 +123,10 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t step) {
         launch, step, mine.whole, mine.chunk.packs,
         [&](uint64_t i) { return load_rows(mine.own, mine.chunk.first + i); },
         [&](uint64_t i, Pack pack) {
-            if (mine.staged != nullptr)
-                store_staged(mine.staged + i * HIPCOMM_PACK_BYTES, pack);
+            if (mine.staged)
+                store_staged(mine.to + i * HIPCOMM_PACK_BYTES, pack);
             else
-                store_message(mine.recv, mine.chunk.first + i, pack);
+                store_message(message(mine.to, mine.own.all.bytes), mine.chunk.first + i, pack);
         });
 }
 
