@@ -23,7 +23,9 @@
  *   offset 0        epoch words, one per block, written only by this rank's kernels
  *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
  *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
- *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each
+ *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
+ *                   (direct kernels, first phase) the sender's send and receive places
+ *   REGIONS         addresses of registered memory as mapped here: [region][rank], written by the host
  *   LINES           flag-in-data lines: [parity 2][line_capacity]
  *
  * Everything a peer writes exists twice, by the parity of the epoch. No rank leaves an epoch before it
@@ -37,7 +39,20 @@
 #define HIPCOMM_SIGNALS_OFFSET 4096
 #define HIPCOMM_SIGNALS_BYTES_PER_PARITY \
     ((uint64_t)HIPCOMM_MAX_BLOCKS * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS * HIPCOMM_SIGNAL_BYTES)
-#define HIPCOMM_LINES_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
+#define HIPCOMM_MAX_REGIONS 256
+#define HIPCOMM_REGIONS_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
+#define HIPCOMM_REGIONS_BYTES ((uint64_t)HIPCOMM_MAX_REGIONS * HIPCOMM_MAX_RANKS * 8)
+#define HIPCOMM_LINES_OFFSET (HIPCOMM_REGIONS_OFFSET + HIPCOMM_REGIONS_BYTES)
+
+/* A place in registered memory, the same for all ranks to read: region << 48 | offset. */
+#define HIPCOMM_PLACE_OFFSET_BITS 48
+#define HIPCOMM_NO_PLACE (~0ull)
+
+/* A signal: epoch << 32 | algorithm << 24 | steps. Whoever waits for a signal and finds another
+ * algorithm in it knows that the ranks have made different calls. 2^24 steps are 256 GiB and more. */
+#define HIPCOMM_SIGNAL_EPOCH_SHIFT 32
+#define HIPCOMM_SIGNAL_ALGORITHM_SHIFT 24
+#define HIPCOMM_SIGNAL_STEPS_MASK 0xffffffu
 
 /* Epochs run 2, 3, ..., 2^32 - 1, 2, 3, ...: 0 and 1 mean "never", and parity keeps alternating across
  * the wrap. The sequence number that errors show is epoch - 1: the first call is call 1. */
@@ -57,7 +72,8 @@ enum hipcommFaultKind {
     HIPCOMM_FAULT_NONE = 0,
     HIPCOMM_FAULT_TIMEOUT = 1, /* a peer did not come in time */
     HIPCOMM_FAULT_ABORTED = 2, /* the abort word was set while the kernel waited */
-    HIPCOMM_FAULT_CALLS = 4    /* two ranks make different calls (HIPCOMM_CHECK=1) */
+    HIPCOMM_FAULT_MISMATCH = 3, /* a peer runs this epoch with another algorithm */
+    HIPCOMM_FAULT_CALLS = 4     /* two ranks make different calls (HIPCOMM_CHECK=1) */
 };
 
 /* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
@@ -78,7 +94,7 @@ typedef struct hipcommStatus {
     uint32_t peer;
     uint32_t epoch;
     uint32_t block;
-    uint32_t reserved;
+    uint32_t peer_algorithm; /* of a mismatch */
     uint64_t waited_ticks;
     uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
     uint32_t ranks[2];             /* and the two ranks */
@@ -140,6 +156,9 @@ typedef struct hipcommKernelArgs {
     hipcommStatus* status;
     char* control[HIPCOMM_MAX_RANKS]; /* every rank's control slab, as mapped here */
     char* staging[HIPCOMM_MAX_RANKS];
+
+    uint64_t send_place; /* direct kernels: where send and recv are, for the peers; or HIPCOMM_NO_PLACE */
+    uint64_t recv_place;
 } hipcommKernelArgs;
 
 /* What this rank sends to, and receives from, one rank (itself included): bytes from the beginning of

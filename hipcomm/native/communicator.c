@@ -53,11 +53,24 @@ static void adopt_fault(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommPeerTimeout, (int)status->peer, message);
 }
 
+/* The same for a peer that ran another algorithm. */
+static void adopt_mismatch(hipcommComm_t comm) {
+    const hipcommStatus* status = comm->status;
+    char message[512];
+    snprintf(message, sizeof message,
+             "rank %u: %s (call %u) runs as %s here and as %s on rank %u: the ranks' calls differ, or their "
+             "buffers are registered memory on some ranks only",
+             comm->args.rank, operation_name(status->operation), status->epoch - HIPCOMM_FIRST_EPOCH + 1,
+             algorithm_name(status->algorithm), algorithm_name(status->peer_algorithm), status->peer);
+    hipcommCommAbort(comm, hipcommCallMismatch, (int)status->peer, message);
+}
+
 static hipcommResult_t report_failure(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
     if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
     if (fault == HIPCOMM_FAULT_CALLS) adopt_differing_calls(comm);
+    if (fault == HIPCOMM_FAULT_MISMATCH) adopt_mismatch(comm);
     const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
