@@ -30,7 +30,7 @@ class MemoryMethods:
     if TYPE_CHECKING:
 
         def _living(self, operation: str) -> Bootstrap: ...
-        def _buffer(  # noqa: PLR0917  as in the class itself
+        def _buffer(
             self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any
         ) -> Buffer: ...
 
