@@ -22,10 +22,7 @@ from hipcomm.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from hipcomm.communicator import Communicator
-    from hipcomm.threads import CommunicatorList
 
 __all__ = [
     "CallMismatch",
@@ -36,7 +33,6 @@ __all__ = [
     "PlatformError",
     "RendezvousError",
     "init",
-    "init_all",
 ]
 __version__ = "0.1.0"
 
@@ -53,21 +49,12 @@ def init() -> Communicator:
         InvalidArgument: a variable is wrong, or differs between ranks.
         PlatformError: no device, or a HIP call failed, here or on another rank.
     """
+    import logging
+
     from hipcomm.bootstrap import Bootstrap
     from hipcomm.communicator import Communicator
     from hipcomm.environment import Identity, Settings
-    from hipcomm.logs import configure
 
     settings = Settings.read()
-    configure(settings.log)
-    return Communicator(Bootstrap.join(Identity.read(), settings))
-
-
-def init_all(devices: Sequence[int | str]) -> CommunicatorList:
-    """Make one communicator per device, all in this process, for a thread each.
-
-    See :func:`hipcomm.threads.init_all`.
-    """
-    from hipcomm import threads
-
-    return threads.init_all(devices)
+    logging.getLogger("hipcomm").setLevel(settings.log.upper())
+    return Communicator(Bootstrap(Identity.read(), settings))
