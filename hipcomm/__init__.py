@@ -22,7 +22,10 @@ from hipcomm.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hipcomm.communicator import Communicator
+    from hipcomm.threads import CommunicatorList
 
 __all__ = [
     "CallMismatch",
@@ -33,6 +36,7 @@ __all__ = [
     "PlatformError",
     "RendezvousError",
     "init",
+    "init_all",
 ]
 __version__ = "0.1.0"
 
@@ -49,12 +53,21 @@ def init() -> Communicator:
         InvalidArgument: a variable is wrong, or differs between ranks.
         PlatformError: no device, or a HIP call failed, here or on another rank.
     """
-    import logging
-
     from hipcomm.bootstrap import Bootstrap
     from hipcomm.communicator import Communicator
     from hipcomm.environment import Identity, Settings
+    from hipcomm.logs import configure
 
     settings = Settings.read()
-    logging.getLogger("hipcomm").setLevel(settings.log.upper())
-    return Communicator(Bootstrap(Identity.read(), settings))
+    configure(settings.log)
+    return Communicator(Bootstrap.join(Identity.read(), settings))
+
+
+def init_all(devices: Sequence[int | str]) -> CommunicatorList:
+    """Make one communicator per device, all in this process, for a thread each.
+
+    See :func:`hipcomm.threads.init_all`.
+    """
+    from hipcomm import threads
+
+    return threads.init_all(devices)

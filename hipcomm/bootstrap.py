@@ -18,7 +18,12 @@ from hipcomm.environment import ALGORITHMS, Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.memory import Slabs, StatusPage
 from hipcomm.platform import Device, Kernels, Platform, call, choose, open_device
-from hipcomm.rendezvous import Client, connect
+from hipcomm.ranks import Ranks
+from hipcomm.registration import Registrations
+from hipcomm.rendezvous import connect
+from hipcomm.symmetric import Heap
+
+DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
 log = logging.getLogger("hipcomm")
 
@@ -27,61 +32,94 @@ log = logging.getLogger("hipcomm")
 _AGREEMENT = struct.Struct("<IIQd?32s")
 _VERSION = 1
 
+_SPLIT = struct.Struct("<qq")  # color, key
+
 
 class Bootstrap:
     """Everything that a communicator stands on. Its attributes are read, not written, from outside.
 
     Attributes:
-        rank: this process's rank.
-        world_size: the number of ranks.
+        ranks: who takes part.
         device: this rank's device.
         platform: the platform it is on.
         comm: the core's communicator.
+        memory_bytes: device memory that this rank has allocated for it, symmetric memory not counted.
+        heap: its symmetric memory.
+        registrations: the foreign memory that is registered with it.
     """
 
-    def __init__(self, identity: Identity, settings: Settings) -> None:
-        """Join, and set everything up. On an error everything is taken down again."""
-        self.rank = identity.rank
-        self.world_size = identity.world_size
+    def __init__(self, ranks: Ranks, settings: Settings, platform: Platform, device: Device) -> None:
+        """Set everything up. Collective; on an error everything is taken down again, and the job fails."""
+        self.ranks = ranks
+        self.platform = platform
+        self.device = device
         self.comm: Any = ffi.NULL
+        self.memory_bytes = 0
         self._settings = settings
         self._failed = False
         self._slabs: Slabs | None = None
         self._status: StatusPage | None = None
         self._kernels: Kernels | None = None
-        # joining first: a rank that cannot even find its device can then say so to the others
-        self._client: Client = connect(identity, settings)
         try:
-            self.platform: Platform = choose(settings)
-            self.device: Device = open_device(settings.device, identity.local_rank)
             self._set_up()
         except BaseException as error:
-            self._client.abort(f"{type(error).__name__}: {error}")
+            ranks.abort(f"{type(error).__name__}: {error}")
             self._take_down()
             raise
         _living.add(self)
-        log.info("rank %d: platform %s (%s)", self.rank, self.platform.name, self.platform.reason)
-        log.debug("rank %d: %d bytes of device memory", self.rank, self._slabs.bytes if self._slabs else 0)
+        log.debug("rank %d of %d: %d bytes of device memory", ranks.rank, ranks.world_size, self.memory_bytes)
 
-    def _gather(self, tag: str, data: bytes) -> list[bytes]:
-        return self._client.all_gather(tag, data, self._settings.join_timeout)
+    @classmethod
+    def join(cls, identity: Identity, settings: Settings) -> Bootstrap:
+        """Join the job and set up the communicator of all its ranks."""
+        # joining first: a rank that cannot even find its device can then say so to the others
+        client = connect(identity, settings)
+        try:
+            platform = choose(settings)
+            device = open_device(settings.device, identity.local_rank)
+        except BaseException as error:
+            client.abort(f"{type(error).__name__}: {error}")
+            client.close()
+            raise
+        log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
+        return cls(Ranks.of_job(client, settings.join_timeout), settings, platform, device)
+
+    def split(self, color: int | None, key: int) -> Bootstrap | None:
+        """Set up a communicator of those ranks that give the same color. Collective.
+
+        Returns None where the color is None. Ranks are ordered by key, then by their number here.
+        """
+        mine = b"" if color is None else _SPLIT.pack(color, key)
+        gathered = self.ranks.all_gather("split", mine)
+        if color is None:
+            self.ranks.skip_subgroup()
+            return None
+        chosen = [
+            (_SPLIT.unpack(theirs)[1], rank)
+            for rank, theirs in enumerate(gathered)
+            if theirs and _SPLIT.unpack(theirs)[0] == color
+        ]
+        ranks = self.ranks.subgroup([rank for _, rank in sorted(chosen)])
+        return Bootstrap(ranks, self._settings, self.platform, self.device)
 
     def _set_up(self) -> None:
         max_blocks = self._agree()
         layout = ffi.new("hipcommLayout *")
         check(lib.hipcommGetLayout(self.device.arch.encode(), self._settings.staging_bytes, layout))
-        self._slabs = Slabs(self.rank, self.world_size, layout)
-        self._slabs.exchange(self._gather)
+        self._slabs = Slabs(self.ranks, layout)
+        self.memory_bytes = self._slabs.bytes
         self._status = StatusPage(layout.status_bytes)
         self._kernels = Kernels(self.device.arch)
 
         arch = ffi.new("char[]", self.device.arch.encode())
         library = ffi.new("char[]", self.platform.library.encode())
         config = ffi.new("hipcommConfig *")
-        config.rank, config.world, config.device = self.rank, self.world_size, self.device.ordinal
+        config.rank, config.world = self.ranks.rank, self.ranks.world_size
+        config.device = self.device.ordinal
         config.hip_library, config.arch = library, arch
         config.max_blocks = max_blocks
         config.algorithm = ALGORITHMS.index(self._settings.algorithm)
+        config.check = self._settings.check
         config.timeout_seconds = self._settings.timeout
         config.staging_bytes = self._settings.staging_bytes
         config.control, config.staging = self._slabs.control, self._slabs.staging
@@ -90,9 +128,12 @@ class Bootstrap:
         created = ffi.new("hipcommComm_t *")
         check(lib.hipcommCommCreate(config, created))
         self.comm = created[0]
+        kind = DLPACK_DEVICES[self.platform.name]
+        self.heap = Heap(self.ranks, self.comm, self.device.host_is_device, (kind, self.device.ordinal))
+        self.registrations = Registrations(self.ranks, self.comm)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
-        self._gather("hipcomm/ready", b"")
-        self._client.on_failure(self._on_failure)
+        self.ranks.all_gather("ready", b"")
+        self.ranks.on_failure(self._on_failure)
 
     def _agree(self) -> int:
         """Compare what must be equal on all ranks; the number of blocks that all devices can hold."""
@@ -106,7 +147,7 @@ class Bootstrap:
             self.device.arch.split(":")[0].encode(),
         )
         blocks = struct.pack("<I", self.device.multiprocessors)
-        gathered = self._gather("hipcomm/agreement", mine + blocks + self.device.pci_bus_id.encode())
+        gathered = self.ranks.all_gather("agreement", mine + blocks + self.device.pci_bus_id.encode())
         size = _AGREEMENT.size
         for peer, theirs in enumerate(gathered):
             if theirs[:size] != gathered[0][:size]:
@@ -129,19 +170,21 @@ class Bootstrap:
     def _on_failure(self, peer: int | None, reason: str) -> None:
         """Called by the client's thread: make waiting kernels leave, and later calls raise."""
         self._failed = True
-        result = lib.hipcommPeerDied
+        # a rank that raised CallMismatch has aborted the job: it is the same error here
+        mismatch = "CallMismatch: " in reason
+        result = lib.hipcommCallMismatch if mismatch else lib.hipcommPeerDied
         lib.hipcommCommAbort(self.comm, result, -1 if peer is None else peer, reason.encode())
 
     def note_failure(self, message: str) -> None:
         """A collective has failed here: closing must not wait for the others."""
         self._failed = True
-        self._client.waiting(message)
+        self.ranks.waiting(message)
 
     def abort(self, reason: str) -> None:
         """Tell all ranks, this one included, that the communicator has failed."""
         self._failed = True
-        lib.hipcommCommAbort(self.comm, lib.hipcommPeerDied, self.rank, reason.encode())
-        self._client.abort(reason)
+        lib.hipcommCommAbort(self.comm, lib.hipcommPeerDied, self.ranks.rank, reason.encode())
+        self.ranks.abort(reason)
 
     # ---- the end ---------------------------------------------------------------------------------------
 
@@ -150,38 +193,44 @@ class Bootstrap:
         _living.discard(self)
         try:
             if not self._failed:
+                self.device.use()
                 call("hipDeviceSynchronize")
-                self._client.all_gather("hipcomm/close", b"", max(patience, self._settings.timeout))
+                self.ranks.all_gather("close", b"", max(patience, self._settings.timeout))
         except Error as error:
             self._failed = True
-            raise RendezvousError(f"rank {self.rank}: closing: {error}") from error
+            raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
         finally:
             self._take_down()
 
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""
+        has_heap = self.comm != ffi.NULL
         try:
-            if self.comm != ffi.NULL and not self._failed:
+            if has_heap and not self._failed:
+                self.heap.close_peers()
+                self.registrations.close_peers()
                 check(lib.hipcommCommDestroy(self.comm))
                 self.comm = ffi.NULL
             if self._slabs is not None and not self._failed:
                 self._slabs.close_peers()
-                if self._client.failure is None:
-                    self._client.all_gather("hipcomm/unmapped", b"", self._settings.join_timeout)
+                if not self.ranks.has_failed:
+                    self.ranks.all_gather("unmapped", b"")
                     self._slabs.free()
+                    if has_heap:
+                        self.heap.free_all()
                 if self._status is not None:
                     self._status.free()
                 if self._kernels is not None:
                     self._kernels.unload()
         finally:
-            self._client.close()
+            self.ranks.leave()
 
     def leave_at_exit(self) -> None:
         """The interpreter ends and nobody has closed: say so, or say what went wrong."""
         error = getattr(sys, "last_value", None)
         if error is not None:
-            self._client.abort(f"{type(error).__name__}: {error}")
-        self._client.close()
+            self.ranks.abort(f"{type(error).__name__}: {error}")
+        self.ranks.leave_job()
 
 
 def _describe(agreement: bytes) -> str:

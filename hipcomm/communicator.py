@@ -16,10 +16,14 @@ from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
 from hipcomm.calls import OPERATIONS
 from hipcomm.core import error_of, ffi, lib
-from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL
-from hipcomm.errors import InvalidArgument, PeerDied, PeerTimeout
+from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
+from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout
+from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
+from hipcomm.plan import OPERATIONS as PLANNED
+from hipcomm.plan import Plan, describe
 from hipcomm.reductions import Reductions
+from hipcomm.symmetric import SymmetricArray
 
 log = logging.getLogger("hipcomm")
 
@@ -34,7 +38,7 @@ _from_buffer = functools.partial(ffi.from_buffer, require_writable=True)
 _BUFFER_CODES = {dtype: code for dtype, code in CODES.items() if dtype not in NOT_IN_BUFFER_PROTOCOL}
 
 
-class Communicator(Reductions, Movement):
+class Communicator(Reductions, Movement, MemoryMethods):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
     All ranks make the same calls in the same order. A call enqueues its work on a stream and returns;
@@ -48,7 +52,9 @@ class Communicator(Reductions, Movement):
 
     Every collective raises, besides :class:`InvalidArgument` (found before anything was launched):
     :class:`PeerTimeout` and :class:`PeerDied`, at the call or at a later one or at
-    :meth:`synchronize`, whichever first notices; the communicator has then failed for good.
+    :meth:`synchronize`, whichever first notices; the communicator has then failed for good. With
+    HIPCOMM_CHECK=1 the ranks compare operation, count, dtype, reduction and root of every call first, and
+    raise :class:`CallMismatch` on all ranks, with both calls, where two of them differ.
 
     Attributes:
         rank: this process's rank, 0 to world_size - 1.
@@ -59,14 +65,16 @@ class Communicator(Reductions, Movement):
 
     def __init__(self, bootstrap: Bootstrap) -> None:
         """Not for users: :func:`hipcomm.init` makes communicators."""
-        self.rank = bootstrap.rank
-        self.world_size = bootstrap.world_size
+        self.rank = bootstrap.ranks.rank
+        self.world_size = bootstrap.ranks.world_size
         self.device = bootstrap.device
         self.platform = bootstrap.platform.name
         self._bootstrap = bootstrap
         self._comm = bootstrap.comm
         self._fast_dtypes = _BUFFER_CODES if bootstrap.device.host_is_device else {}
         self._closed = False
+        if log.isEnabledFor(logging.DEBUG):
+            self._log_calls()
 
     # ---- collectives -------------------------------------------------------------------------------
 
@@ -232,6 +240,73 @@ class Communicator(Reductions, Movement):
         if code:
             self._raise(code)
 
+    # ---- launch plans ------------------------------------------------------------------------------------
+
+    def plan(self, operation: str, nbytes: int, dtype: Any = "float32", op: str = "sum") -> Plan:
+        """How a call would be run: the same on all ranks, and no call is made.
+
+        Args:
+            operation: the method's name; "all_gather_rows" for :meth:`all_gather` along another dimension
+                than the first, "all_to_all_v" with counts.
+            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce), of one rank's part
+                (reduce_scatter, all_gather, gather, scatter), of the largest part (all_gather_v), or of one
+                pair's part (all_to_all).
+            dtype: of the elements.
+            op: of a reduction.
+
+        Raises:
+            InvalidArgument: there is no such operation, dtype or op.
+        """
+        if operation not in PLANNED:
+            raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(PLANNED)}"))
+        if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 56:
+            raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
+        plan = ffi.new("hipcommPlan *")
+        code = lib.hipcommCommPlan(
+            self._comm, PLANNED[operation], int(nbytes), CODES[resolve(dtype)], self._op(op, "plan"), plan
+        )
+        if code:
+            self._raise(code)
+        return describe(plan, int(nbytes), operation, self.world_size)
+
+    def _log_calls(self) -> None:
+        """Have the core log every call; for HIPCOMM_LOG=debug."""
+
+        def write(_: Any, line: Any) -> None:
+            log.debug("%s", ffi.string(line).decode(errors="replace"))
+
+        self._log_function = ffi.callback("void(void *, const char *)", write)  # must outlive the calls
+        lib.hipcommCommSetLog(self._comm, self._log_function, ffi.NULL)
+
+    # ---- parts of the communicator ------------------------------------------------------------------------
+
+    def split(self, color: int | None, key: int = 0) -> Communicator | None:
+        """Make communicators of parts of this one's ranks. Collective.
+
+        Each has slabs and epochs of its own, so that several can be in use at once, on streams of their
+        own; on GPUs their kernels have to fit on the device side by side. It outlives this one, and fails
+        when any rank of the job is lost, its own or not.
+
+        Args:
+            color: ranks of equal color come together; None: this rank is in no new communicator.
+            key: orders the ranks in it; where keys are equal their order here does.
+
+        Returns:
+            The new communicator; None where *color* is None.
+
+        Raises:
+            InvalidArgument: color or key is not an integer of 64 bits.
+            PlatformError: a HIP call failed on some rank.
+        """
+        for name, value in (("color", color), ("key", key)):
+            is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if value is None and name == "color":
+                continue
+            if not is_integer or not -(1 << 63) <= int(value or 0) < 1 << 63:
+                raise InvalidArgument(self._say("split", f"{name}={value!r} is not an integer of 64 bits"))
+        part = self._living("split").split(None if color is None else int(color), int(key))
+        return None if part is None else Communicator(part)
+
     # ---- what belongs to the platform ----------------------------------------------------------------
 
     @property
@@ -287,12 +362,19 @@ class Communicator(Reductions, Movement):
         )
         return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {state}>"
 
+    def _living(self, operation: str) -> Bootstrap:
+        if self._closed:
+            raise InvalidArgument(self._say(operation, "the communicator is closed"))
+        return self._bootstrap
+
     # ---- arguments and errors ---------------------------------------------------------------------------
 
     def _buffer(self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any) -> Buffer:
         try:
             if type(obj) is _ndarray and self.device.host_is_device and count is None and dtype is None:
                 return numpy_buffer(obj, name, writable)
+            if type(obj) is SymmetricArray and count is None and dtype is None:
+                return obj.buffer
             if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
                 return address_buffer(int(obj), count, dtype, name)
             if count is not None or dtype is not None:
@@ -326,14 +408,12 @@ class Communicator(Reductions, Movement):
         if self._closed:
             raise InvalidArgument(f"rank {self.rank}: the communicator is closed")
         error = error_of(code, self._comm)
-        if isinstance(error, (PeerTimeout, PeerDied)):
+        if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
             self._bootstrap.note_failure(str(error))
         raise error
 
 
 def _dtype_name(buffer: Buffer) -> str:
-    from hipcomm.dtypes import CODES
-
     name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
     return name
 

@@ -1,6 +1,6 @@
-"""Arrays in device memory that speak DLPack only (JAX, among others).
+"""DLPack, in both directions: arrays of others in device memory (JAX, among others), and our own for others.
 
-The capsule is read with ctypes; the layout is that of DLPack 0.x and of the array part of 1.x:
+Capsules are read and made with ctypes; the layout is that of DLPack 0.x and of the array part of 1.x:
 https://dmlc.github.io/dlpack/latest/c_api.html
 """
 
@@ -80,3 +80,75 @@ def device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
     for extent in shape:
         count *= extent
     return Buffer(ffi.cast("void *", (tensor.data or 0) + tensor.byte_offset), count, CODES[dtype])
+
+
+# ---- our own arrays, for others --------------------------------------------------------------------------
+
+
+class _Managed(ctypes.Structure):
+    _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+
+
+class _Lent:
+    """What a capsule points to, kept alive until its consumer is done."""
+
+    def __init__(self, owner: Any, shape: tuple[int, ...]) -> None:
+        self.owner = owner
+        self.shape = (ctypes.c_int64 * max(1, len(shape)))(*shape)
+        self.managed = _Managed()
+
+
+_lent: dict[int, _Lent] = {}  # by address of the managed tensor
+
+_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule.restype = ctypes.py_object
+_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+# by address: when a capsule's destructor runs, no reference to it may be taken any more
+_is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_IsValid", ctypes.pythonapi)
+)
+_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+
+def _destroy_capsule_at(capsule: int) -> None:
+    if _is_capsule(capsule, b"dltensor"):  # nobody has taken it
+        _lent.pop(_pointer_of(capsule, b"dltensor"), None)
+
+
+def _delete_at(managed: int) -> None:
+    _lent.pop(managed, None)
+
+
+_destroy_capsule = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy_capsule_at)
+_delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete_at)  # called with or without the interpreter's lock
+
+
+def capsule(
+    owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]
+) -> Any:
+    """A DLPack capsule for C-contiguous memory.
+
+    Args:
+        owner: kept alive as long as the consumer needs the memory.
+        address: of the first element.
+        shape: the extents.
+        dtype: of the elements.
+        device: DLPack's device type and the device's ordinal.
+
+    Raises:
+        BufferError: DLPack 0.x has no number for the dtype.
+    """
+    number = next((code for code, known in _TYPES.items() if known == dtype), None)
+    if number is None:
+        raise BufferError(f"DLPack has no number for dtype {dtype}")
+    lent = _Lent(owner, shape)
+    tensor = lent.managed.tensor
+    tensor.data, tensor.device_type, tensor.device_id = address, *device
+    tensor.ndim, (tensor.code, tensor.bits), tensor.lanes = len(shape), number, 1
+    tensor.shape = ctypes.cast(lent.shape, ctypes.POINTER(ctypes.c_int64))
+    lent.managed.deleter = ctypes.cast(_delete, ctypes.c_void_p)
+    key = ctypes.addressof(lent.managed)
+    _lent[key] = lent
+    return _new_capsule(key, b"dltensor", ctypes.cast(_destroy_capsule, ctypes.c_void_p))

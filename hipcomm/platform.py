@@ -220,6 +220,10 @@ class Device(NamedTuple):
     multiprocessors: int
     host_is_device: bool
 
+    def use(self) -> None:
+        """Make the device the calling thread's current one. Raises PlatformError."""
+        call("hipSetDevice", self.ordinal)
+
 
 def open_device(selector: str | None, local_rank: int) -> Device:
     """Make a device current: the one that HIPCOMM_DEVICE names, or that of the local rank.

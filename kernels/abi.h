@@ -22,7 +22,10 @@
  *
  *   offset 0        epoch words, one per block, written only by this rank's kernels
  *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
- *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each
+ *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
+ *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
+ *                   (direct kernels, first phase) the sender's send and receive places
+ *   REGIONS         addresses of registered memory as mapped here: [region][rank], written by the host
  *   LINES           flag-in-data lines: [parity 2][line_capacity]
  *
  * Everything a peer writes exists twice, by the parity of the epoch. No rank leaves an epoch before it
@@ -30,12 +33,26 @@
  * e - 2, and may overwrite what belonged to e - 2. This one rule replaces entry and exit barriers.
  */
 #define HIPCOMM_FAULT_CLAIM_OFFSET 2048
+#define HIPCOMM_CHECKED_CALLS_OFFSET 2112
 #define HIPCOMM_SIGNAL_PHASES 2
 #define HIPCOMM_SIGNAL_BYTES 64
 #define HIPCOMM_SIGNALS_OFFSET 4096
 #define HIPCOMM_SIGNALS_BYTES_PER_PARITY \
     ((uint64_t)HIPCOMM_MAX_BLOCKS * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS * HIPCOMM_SIGNAL_BYTES)
-#define HIPCOMM_LINES_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
+#define HIPCOMM_MAX_REGIONS 256
+#define HIPCOMM_REGIONS_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
+#define HIPCOMM_REGIONS_BYTES ((uint64_t)HIPCOMM_MAX_REGIONS * HIPCOMM_MAX_RANKS * 8)
+#define HIPCOMM_LINES_OFFSET (HIPCOMM_REGIONS_OFFSET + HIPCOMM_REGIONS_BYTES)
+
+/* A place in registered memory, the same for all ranks to read: region << 48 | offset. */
+#define HIPCOMM_PLACE_OFFSET_BITS 48
+#define HIPCOMM_NO_PLACE (~0ull)
+
+/* A signal: epoch << 32 | algorithm << 24 | steps. Whoever waits for a signal and finds another
+ * algorithm in it knows that the ranks have made different calls. 2^24 steps are 256 GiB and more. */
+#define HIPCOMM_SIGNAL_EPOCH_SHIFT 32
+#define HIPCOMM_SIGNAL_ALGORITHM_SHIFT 24
+#define HIPCOMM_SIGNAL_STEPS_MASK 0xffffffu
 
 /* Epochs run 2, 3, ..., 2^32 - 1, 2, 3, ...: 0 and 1 mean "never", and parity keeps alternating across
  * the wrap. The sequence number that errors show is epoch - 1: the first call is call 1. */
@@ -54,8 +71,19 @@
 enum hipcommFaultKind {
     HIPCOMM_FAULT_NONE = 0,
     HIPCOMM_FAULT_TIMEOUT = 1, /* a peer did not come in time */
-    HIPCOMM_FAULT_ABORTED = 2  /* the abort word was set while the kernel waited */
+    HIPCOMM_FAULT_ABORTED = 2, /* the abort word was set while the kernel waited */
+    HIPCOMM_FAULT_MISMATCH = 3, /* a peer runs this epoch with another algorithm */
+    HIPCOMM_FAULT_CALLS = 4     /* two ranks make different calls (HIPCOMM_CHECK=1) */
 };
+
+/* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
+ * root << 24. sent and received are the bytes of the pair, where each pair has its own. */
+typedef struct hipcommCheckedCall {
+    uint64_t call;
+    uint64_t count;
+    uint64_t sent;
+    uint64_t received;
+} hipcommCheckedCall;
 
 /* abort and fault share one aligned 64-bit word: a waiting kernel looks at both with one load. */
 typedef struct hipcommStatus {
@@ -66,8 +94,11 @@ typedef struct hipcommStatus {
     uint32_t peer;
     uint32_t epoch;
     uint32_t block;
-    uint32_t reserved;
+    uint32_t peer_algorithm; /* of a mismatch */
     uint64_t waited_ticks;
+    uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
+    uint32_t ranks[2];             /* and the two ranks */
+    hipcommCheckedCall calls[2];   /* and what each of them calls */
 } hipcommStatus;
 
 /* ---- kernel arguments -------------------------------------------------------------------------*/
@@ -125,6 +156,9 @@ typedef struct hipcommKernelArgs {
     hipcommStatus* status;
     char* control[HIPCOMM_MAX_RANKS]; /* every rank's control slab, as mapped here */
     char* staging[HIPCOMM_MAX_RANKS];
+
+    uint64_t send_place; /* direct kernels: where send and recv are, for the peers; or HIPCOMM_NO_PLACE */
+    uint64_t recv_place;
 } hipcommKernelArgs;
 
 /* What this rank sends to, and receives from, one rank (itself included): bytes from the beginning of
@@ -150,5 +184,14 @@ typedef struct hipcommSegmentArgs {
     uint64_t line_bytes; /* exchange: segments of up to this many bytes go as lines, longer ones staged */
     hipcommSegment segments[HIPCOMM_MAX_RANKS];
 } hipcommSegmentArgs;
+
+/* For the kernel that checks calls: this rank's side, and the bytes of each pair where they differ. */
+typedef struct hipcommCheckArgs {
+    hipcommKernelArgs common;
+    uint64_t call; /* as in hipcommCheckedCall */
+    uint64_t count;
+    uint64_t sent[HIPCOMM_MAX_RANKS];
+    uint64_t received[HIPCOMM_MAX_RANKS];
+} hipcommCheckArgs;
 
 #endif

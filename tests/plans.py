@@ -30,7 +30,7 @@ REDUCTIONS = {
     "min": lib.hipcommMin,
     "prod": lib.hipcommProd,
 }
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "copy")  # by the core's numbers
+ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy")  # by the core's numbers
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
 
@@ -59,6 +59,7 @@ def make_plan(
     algorithm: str = "auto",
     max_blocks: int = 0,
     staging_bytes: int = 0,
+    registered: bool = False,
 ) -> Plan:
     """hipcommMakePlan. Raises ValueError where the core refuses the request."""
     request: Any = ffi.new("hipcommPlanRequest *")
@@ -67,6 +68,7 @@ def make_plan(
     request.dtype, request.op = CODES[oracle.dtype_of(dtype)], REDUCTIONS[op]
     request.algorithm = ALGORITHMS.index(algorithm)
     request.max_blocks, request.staging_bytes = max_blocks, staging_bytes
+    request.registered = registered
     plan: Any = ffi.new("hipcommPlan *")
     if lib.hipcommMakePlan(request, plan) != lib.hipcommSuccess:
         raise ValueError("hipcommMakePlan refuses the request")

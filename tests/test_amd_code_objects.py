@@ -34,12 +34,11 @@ needs_objdump = pytest.mark.skipif(
 )
 on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
-# Structs of kernels/abi.h: hipcommKernelArgs, or hipcommSegmentArgs that begins with it; and where their
-# tables are: the mapped slabs, and the segments' offsets and lengths
-SEGMENTED = {"exchange", "reduce_one_shot", "reduce_pipelined"}
-ARGUMENT_BYTES = 376
-SEGMENT_ARGUMENT_BYTES = 928
-TABLE_OFFSETS = {120, 248} | {416, 424, 432, 440}
+# Structs of kernels/abi.h: hipcommKernelArgs, or one that begins with it, by file; and where their tables
+# are: the mapped slabs, and the segments' offsets and lengths
+ARGUMENT_BYTES = 392
+LONGER_ARGUMENTS = {"exchange": 944, "reduce_one_shot": 944, "reduce_pipelined": 944, "check_call": 664}
+TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 
 # The kernels for 8-bit floats may keep scalars in lanes of a vector register: that is no memory access, and
 # they have the conditions of sixteen conversions to keep.
@@ -49,13 +48,17 @@ SIGNALLING = {
     "barrier",
     "broadcast_one_shot",
     "broadcast_pipelined",
+    "all_gather_direct",
     "all_gather_pipelined",
+    "all_reduce_direct",
     "all_reduce_pipelined",
     "reduce_one_shot",
     "reduce_pipelined",
     "exchange",
 }
-STAGING = {
+STAGING = {  # payload of peers is moved with system scope
+    "all_gather_direct",
+    "all_reduce_direct",
     "broadcast_pipelined",
     "all_gather_pipelined",
     "all_reduce_pipelined",
@@ -131,7 +134,7 @@ def test_a_block_fits_the_registers(target: Target) -> None:
 def test_arguments_are_one_struct(target: Target) -> None:
     """The C core passes the struct and nothing else: a hidden argument would be garbage."""
     for file, code in objects(target):
-        size = SEGMENT_ARGUMENT_BYTES if file in SEGMENTED else ARGUMENT_BYTES
+        size = LONGER_ARGUMENTS.get(file, ARGUMENT_BYTES)
         for name, kernel in code.kernels.items():
             assert kernel[".kernarg_segment_size"] == size, name
             assert [argument[".value_kind"] for argument in kernel[".args"]] == ["by_value"], name

@@ -26,7 +26,7 @@ typedef enum {
     hipcommPlatformError = 2,   /* a HIP call failed */
     hipcommPeerTimeout = 3,     /* a peer did not come in time: the communicator has failed for good */
     hipcommPeerDied = 4,        /* a peer is gone: the communicator has failed for good */
-    hipcommCallMismatch = 5,
+    hipcommCallMismatch = 5,    /* the ranks made different calls: the communicator has failed for good */
     hipcommOutOfMemory = 6
 } hipcommResult_t;
 
@@ -85,8 +85,9 @@ typedef enum {
     hipcommAlgorithmOneShot = 1,   /* flag-in-data, every rank sends everything to every peer */
     hipcommAlgorithmTwoShot = 2,   /* flag-in-data, reduce-scatter then all-gather */
     hipcommAlgorithmPipelined = 3, /* through the staging slab, in chunks */
-    hipcommAlgorithmCopy = 4,      /* a world of one */
-    hipcommNumAlgorithms = 5
+    hipcommAlgorithmDirect = 4,    /* in place in registered memory, between two barriers */
+    hipcommAlgorithmCopy = 5,      /* a world of one */
+    hipcommNumAlgorithms = 6
 } hipcommAlgorithm_t;
 
 typedef struct hipcommComm* hipcommComm_t;
@@ -172,6 +173,7 @@ typedef struct {
     uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */
     hipcommAlgorithm_t algorithm; /* hipcommAlgorithmAuto, or one to force */
     uint64_t staging_bytes;       /* of the staging slab; 0: the default */
+    int registered;               /* the buffers that the direct algorithm touches are registered */
 } hipcommPlanRequest;
 
 typedef struct {
@@ -187,6 +189,12 @@ typedef struct {
 
 /* A pure function: needs no device and no communicator. */
 hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
+
+/* The plan of a call on this communicator; bytes as in hipcommPlanRequest. */
+hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
+                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan);
+
+const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
 
 /* ---- communicators ------------------------------------------------------------------------------ */
 
@@ -217,6 +225,7 @@ typedef struct {
     hipcommAlgorithm_t algorithm; /* forced for all calls, or hipcommAlgorithmAuto */
     double timeout_seconds;
     uint64_t staging_bytes;
+    int check;            /* not 0: ranks compare every call, a mismatch ends in hipcommCallMismatch */
     uint32_t first_epoch; /* 0: the default; others are for tests of the wrap-around */
     void* const* control; /* [world] control slabs as mapped in this process */
     void* const* staging; /* [world] staging slabs */
@@ -234,6 +243,19 @@ hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
 /* Fail the communicator from outside, from any thread: kernels that wait leave, later calls return
  * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
 hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);
+
+/* Have `log` called with one line for every collective call: what was called and how it is run. It must
+ * not call back into the communicator. NULL: no more. */
+typedef void (*hipcommLogFunction)(void* context, const char* line);
+hipcommResult_t hipcommCommSetLog(hipcommComm_t comm, hipcommLogFunction log, void* context);
+
+/* Register memory, so that calls whose buffers lie in it may work on it in place. bases: [world], the
+ * memory of every rank as mapped in this process, `bytes` each; it must stay mapped until the region is
+ * removed. Collective: all ranks add and remove regions in the same order, with no call of theirs under
+ * way. *number: what hipcommCommRemoveRegion() wants. Whether a buffer lies in registered memory must be
+ * the same on all ranks of a call, else it ends with hipcommCallMismatch; where in it need not be. */
+hipcommResult_t hipcommCommAddRegion(hipcommComm_t comm, void* const* bases, uint64_t bytes, int* number);
+hipcommResult_t hipcommCommRemoveRegion(hipcommComm_t comm, int number);
 
 /* Success, or the failure that the communicator is in. */
 hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm);

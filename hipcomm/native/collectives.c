@@ -1,6 +1,9 @@
 /* The collectives: check, plan, launch. Nothing here allocates, blocks or asks the device. */
 #include "call.h"
 
+#include "call_check.h"
+#include "call_log.h"
+
 /* `order` marks the end of the last call. It is left after each call on a stream that the caller has made,
  * for he may destroy it before the next call; the default stream stays, and is marked only when it is left.
  * A stream that is being captured is left alone: what is captured runs later, wherever its graph is
@@ -48,6 +51,16 @@ hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint6
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
 }
 
+/* Say where the peers find the buffers, and return whether that is enough for the direct algorithm:
+ * all-reduce reads all inputs and writes all results, all-gather writes all results. */
+static bool find_places(hipcommComm_t comm, const Call* call, uint64_t bytes, hipcommKernelArgs* args) {
+    if (comm->regions.count == 0) return false;
+    const bool gathers = call->operation == hipcommOpAllGather;
+    args->send_place = find_place(&comm->regions, call->send, bytes);
+    args->recv_place = find_place(&comm->regions, call->recv, gathers ? bytes * comm->args.world : bytes);
+    return args->recv_place != HIPCOMM_NO_PLACE && (gathers || args->send_place != HIPCOMM_NO_PLACE);
+}
+
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
     args->blocks = plan->blocks;
     args->threads = plan->threads;
@@ -71,17 +84,22 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     request.dtype = call->dtype;
     request.op = call->op;
     request.bytes = call->count * dtype_size(call->dtype);
+    hipcommKernelArgs args = comm->args;
+    request.registered = find_places(comm, call, request.bytes, &args);
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
+    if (comm->log) log_call(comm, call, request.bytes, &plan);
     if (plan.algorithm == hipcommAlgorithmCopy)
         return copy_alone(comm, call->send, call->recv, request.bytes, stream);
-    if (plan.kernel < 0) return hipcommSuccess;
+    if (plan.kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
     result = order_streams(comm, stream, &capturing);
+    if (result == hipcommSuccess && comm->check)
+        result = check_peers(comm, call, request.bytes, NULL, stream, capturing);
     if (result != hipcommSuccess) return result;
+    if (plan.kernel < 0) return mark_stream(comm, stream, capturing);
 
-    hipcommKernelArgs args = comm->args;
     args.recv_stride = request.bytes;
     fill_args(&args, call, &plan);
     uint64_t done = 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "call_check.h"
 #include "names.h"
 
 static _Thread_local char thread_error[1024];
@@ -52,10 +53,24 @@ static void adopt_fault(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommPeerTimeout, (int)status->peer, message);
 }
 
+/* The same for a peer that ran another algorithm. */
+static void adopt_mismatch(hipcommComm_t comm) {
+    const hipcommStatus* status = comm->status;
+    char message[512];
+    snprintf(message, sizeof message,
+             "rank %u: %s (call %u) runs as %s here and as %s on rank %u: the ranks' calls differ, or their "
+             "buffers are registered memory on some ranks only",
+             comm->args.rank, operation_name(status->operation), status->epoch - HIPCOMM_FIRST_EPOCH + 1,
+             algorithm_name(status->algorithm), algorithm_name(status->peer_algorithm), status->peer);
+    hipcommCommAbort(comm, hipcommCallMismatch, (int)status->peer, message);
+}
+
 static hipcommResult_t report_failure(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
     if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
+    if (fault == HIPCOMM_FAULT_CALLS) adopt_differing_calls(comm);
+    if (fault == HIPCOMM_FAULT_MISMATCH) adopt_mismatch(comm);
     const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
@@ -81,6 +96,18 @@ hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm) {
 int hipcommCommFailedPeer(hipcommComm_t comm) {
     if (!comm || atomic_load_explicit(&comm->failed, memory_order_acquire) == hipcommSuccess) return -1;
     return comm->failed_peer;
+}
+
+hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
+                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan) {
+    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    hipcommPlanRequest request = comm->request;
+    request.operation = operation;
+    request.bytes = bytes;
+    request.dtype = dtype;
+    request.op = op;
+    const hipcommResult_t result = hipcommMakePlan(&request, plan);
+    return result == hipcommSuccess ? result : set_error(comm, result, "rank %u: no such call to plan", comm->args.rank);
 }
 
 /* ---- layout --------------------------------------------------------------------------------------- */
@@ -163,6 +190,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
     comm->row = tuning_row(comm->arch);
     comm->status = config->status_host;
     comm->failed_peer = -1;
+    comm->check = config->check != 0;
     comm->request = (hipcommPlanRequest){
         .world = config->world,
         .arch = comm->arch,

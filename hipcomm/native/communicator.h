@@ -9,6 +9,7 @@
 #include "hip_api.h"
 #include "hipcomm.h"
 #include "plan.h"
+#include "regions.h"
 
 struct hipcommComm {
     HipApi hip;
@@ -18,6 +19,11 @@ struct hipcommComm {
     hipFunction_t* functions;
     hipcommStatus* status; /* host address */
     double ticks_per_second;
+    RegionTable regions;
+
+    bool check;             /* compare the ranks' calls */
+    hipcommLogFunction log; /* or NULL */
+    void* log_context;
 
     hipStream_t last_stream; /* of the last call; valid if has_stream */
     bool has_stream;

@@ -7,7 +7,15 @@
 /* Reductions come first: [file][operation][dtype], named <file>_<operation>_<dtype>; then one kernel for all
  * 8-bit floats and operations, <file>_float8. The average runs the sum's kernel. */
 enum { kReductions = 4, kDtypes = hipcommBfloat16 + 1, kPerFile = kReductions * kDtypes + 1 };
-enum { kAllReduceOneShot, kAllReduceTwoShot, kAllReducePipelined, kReduceOneShot, kReducePipelined, kReducingFiles };
+enum {
+    kAllReduceOneShot,
+    kAllReduceTwoShot,
+    kAllReducePipelined,
+    kAllReduceDirect,
+    kReduceOneShot,
+    kReducePipelined,
+    kReducingFiles
+};
 
 /* Behind them the kernels that only move data. */
 enum {
@@ -17,6 +25,8 @@ enum {
     kBroadcastPipelined,
     kBarrier,
     kExchange,
+    kCheckCall,
+    kAllGatherDirect,
     kKernels
 };
 
@@ -39,6 +49,7 @@ static const struct {
     REDUCTIONS_OF(all_reduce_one_shot),
     REDUCTIONS_OF(all_reduce_two_shot),
     REDUCTIONS_OF(all_reduce_pipelined),
+    REDUCTIONS_OF(all_reduce_direct),
     REDUCTIONS_OF(reduce_one_shot),
     REDUCTIONS_OF(reduce_pipelined),
     MOVE(all_gather_one_shot),
@@ -47,6 +58,8 @@ static const struct {
     MOVE(broadcast_pipelined),
     MOVE(barrier),
     MOVE(exchange),
+    MOVE(check_call),
+    MOVE(all_gather_direct),
 };
 
 static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -55,10 +68,19 @@ static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op)
     return file * kPerFile + reduction * kDtypes + (int)dtype;
 }
 
+static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    switch (operation) {
+        case hipcommOpAllReduce: return reduction_index(kAllReduceDirect, dtype, op);
+        case hipcommOpAllGather: return kAllGatherDirect;
+        default: return -1;
+    }
+}
+
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op) {
     const bool one_shot = algorithm == hipcommAlgorithmOneShot;
     const bool pipelined = algorithm == hipcommAlgorithmPipelined;
+    if (algorithm == hipcommAlgorithmDirect) return direct_kernel_index(operation, dtype, op);
     if (!one_shot && !pipelined && (operation != hipcommOpAllReduce || algorithm != hipcommAlgorithmTwoShot))
         return -1;
     switch (operation) {
@@ -78,6 +100,8 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         default: return -1;
     }
 }
+
+int check_kernel_index(void) { return kCheckCall; }
 
 int hipcommKernelCount(void) { return kKernels; }
 

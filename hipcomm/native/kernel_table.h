@@ -9,4 +9,7 @@
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op);
 
+/* The kernel that compares the ranks' calls. */
+int check_kernel_index(void);
+
 #endif

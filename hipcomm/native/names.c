@@ -40,9 +40,12 @@ const char* operation_name(uint32_t operation) {
 }
 
 const char* algorithm_name(uint32_t algorithm) {
-    static const char* const names[hipcommNumAlgorithms] = {"auto", "one_shot", "two_shot", "pipelined", "copy"};
+    static const char* const names[hipcommNumAlgorithms] = {"auto", "one_shot", "two_shot", "pipelined", "direct",
+                                                            "copy"};
     return algorithm < hipcommNumAlgorithms ? names[algorithm] : "unknown algorithm";
 }
+
+const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm) { return algorithm_name((uint32_t)algorithm); }
 
 const char* hipcommGetResultName(hipcommResult_t result) {
     switch (result) {

@@ -25,8 +25,19 @@ static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, h
     return (row->line_capacity / 2 / (uint64_t)world) * (uint64_t)world;
 }
 
+static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row) {
+    if (row->staging_uncached) return false; /* peers' writes do not reach what this device has cached */
+    const int class = world_class(request->world);
+    switch (request->operation) {
+        case hipcommOpAllReduce: return request->bytes >= row->all_reduce_direct[class];
+        case hipcommOpAllGather: return request->bytes >= row->all_gather_direct[class];
+        default: return false;
+    }
+}
+
 static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const TuningRow* row) {
     const int class = world_class(request->world);
+    if (request->registered && takes_direct(request, row)) return hipcommAlgorithmDirect;
     switch (request->operation) {
         case hipcommOpAllReduce:
             if (request->bytes <= row->all_reduce_one_shot[class]) return hipcommAlgorithmOneShot;
@@ -120,6 +131,16 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     plan->bytes_per_launch = UINT64_MAX;
 }
 
+/* Blocks work side by side on the packs of a shard; each has two barriers of its own. */
+static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                        hipcommPlan* plan) {
+    enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/common/direct.h */
+    uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
+    if (request->operation == hipcommOpAllReduce) packs = ceil_div(packs, (uint64_t)request->world);
+    plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
+    plan->shared_bytes = tile_bytes(0, 0) + kRankBuffers;
+}
+
 void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
@@ -132,9 +153,10 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     if (request->bytes == 0 && request->operation != hipcommOpBarrier && request->operation != hipcommOpAllToAllv)
         return;
 
-    /* a forced algorithm that this operation does not have leaves the choice open */
+    /* a forced algorithm that this call cannot take leaves the choice open */
     plan->algorithm = request->operation == hipcommOpAllToAllv ? hipcommAlgorithmAuto : request->algorithm;
-    if (kernel_index(request->operation, plan->algorithm, request->dtype, request->op) < 0)
+    if (kernel_index(request->operation, plan->algorithm, request->dtype, request->op) < 0 ||
+        (plan->algorithm == hipcommAlgorithmDirect && !request->registered))
         plan->algorithm = choose(request, row);
     plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
     plan->threads = row->threads;
@@ -146,6 +168,8 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         plan->shared_bytes = tile_bytes(0, 0);
     } else if (plan->algorithm == hipcommAlgorithmPipelined) {
         plan_pipeline(request, row, max_blocks, plan);
+    } else if (plan->algorithm == hipcommAlgorithmDirect) {
+        plan_direct(request, row, max_blocks, plan);
     } else {
         plan_lines(request, row, max_blocks, plan);
     }

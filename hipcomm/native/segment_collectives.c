@@ -2,6 +2,8 @@
  * all_to_all, gather, scatter, and all_gather in its less simple forms. Each says what its segments are;
  * one of two families of kernels moves them (kernels/exchange.hip) or reduces them (kernels/reduce_*.hip). */
 #include "call.h"
+#include "call_check.h"
+#include "call_log.h"
 
 typedef struct SegmentCall {
     Call call;
@@ -40,6 +42,15 @@ static uint64_t line_bytes(hipcommComm_t comm, const hipcommPlan* plan, hipcommO
     return min_u64(comm->row->exchange_one_shot[world_class((int)comm->args.world)], room);
 }
 
+/* Reductions have one count; of the others the pairs are compared as well. all_to_all_v has pairs only. */
+static hipcommResult_t check_segments(hipcommComm_t comm, const SegmentCall* segments, hipStream_t stream,
+                                      bool capturing) {
+    const hipcommOperation_t operation = segments->call.operation;
+    const bool reduces = operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
+    return check_peers(comm, &segments->call, operation == hipcommOpAllToAllv ? 0 : segments->plan_bytes,
+                       reduces ? NULL : segments->args.segments, stream, capturing);
+}
+
 static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, const hipcommPlan* plan,
                                    hipcommStream_t stream_handle) {
     const hipStream_t stream = stream_handle;
@@ -47,17 +58,20 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     hipcommSegmentArgs* args = &segments->args;
     hipcommResult_t result = check_health(comm);
     if (result != hipcommSuccess) return result;
+    if (comm->log) log_call(comm, call, segments->plan_bytes, plan);
     if (plan->algorithm == hipcommAlgorithmCopy) {
         const hipcommSegment* only = &args->segments[0];
         if (only->send_bytes == 0) return hipcommSuccess;
         return copy_alone(comm, call->send + only->send_offset, call->recv + only->recv_offset, only->send_bytes,
                           stream);
     }
-    if (plan->kernel < 0) return hipcommSuccess;
+    if (plan->kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
     result = order_streams(comm, stream, &capturing);
+    if (result == hipcommSuccess && comm->check) result = check_segments(comm, segments, stream, capturing);
     if (result != hipcommSuccess) return result;
+    if (plan->kernel < 0) return mark_stream(comm, stream, capturing);
 
     args->common = comm->args;
     fill_args(&args->common, call, plan);

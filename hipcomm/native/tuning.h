@@ -26,6 +26,10 @@ typedef struct TuningRow {
     uint64_t reduce_one_shot[kWorldClasses];
     uint64_t exchange_one_shot[kWorldClasses]; /* bytes from one rank to one other */
 
+    /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
+    uint64_t all_reduce_direct[kWorldClasses];
+    uint64_t all_gather_direct[kWorldClasses]; /* bytes per rank */
+
     /* pipelined */
     uint32_t pipelined_blocks;
     uint64_t staging_bytes; /* default size of the staging slab */

@@ -38,6 +38,7 @@ DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { ret
 DEVICE void one_by_one() {} /* this scheduler does not need to be told */
 DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all registers are alike */
 
+DEVICE char* global_pointer(uint64_t address) { return reinterpret_cast<char*>(address); }
 DEVICE void block_barrier() {}
 
 /* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */

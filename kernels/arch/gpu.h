@@ -45,6 +45,10 @@ DEVICE char* shared_scratch() { return hipcomm_shared_scratch; }
 constexpr uint32_t kSpinsPerCheck = 1024;
 
 #define GLOBAL(type) __attribute__((address_space(1))) type
+
+/* A pointer that was kept as a number. The compiler cannot see where it comes from and so must be told
+ * that it is none of shared memory. */
+DEVICE char* global_pointer(uint64_t address) { return (char*)(GLOBAL(char)*)address; }
 #define SHARED(type) __attribute__((address_space(3))) type
 
 /* A word of the block's scratch that several threads touch between barriers. */

@@ -42,16 +42,21 @@ DEVICE void scrub_old_flags(const Launch& launch) {
 
 DEVICE Launch begin_launch(const hipcommKernelArgs& args, const Geometry& geometry) {
     const Launch launch{args, geometry, load_relaxed(epoch_words(args) + geometry.block)};
-    if (geometry.thread == 0) store_scratch(&block_state(launch)->failed, 0);
+    if (geometry.thread == 0) {
+        store_scratch(&block_state(launch)->failed, 0);
+        store_scratch(&block_state(launch)->mismatched, 0);
+    }
     block_barrier();
     scrub_old_flags(launch);
     return launch;
 }
 
 /* To be called by all threads, also after a failure: the epoch moves on in any case. */
-DEVICE void end_launch(const Launch& launch) {
+DEVICE void end_launch(const Launch& whole_launch) {
+    const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     block_barrier(); /* thread 0 of a fast warp must not advance the word before a slow warp reads it */
+    tell_of_mismatch(launch);
     for (uint32_t slot = g.block + g.blocks * g.thread; slot < launch.args.epoch_slots;
          slot += g.blocks * g.threads)
         store_relaxed(epoch_words(launch.args) + slot, next_epoch(launch.epoch));

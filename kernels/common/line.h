@@ -7,7 +7,7 @@
  */
 #pragma once
 
-#include "launch.h"
+#include "wait.h"
 
 constexpr uint32_t kLineWords = HIPCOMM_LINE_BYTES / sizeof(uint64_t);
 

@@ -1,24 +1,12 @@
 /* Signals between the same block of all ranks: "my stores up to step s are done", release and acquire
- * at system scope. A signal holds the epoch and the number of steps done. */
+ * at system scope. */
 #pragma once
 
-#include "launch.h"
-
-DEVICE uint64_t* signal_slot_by_index(const Launch& launch, uint32_t rank, uint32_t parity, uint64_t index) {
-    return reinterpret_cast<uint64_t*>(launch.args.control[rank] + HIPCOMM_SIGNALS_OFFSET +
-                                       parity * HIPCOMM_SIGNALS_BYTES_PER_PARITY + index * HIPCOMM_SIGNAL_BYTES);
-}
-
-/* Where `sender` leaves word for `rank`. */
-DEVICE uint64_t* signal_slot(const Launch& launch, uint32_t rank, uint32_t phase, uint32_t sender) {
-    const uint64_t index =
-        (uint64_t(launch.geometry.block) * HIPCOMM_SIGNAL_PHASES + phase) * HIPCOMM_MAX_RANKS + sender;
-    return signal_slot_by_index(launch, rank, launch.parity(), index);
-}
+#include "wait.h"
 
 /* One thread: tell `peer`; what it tells of happened before a block_barrier(). */
 DEVICE void signal_one(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {
-    store_release(signal_slot(launch, peer, phase, launch.args.rank), uint64_t(launch.epoch) << 32 | steps);
+    store_release(signal_slot(launch, peer, phase, launch.args.rank), make_signal(launch, steps));
 }
 
 /* All threads: tell `peer` that this block has done `steps` steps of `phase`. */
@@ -35,7 +23,8 @@ DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase,
     /* the fence once, at the end: in the loop it would hold up every look */
     wait_until(launch, peer, [&] {
         const uint64_t signal = load_relaxed(slot);
-        return uint32_t(signal >> 32) == launch.epoch && uint32_t(signal) >= steps;
+        return is_of_this_epoch(launch, signal) && algorithm_of(signal) == launch.args.algorithm &&
+               steps_of(signal) >= steps;
     });
     acquire_system();
 }

@@ -1,0 +1,209 @@
+"""Memory of all ranks, mapped into each of them: export, exchange, open, verify.
+
+A rank in another process is reached through an IPC handle, one in this process (ranks as threads) by
+its plain address: a handle cannot be opened where it was made. An allocation is exported by its base, and
+what lies inside it by an offset.
+
+Every mapping is verified before it is used: each rank writes a pattern into its own memory and all others
+read it. A mapping that is wrong but "successful" has been seen where many handles are open.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import struct
+from typing import Any, NamedTuple
+
+from hipcomm.errors import Error, PlatformError
+from hipcomm.platform import call, hip
+from hipcomm.ranks import Ranks
+
+_PROCESS = secrets.token_bytes(8)  # with the process's number: a fork has its parent's bytes
+_HANDLE_BYTES = 64
+_PATTERN_BYTES = 16
+
+# number of the process, its bytes, ordinal of the device, address, bytes, offset in the allocation, handle
+_EXPORT = struct.Struct(f"<I8siQQQ{_HANDLE_BYTES}s")
+
+
+class Area(NamedTuple):
+    """A part of this rank's device memory that the peers shall reach.
+
+    Attributes:
+        name: what it is, for messages.
+        address: where it begins.
+        nbytes: its length; the same on all ranks.
+    """
+
+    name: str
+    address: int
+    nbytes: int
+
+
+class PeerMemory:
+    """The same areas of all ranks, as mapped in this process.
+
+    Attributes:
+        addresses: ``addresses[area][rank]``, the area of that rank as mapped here.
+    """
+
+    def __init__(
+        self, ranks: Ranks, tag: str, areas: list[Area], problem: str = "", error: type[Error] = PlatformError
+    ) -> None:
+        """Exchange, open and verify. Collective; all ranks pass the same number of areas.
+
+        The first bytes of an area are overwritten for a moment, and put back.
+
+        Args:
+            ranks: who takes part.
+            tag: names the exchange.
+            areas: this rank's.
+            problem: what keeps this rank from taking part; empty if nothing.
+            error: what to raise.
+
+        Raises:
+            Error: of the type *error*, on all ranks, naming the first rank for which something failed.
+        """
+        self._ranks = ranks
+        self._error = error
+        self._opened: list[int] = []
+        self.addresses: list[list[int]] = [[] for _ in areas]
+        exports, problem = (b"", problem) if problem else self._export_all(areas)
+        try:
+            gathered = ranks.agree(f"{tag}/handles", problem, exports, error)
+            problem = self._open_all(areas, gathered)
+            self._verify_all(tag, areas, problem)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Unmap the peers' memory. Nothing that uses it may be running here."""
+        while self._opened:
+            call("hipIpcCloseMemHandle", ctypes.c_void_p(self._opened.pop()))
+
+    # ---- export and open ---------------------------------------------------------------------------------
+
+    def _export_all(self, areas: list[Area]) -> tuple[bytes, str]:
+        exports = []
+        for area in areas:
+            try:
+                exports.append(self._export(area))
+            except Error as error:
+                return b"", f"rank {self._ranks.rank}: exporting its {area.name}: {error}"
+        return b"".join(exports), ""
+
+    def _export(self, area: Area) -> bytes:
+        handle, offset = bytes(_HANDLE_BYTES), 0
+        if self._ranks.world_size > 1:
+            base, _ = address_range(area.address)
+            offset = area.address - base
+            handle = ipc_handle(base)
+        device = int(call("hipGetDevice"))
+        return _EXPORT.pack(os.getpid(), _PROCESS, device, area.address, area.nbytes, offset, handle)
+
+    def _open_all(self, areas: list[Area], gathered: list[bytes]) -> str:
+        for peer, message in enumerate(gathered):
+            for index, area in enumerate(areas):
+                try:
+                    address = self._open(area, _EXPORT.unpack_from(message, index * _EXPORT.size))
+                except Error as error:
+                    return f"rank {self._ranks.rank}: opening the {area.name} of rank {peer}: {error}"
+                self.addresses[index].append(address)
+        return ""
+
+    def _open(self, area: Area, export: tuple[Any, ...]) -> int:
+        process, token, device, address, nbytes, offset, handle = export
+        if nbytes != area.nbytes:
+            raise Error(f"it has {nbytes} bytes, and {area.nbytes} here")
+        if (process, token) == (os.getpid(), _PROCESS):
+            _enable_peer_access(device)
+            return int(address)
+        native = hip().hipIpcMemHandle_t()
+        ctypes.memmove(native.as_c_void_p(), handle, _HANDLE_BYTES)
+        pointer = call("hipIpcOpenMemHandle", native, hip().hipIpcMemLazyEnablePeerAccess)
+        self._opened.append(int(pointer.as_c_void_p().value))
+        return self._opened[-1] + int(offset)
+
+    # ---- verification ------------------------------------------------------------------------------------
+
+    def _verify_all(self, tag: str, areas: list[Area], problem: str) -> None:
+        size = [min(area.nbytes, _PATTERN_BYTES) for area in areas]
+        patterns = [secrets.token_bytes(n) for n in size]
+        saved: list[bytes] = []
+        try:
+            if not problem:
+                problem = self._write_patterns(areas, patterns, saved)
+            gathered = self._ranks.agree(f"{tag}/patterns", problem, b"".join(patterns), self._error)
+            problem = self._read_patterns(areas, size, gathered)
+            self._ranks.agree(f"{tag}/verified", problem, error=self._error)
+        finally:
+            for area, data in zip(areas, saved, strict=False):
+                write_memory(area.address, data)
+
+    def _write_patterns(self, areas: list[Area], patterns: list[bytes], saved: list[bytes]) -> str:
+        for area, pattern in zip(areas, patterns, strict=True):
+            try:
+                saved.append(read_memory(area.address, len(pattern)))
+                write_memory(area.address, pattern)
+            except Error as error:
+                return f"rank {self._ranks.rank}: writing its {area.name}: {error}"
+        return ""
+
+    def _read_patterns(self, areas: list[Area], size: list[int], gathered: list[bytes]) -> str:
+        for peer, message in enumerate(gathered):
+            position = 0
+            for index, area in enumerate(areas):
+                expected = message[position : position + size[index]]
+                position += size[index]
+                try:
+                    seen = read_memory(self.addresses[index][peer], size[index])
+                except Error as error:
+                    return f"rank {self._ranks.rank}: reading the {area.name} of rank {peer}: {error}"
+                if seen != expected:
+                    own = self._ranks.rank
+                    return f"rank {own}: the mapping of rank {peer}'s {area.name} shows other memory"
+        return ""
+
+
+# ---- device memory, by address -----------------------------------------------------------------------------
+
+
+def address_range(address: int) -> tuple[int, int]:
+    """The base and size of the allocation that an address lies in.
+
+    Raises:
+        PlatformError: it is not device memory that HIP has allocated.
+    """
+    base, size = call("hipMemGetAddressRange", ctypes.c_void_p(address))
+    return int(base.as_c_void_p().value), int(size)
+
+
+def ipc_handle(base: int) -> bytes:
+    """The IPC handle of an allocation. Raises PlatformError where it cannot be exported."""
+    handle = call("hipIpcGetMemHandle", ctypes.c_void_p(base))
+    return ctypes.string_at(handle.as_c_void_p(), _HANDLE_BYTES)
+
+
+def read_memory(address: int, nbytes: int) -> bytes:
+    """Device memory's contents. Raises PlatformError."""
+    data = bytearray(nbytes)
+    call("hipMemcpy", data, ctypes.c_void_p(address), nbytes, hip().hipMemcpyKind.hipMemcpyDeviceToHost)
+    return bytes(data)
+
+
+def write_memory(address: int, data: bytes) -> None:
+    """Copy bytes to device memory. Raises PlatformError."""
+    call("hipMemcpy", ctypes.c_void_p(address), data, len(data), hip().hipMemcpyKind.hipMemcpyHostToDevice)
+
+
+def _enable_peer_access(device: int) -> None:
+    """Let the current device reach *device*'s memory, where it cannot already."""
+    current = int(call("hipGetDevice"))
+    if device == current:
+        return
+    error = hip().hipDeviceEnablePeerAccess(device, 0)[0]
+    if int(error) not in (0, int(hip().hipError_t.hipErrorPeerAccessAlreadyEnabled)):
+        raise Error(f"device {current} cannot reach device {device}: {error.name}")

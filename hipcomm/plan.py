@@ -1,0 +1,62 @@
+"""How a call would be run: the launch plan, in Python."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from hipcomm.core import ffi, lib
+
+# Names of the operations that have plans, and the core's numbers for them.
+OPERATIONS: dict[str, int] = {
+    "all_reduce": lib.hipcommOpAllReduce,
+    "all_gather": lib.hipcommOpAllGather,
+    "broadcast": lib.hipcommOpBroadcast,
+    "barrier": lib.hipcommOpBarrier,
+    "reduce_scatter": lib.hipcommOpReduceScatter,
+    "reduce": lib.hipcommOpReduce,
+    "all_to_all": lib.hipcommOpAllToAll,
+    "all_to_all_v": lib.hipcommOpAllToAllv,
+    "all_gather_v": lib.hipcommOpAllGatherv,
+    "all_gather_rows": lib.hipcommOpAllGatherRows,
+    "gather": lib.hipcommOpGather,
+    "scatter": lib.hipcommOpScatter,
+}
+
+
+class Plan(NamedTuple):
+    """How a call is run. The same on all ranks, for it follows from what all ranks know.
+
+    Attributes:
+        algorithm: "one_shot", "two_shot", "pipelined", or "copy" in a world of one; "none" where there is
+            nothing to move.
+        kernel: the kernel's name; empty where none is launched.
+        grid: blocks of a launch.
+        block: threads of a block.
+        chunks: pieces that the message is cut into: launches of a flag-in-data algorithm, or chunks that the
+            blocks take through the staging slab.
+        chunk_bytes: bytes of a piece; the last ones may be shorter.
+    """
+
+    algorithm: str
+    kernel: str
+    grid: int
+    block: int
+    chunks: int
+    chunk_bytes: int
+
+
+def describe(plan: Any, nbytes: int, operation: str, world_size: int) -> Plan:
+    """A ``hipcommPlan *`` of the core in words."""
+    name = ffi.string(lib.hipcommAlgorithmName(plan.algorithm)).decode()
+    if plan.kernel < 0:
+        return Plan(name if name == "copy" else "none", "", 0, 0, 0, 0)
+    file, kernel = ffi.new("const char **"), ffi.new("const char **")
+    lib.hipcommKernelInfo(plan.kernel, file, kernel)
+    if operation == "reduce" and plan.chunk_packs:  # each rank has a part of the message to reduce
+        nbytes = -(-nbytes // world_size)
+    piece = int(plan.chunk_packs) * _PACK_BYTES or min(int(plan.bytes_per_launch), max(nbytes, 1))
+    chunks = max(1, -(-nbytes // piece))
+    return Plan(name, ffi.string(kernel[0]).decode(), plan.blocks, plan.threads, chunks, piece)
+
+
+_PACK_BYTES = 16

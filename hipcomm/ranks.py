@@ -1,0 +1,153 @@
+"""The ranks of one communicator, as its control plane sees them.
+
+A process joins the job once, through one rendezvous client. Every communicator that it makes then, the
+first one and those split off from it, stands on a :class:`Ranks`: a group of the job's ranks with numbers
+of their own, whose exchanges cannot be mistaken for another group's.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Sequence
+
+from hipcomm.errors import Error, PlatformError
+from hipcomm.rendezvous import Client
+
+
+class _Job:
+    """The client that several groups share; the last one to leave closes it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._lock = threading.Lock()
+        self._users = 0
+
+    def enter(self) -> None:
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            is_last = self._users == 0
+        if is_last:
+            self.client.close()
+
+
+class Ranks:
+    """A group of the job's ranks, this process's among them. Safe to use from any thread.
+
+    Attributes:
+        rank: this rank's number in the group.
+        world_size: the number of ranks in the group.
+        members: the job's number of each of them.
+    """
+
+    def __init__(self, job: _Job, members: Sequence[int], name: str, timeout: float) -> None:
+        """Not for users: see :meth:`of_job` and :meth:`subgroup`."""
+        self.members = tuple(members)
+        self.rank = self.members.index(job.client.rank)
+        self.world_size = len(self.members)
+        self._job = job
+        self._name = name
+        self._timeout = timeout
+        self._subgroups = 0
+        self._is_member = True
+        job.enter()
+
+    @classmethod
+    def of_job(cls, client: Client, timeout: float) -> Ranks:
+        """All ranks of the job that *client* has joined.
+
+        Args:
+            client: becomes this group's, which closes it.
+            timeout: how long an exchange waits for the others, in seconds.
+        """
+        return cls(_Job(client), range(client.world_size), "hipcomm", timeout)
+
+    def subgroup(self, members: Sequence[int]) -> Ranks:
+        """A group of some of this group's ranks, by their numbers here, in their new order.
+
+        Every rank of this group calls it the same number of times, so that names agree; those who are to
+        be together pass the same members. A rank that is to be in no group calls :meth:`skip_subgroup`.
+        """
+        self._subgroups += 1
+        everybody = [self.members[member] for member in members]
+        return Ranks(self._job, everybody, f"{self._name}.{self._subgroups}", self._timeout)
+
+    def skip_subgroup(self) -> None:
+        """Take part in the naming of subgroups, and in none of them."""
+        self._subgroups += 1
+
+    # ---- exchanges -------------------------------------------------------------------------------------
+
+    def all_gather(self, tag: str, data: bytes, timeout: float | None = None) -> list[bytes]:
+        """Give *data* to all ranks of the group and return what each gave, by its number here.
+
+        Raises:
+            RendezvousError: a time-out, naming who did not come; or the server is lost.
+            PeerDied: a rank of the job died or aborted.
+        """
+        patience = self._timeout if timeout is None else timeout
+        return self._job.client.all_gather(f"{self._name}/{tag}", data, patience, self.members)
+
+    def agree(
+        self, tag: str, problem: str, data: bytes = b"", error: type[Error] = PlatformError
+    ) -> list[bytes]:
+        """:meth:`all_gather`, unless some rank has a problem: then all of them raise the first one.
+
+        Args:
+            tag: names the exchange.
+            problem: what went wrong here; empty if nothing.
+            data: what the others want to know.
+            error: what to raise.
+
+        Raises:
+            Error: of the type *error*, the problem of the first rank that has one, the same on all ranks.
+        """
+        text = problem.encode()
+        gathered = self.all_gather(tag, struct.pack("<I", len(text)) + text + data)
+        parts = []
+        for message in gathered:
+            (length,) = struct.unpack_from("<I", message)
+            if length:
+                raise error(message[4 : 4 + length].decode())
+            parts.append(message[4:])
+        return parts
+
+    # ---- failure and the end -----------------------------------------------------------------------------
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job has failed: a rank is lost, or the server."""
+        return self._job.client.failure is not None
+
+    def on_failure(self, callback: Callable[[int | None, str], object]) -> None:
+        """Call ``callback(peer, reason)`` once when the job fails; as :meth:`Client.on_failure`.
+
+        *peer* is the lost rank's number in this group; None where it is not in it, or not known.
+        """
+
+        def translated(peer: int | None, reason: str) -> None:
+            callback(self.members.index(peer) if peer in self.members else None, reason)
+
+        self._job.client.on_failure(translated)
+
+    def waiting(self, text: str) -> None:
+        """Tell the launcher, for its summary, what this rank is waiting for."""
+        self._job.client.waiting(text)
+
+    def abort(self, reason: str) -> None:
+        """Tell all ranks of the job that this one ends it."""
+        self._job.client.abort(reason)
+
+    def leave_job(self) -> None:
+        """Leave the job, whatever groups there still are. Idempotent."""
+        self._job.client.close()
+
+    def leave(self) -> None:
+        """Take leave of the group; with the last group this process leaves the job. Idempotent."""
+        if self._is_member:
+            self._is_member = False
+            self._job.leave()

@@ -1,0 +1,98 @@
+"""Ranks as threads: all communicators of a job in one process.
+
+They meet through the same rendezvous as processes do, whose server the first rank hosts, and run the same
+kernels; only memory is reached by plain pointers, since an IPC handle cannot be opened where it was made.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+from hipcomm.bootstrap import Bootstrap
+from hipcomm.communicator import Communicator
+from hipcomm.environment import Identity, Settings
+from hipcomm.errors import Error, InvalidArgument
+from hipcomm.platform import choose
+
+Result = TypeVar("Result")
+
+
+class CommunicatorList(list[Communicator]):
+    """The communicators of :func:`init_all`, by rank; a context manager that closes them together."""
+
+    def close(self) -> None:
+        """Close all communicators, each in a thread of its own: closing waits for the peers. Idempotent.
+
+        Raises:
+            RendezvousError: closing failed.
+        """
+        if self:
+            _in_threads([comm.close for comm in self])
+
+    def abort(self, reason: str) -> None:
+        """Fail all of them at once."""
+        for comm in self:
+            comm.abort(reason)
+
+    def __enter__(self) -> CommunicatorList:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.abort(f"{type(error).__name__}: {error}")
+        self.close()
+
+
+def init_all(devices: Sequence[int | str]) -> CommunicatorList:
+    """Make one communicator per device, all in this process. Rank i drives ``devices[i]``.
+
+    Each is to be used from a thread of its own, which makes the device its current one first
+    (``comm.device.use()``): a collective enqueues work that waits for the other ranks, and on the CPU
+    platform the call itself waits for them. All that is collective on the host (``empty``, ``register``,
+    ``split``, ``close``) waits for the other ranks' threads likewise.
+
+    Args:
+        devices: ordinals, PCI bus ids or UUIDs, one per rank, each another device.
+
+    Returns:
+        The communicators by rank.
+
+    Raises:
+        InvalidArgument: a device does not exist or is named twice, or a variable in the environment is
+            wrong.
+        PlatformError: a HIP call failed.
+        RendezvousError: the ranks could not meet.
+    """
+    if not devices or isinstance(devices, str):
+        raise InvalidArgument(f"init_all: devices={devices!r}: not a list of devices")
+    # a job of its own, whatever job this process belongs to
+    settings = Settings.read()._replace(rendezvous=None, token="")
+    choose(settings)  # once and for all threads
+    key = f"threads={os.getpid()}-{secrets.token_hex(8)}"
+
+    def one(rank: int) -> Communicator:
+        identity = Identity(rank, len(devices), rank, "threads", key)
+        return Communicator(Bootstrap.join(identity, settings._replace(device=str(devices[rank]))))
+
+    return CommunicatorList(_in_threads([partial(one, rank) for rank in range(len(devices))]))
+
+
+def _in_threads(calls: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Make all calls at the same time, and raise the first error that is not just the echo of another's."""
+    with ThreadPoolExecutor(len(calls), "hipcomm-rank") as pool:
+        futures = [pool.submit(each) for each in calls]
+    errors = [error for future in futures if (error := future.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, Error) or isinstance(error, InvalidArgument):
+            raise error
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]

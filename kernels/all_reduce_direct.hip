@@ -1,0 +1,91 @@
+/* All-reduce, direct: every rank reads its shard from all inputs and writes the sum into all results,
+ * between two barriers. For registered memory: nothing is copied in or out. Bytes over the links:
+ * 2 (n - 1)/n per byte of the message.
+ *
+ * A pack is read and written by its owner alone, so in-place calls are safe.
+ */
+#include "common/direct.h"
+#include "common/epoch.h"
+#include "common/reduce.h"
+#include "common/reduce_run.h"
+
+/* Reduce packs begin .. end - 1, kInFlight per thread at a time; the blocks side by side. */
+template <class T, class Op, uint32_t kInFlight, class Load, class Store>
+DEVICE void reduce_packs(const Launch& whole_launch, uint64_t begin, uint64_t end, Load load, Store store) {
+    const Launch launch = new_phase(whole_launch);
+    const hipcommKernelArgs& args = launch.args;
+    const Geometry& g = launch.geometry;
+    const uint64_t step = uint64_t(g.threads) * kInFlight;
+    for (uint64_t base = begin + g.block * step + g.thread; base < end; base += g.blocks * step) {
+        Reduction<T, Op> reduction[kInFlight];
+        Pack packs[kInFlight]{};
+        NO_UNROLL
+        for (uint32_t rank = 0; rank < args.world; ++rank) {
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k)
+                if (base + k * g.threads < end) packs[k] = load(rank, base + k * g.threads);
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
+        }
+        UNROLL(8)
+        for (uint32_t k = 0; k < kInFlight; ++k) packs[k] = reduction[k].finish(args);
+        /* every rank begins with another peer, so that all links are busy */
+        NO_UNROLL
+        for (uint32_t i = 1; i <= args.world; ++i) {
+            const uint32_t rank = (args.rank + i) % args.world;
+            UNROLL(8)
+            for (uint32_t k = 0; k < kInFlight; ++k)
+                if (base + k * g.threads < end) store(rank, base + k * g.threads, packs[k]);
+        }
+    }
+}
+
+template <class T, class Op>
+DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
+    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
+    [[maybe_unused]] constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
+    const Launch launch = begin_launch(args, g);
+    if (!enter_direct(launch)) return end_launch(launch);
+
+    const RankBuffers* const buffers = rank_buffers(launch);
+    const uint64_t packs = packs_of(args.bytes);
+    const uint64_t share = (packs + args.world - 1) / args.world;
+    const uint64_t begin = args.rank * share < packs ? args.rank * share : packs;
+    const uint64_t end = packs - begin < share ? packs : begin + share;
+    uint32_t whole = uint32_t(-1); /* at most: packs of the shard that may be moved whole */
+    NO_UNROLL
+    for (uint32_t rank = 0; rank < args.world; ++rank) {
+        const uint32_t of_send = whole_packs(message(buffers->send(rank), args.bytes), begin, whole);
+        whole = whole_packs(message(buffers->recv(rank), args.bytes), begin, of_send);
+    }
+    const uint64_t middle = end - begin < whole ? end : begin + whole;
+    if constexpr (kOneThread && kChosenByType<Op>) {
+        const uint64_t first = begin * HIPCOMM_PACK_BYTES;
+        char* const result = buffers->recv(args.rank) + first;
+        reduce_run<T, Op>(
+            args, g.block == 0 ? (middle - begin) * HIPCOMM_PACK_BYTES : 0, result,
+            [&](uint32_t rank) -> const char* { return buffers->send(rank) + first; },
+            [&](uint64_t offset, uint64_t bytes) {
+                for (uint32_t peer = 0; peer < args.world; ++peer)
+                    if (peer != args.rank)
+                        __builtin_memcpy(buffers->recv(peer) + first + offset, result + offset, bytes);
+            });
+    } else {
+        reduce_packs<T, Op, kInFlight>(
+            launch, begin, middle,
+            [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send(rank) + i * HIPCOMM_PACK_BYTES); },
+            [&](uint32_t rank, uint64_t i, Pack pack) {
+                store_staged(buffers->recv(rank) + i * HIPCOMM_PACK_BYTES, pack);
+            });
+    }
+    reduce_packs<T, Op, 1>(
+        launch, middle, end,
+        [&](uint32_t rank, uint64_t i) { return load_message(message(buffers->send(rank), args.bytes), i); },
+        [&](uint32_t rank, uint64_t i, Pack pack) {
+            store_message(message(buffers->recv(rank), args.bytes), i, pack);
+        });
+    leave_direct(launch);
+    end_launch(launch);
+}
+
+HIPCOMM_REDUCTION_KERNELS(all_reduce_direct)

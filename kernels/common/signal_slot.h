@@ -1,0 +1,28 @@
+/* Where signals are, and what one says (kernels/abi.h has the layout). */
+#pragma once
+
+#include "launch.h"
+
+DEVICE uint64_t* signal_slot_by_index(const Launch& launch, uint32_t rank, uint32_t parity, uint64_t index) {
+    return reinterpret_cast<uint64_t*>(launch.args.control[rank] + HIPCOMM_SIGNALS_OFFSET +
+                                       parity * HIPCOMM_SIGNALS_BYTES_PER_PARITY + index * HIPCOMM_SIGNAL_BYTES);
+}
+
+/* Where `sender` leaves word for `rank`. */
+DEVICE uint64_t* signal_slot(const Launch& launch, uint32_t rank, uint32_t phase, uint32_t sender) {
+    const uint64_t index =
+        (uint64_t(launch.geometry.block) * HIPCOMM_SIGNAL_PHASES + phase) * HIPCOMM_MAX_RANKS + sender;
+    return signal_slot_by_index(launch, rank, launch.parity(), index);
+}
+
+DEVICE uint64_t make_signal(const Launch& launch, uint32_t steps) {
+    return uint64_t(launch.epoch) << HIPCOMM_SIGNAL_EPOCH_SHIFT |
+           uint64_t(launch.args.algorithm) << HIPCOMM_SIGNAL_ALGORITHM_SHIFT | steps;
+}
+DEVICE bool is_of_this_epoch(const Launch& launch, uint64_t signal) {
+    return uint32_t(signal >> HIPCOMM_SIGNAL_EPOCH_SHIFT) == launch.epoch;
+}
+DEVICE uint32_t algorithm_of(uint64_t signal) {
+    return uint32_t(signal) >> HIPCOMM_SIGNAL_ALGORITHM_SHIFT;
+}
+DEVICE uint32_t steps_of(uint64_t signal) { return uint32_t(signal) & HIPCOMM_SIGNAL_STEPS_MASK; }

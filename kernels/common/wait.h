@@ -1,0 +1,75 @@
+/* Waiting without ever hanging. */
+#pragma once
+
+#include "signal_slot.h"
+
+/* Make this block leave, and claim the fault record: true for the one thread that may write it, once per
+ * communicator. */
+DEVICE bool claim_fault(const Launch& launch) {
+    store_scratch(&block_state(launch)->failed, 1);
+    return exchange(reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET), 1) == 0;
+}
+
+/* Write the fault record, and make this block (and, through the fault word, every other waiting block)
+ * leave. */
+DEVICE void give_up(const Launch& whole_launch, uint32_t peer, uint32_t kind, uint64_t waited,
+                    uint32_t peer_algorithm) {
+    const Launch launch = new_phase(whole_launch);
+    if (kind == HIPCOMM_FAULT_MISMATCH) store_scratch(&block_state(launch)->mismatched, 1);
+    if (!claim_fault(launch)) return;
+    volatile hipcommStatus* status = launch.args.status;
+    status->operation = launch.args.operation;
+    status->algorithm = launch.args.algorithm;
+    status->peer = peer;
+    status->peer_algorithm = peer_algorithm;
+    status->epoch = launch.epoch;
+    status->block = launch.geometry.block;
+    status->waited_ticks = waited;
+    store_release(&launch.args.status->fault, kind);
+}
+
+/* All threads: those who run another algorithm may be waiting for lines of this rank, which say nothing
+ * of an algorithm; a block that has found them out tells everybody. No data belongs to this signal. */
+DEVICE void tell_of_mismatch(const Launch& whole_launch) {
+    if (!load_scratch(&block_state(whole_launch)->mismatched)) return;
+    const Launch launch = new_phase(whole_launch);
+    for (uint32_t peer = launch.geometry.thread; peer < launch.args.world; peer += launch.geometry.threads)
+        if (peer != launch.args.rank)
+            store_relaxed(signal_slot(launch, peer, 0, launch.args.rank), make_signal(launch, 0));
+}
+
+/* Give up if waiting is pointless. check: how often this has been asked. */
+DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint32_t check, uint64_t& started) {
+    const uint64_t now = clock_ticks();
+    if (started == 0) started = now;
+    uint32_t kind = HIPCOMM_FAULT_NONE;
+    if (now - started > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
+    /* Nobody can finish an epoch in which ranks run different algorithms. One rank's signal at each check:
+     * slots of ranks that do not exist, and of this one, stay empty. */
+    const Launch launch = new_phase(whole_launch);
+    const uint32_t other = check % HIPCOMM_MAX_RANKS;
+    const uint64_t signal = load_relaxed(signal_slot(launch, launch.args.rank, 0, other));
+    if (is_of_this_epoch(launch, signal) && algorithm_of(signal) != launch.args.algorithm) {
+        kind = HIPCOMM_FAULT_MISMATCH;
+        peer = other;
+    }
+    /* abort and fault in one load */
+    const auto* status = reinterpret_cast<const uint64_t*>(new_phase(whole_launch).args.status);
+    if (load_relaxed(status) != 0) kind = HIPCOMM_FAULT_ABORTED;
+    if (kind == HIPCOMM_FAULT_NONE) return false;
+    give_up(whole_launch, peer, kind, now - started, algorithm_of(signal));
+    return true;
+}
+
+/* Spin until ready() or until waiting is pointless: the abort word is set, another block has failed, the
+ * ranks run different algorithms, or the peer is later than the time-out. ready() must be free of side
+ * effects that a repeat would spoil. */
+template <class Ready>
+DEVICE void wait_until(const Launch& launch, uint32_t peer, Ready ready) {
+    uint64_t started = 0;
+    for (uint32_t spins = 1; !ready(); ++spins) {
+        spin_pause(spins);
+        if (!UNLIKELY(spins % kSpinsPerCheck == 0)) continue;
+        if (give_up_if_pointless(launch, peer, spins / kSpinsPerCheck, started)) return;
+    }
+}

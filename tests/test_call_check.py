@@ -1,0 +1,111 @@
+"""HIPCOMM_CHECK=1: ranks whose calls differ all raise CallMismatch, with both calls and their number."""
+
+from __future__ import annotations
+
+import cases
+import numpy as np
+import pytest
+import segments
+from cases import COLLECTIVES
+from harness import worlds
+from segments import OPERATIONS, DeviceArray, random_segment_case
+
+import hipcomm
+
+WORLD = 3
+pytestmark = pytest.mark.skipif(not worlds(WORLD), reason=f"needs {WORLD} devices")
+
+# what rank 1 does, what the others do, and how each side is called in the message
+MISMATCHES = {
+    "operation": (("all_reduce", {}), ("barrier", {}), "all_reduce(count 8, float32, sum)", "barrier()"),
+    "count": (("all_reduce", {}), ("all_reduce", {"count": 9}), "count 8,", "count 9,"),
+    "nothing": (("all_reduce", {}), ("all_reduce", {"count": 0}), "count 8,", "count 0,"),
+    "dtype": (("all_reduce", {}), ("all_reduce", {"dtype": "int32"}), "float32", "int32"),
+    "reduction": (("all_reduce", {}), ("all_reduce", {"op": "max"}), "float32, sum)", "float32, max)"),
+    "root": (("broadcast", {}), ("broadcast", {"root": 1}), "root 0)", "root 1)"),
+    "gather's root": (("gather", {}), ("gather", {"root": 2}), "root 0)", "root 2)"),
+}
+
+
+def call(comm, operation, count=8, dtype="float32", op="sum", root=0):
+    memory = cases.arena()
+    send, recv = memory.region(4096).address, memory.region(4096).address
+    where = {"count": count, "dtype": dtype}
+    if operation == "barrier":
+        comm.barrier()
+    elif operation == "broadcast":
+        comm.broadcast(send, root, **where)
+    elif operation == "gather":
+        comm.gather(send, recv, root, **where)
+    else:
+        comm.all_reduce(send, recv, op, **where)
+
+
+def message_of(body):
+    with pytest.raises(hipcomm.CallMismatch) as caught:
+        body()
+    return str(caught.value)
+
+
+def differ(comm, rng, name):
+    ours, theirs, _, _ = MISMATCHES[name]
+    for _ in range(3):
+        call(comm, "all_reduce")
+    operation, arguments = theirs if comm.rank == 1 else ours
+
+    def wrong():
+        call(comm, operation, **arguments)
+        comm.synchronize()
+
+    first = message_of(wrong)
+    return first, message_of(lambda: call(comm, "barrier"))
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_all_ranks_see_both_calls(own_ranks, name):
+    world = own_ranks.world(WORLD, HIPCOMM_CHECK="1")
+    _, _, ours, theirs = MISMATCHES[name]
+    for rank, (first, second) in enumerate(world.run(differ, name)):
+        assert first.startswith(f"rank {rank}: call 4 differs between ranks: rank 0 calls "), first
+        rank0, rank1 = first.split("rank 0 calls ")[1].split(", rank 1 calls ")
+        assert ours in rank0 and theirs in rank1, first
+        assert second == first  # a communicator that has failed stays failed
+
+
+def pair_differs(comm, rng):
+    """Ranks 0 and 2 disagree on what 0 sends to 2; rank 1 has nothing to do with it."""
+    memory = cases.arena()
+    dtype = np.dtype(np.float32)
+    send = DeviceArray(memory.region(4096).address, (64,), dtype)
+    recv = DeviceArray(memory.region(4096).address, (64,), dtype)
+    sent, received = [4, 4, 4], [4, 4, 4]
+    if comm.rank == 0:
+        sent[2] = 5
+
+    def wrong():
+        comm.all_to_all(send, recv, sent, received)
+        comm.synchronize()
+
+    return message_of(wrong)
+
+
+def test_a_pair_that_disagrees_fails_all(own_ranks):
+    for message in own_ranks.world(WORLD, HIPCOMM_CHECK="1").run(pair_differs):
+        assert "rank 0 calls all_to_all_v(20 bytes to the other, 16 bytes from it, float32)" in message
+        assert "rank 2 calls all_to_all_v(16 bytes to the other, 16 bytes from it, float32)" in message
+
+
+def checked_calls(comm, rng, seed, calls):
+    shared = np.random.default_rng(seed)
+    chosen = [
+        random_segment_case(
+            shared, comm.world_size, (seed, number), str(shared.choice(OPERATIONS + COLLECTIVES))
+        )
+        for number in range(calls)
+    ]
+    return segments.run(comm, rng, chosen)
+
+
+@pytest.mark.parametrize("world", worlds(1, 2, 4))
+def test_calls_that_match_work(ranks, world):
+    assert ranks.world(world, HIPCOMM_CHECK="1").run(checked_calls, 61, 300) == [300] * world

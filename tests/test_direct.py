@@ -1,0 +1,242 @@
+"""Collectives in registered memory: the direct kernels give the oracle's bits, wherever the buffers lie."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import cases
+import numpy as np
+import oracle
+import pytest
+from cases import Case, random_case
+from harness import worlds
+from plans import PACK, make_plan
+
+from hipcomm.errors import CallMismatch
+
+DIRECT = {"HIPCOMM_ALGORITHM": "direct"}
+OPERATIONS = ("all_reduce", "all_gather")
+everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
+every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+
+
+@contextlib.contextmanager
+def registered_arena(comm):
+    """The tests' memory, registered, and used from another offset on by each rank."""
+    memory = cases.arena()
+    base = memory._base
+    comm.register(base, memory._end - base)
+    memory._base += comm.rank * 3 * 4096
+    try:
+        yield
+        memory._base = base
+        comm.deregister(base)
+    finally:
+        memory._base = base
+
+
+def run_registered(comm, rng, chosen, burst=8):
+    with registered_arena(comm):
+        return cases.run(comm, rng, chosen, burst)
+
+
+def every_dtype_and_operation(comm, rng, operation, seed):
+    shared = np.random.default_rng(seed)
+    chosen = []
+    for dtype, op, kind in itertools.product(oracle.ALL_DTYPES, oracle.OPERATIONS, oracle.KINDS):
+        call = (seed, len(chosen))
+        chosen.append(random_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind))
+    return run_registered(comm, rng, chosen)
+
+
+@everywhere
+@every_operation
+def test_every_dtype_and_operation(ranks, operation, world):
+    ranks.world(world, **DIRECT).run(every_dtype_and_operation, operation, 11)
+
+
+@pytest.mark.parametrize("world", worlds(12, 16))
+@every_operation
+def test_large_worlds(ranks, operation, world):
+    ranks.world(world, **DIRECT).run(every_dtype_and_operation, operation, 12)
+
+
+def every_size(comm, rng, operation, seed):
+    """Around packs, shards, what all threads take in one turn, and twice that."""
+    shared = np.random.default_rng(seed)
+    plan = make_plan(
+        operation, 1 << 30, comm.world_size, comm.device.arch, algorithm="direct", registered=True
+    )
+    turn = plan.blocks * plan.threads * 4 * PACK
+    sizes = {
+        0,
+        PACK,
+        comm.world_size * PACK,
+        64 * PACK,
+        turn,
+        turn * comm.world_size,
+        2 * turn * comm.world_size,
+    }
+    chosen = [
+        random_case(
+            shared,
+            comm.world_size,
+            (seed, size, more + 1),
+            operation,
+            dtype="bfloat16",
+            count=size // 2 + more,
+        )
+        for size in sorted(sizes)
+        for more in (-1, 0, 1, 7)
+        if size // 2 + more >= 0 and size * comm.world_size < 8 << 20
+    ]
+    return run_registered(comm, rng, chosen, burst=1)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 8))
+@every_operation
+def test_every_size(ranks, operation, world):
+    assert min(ranks.world(world, **DIRECT).run(every_size, operation, 13)) > 8
+
+
+def every_alignment(comm, rng, operation, seed):
+    shared = np.random.default_rng(seed)
+    chosen = [
+        random_case(shared, comm.world_size, (seed, *offsets), operation, offsets=offsets)
+        for offsets in itertools.product(range(16), range(0, 16, 3))
+    ]
+    return run_registered(comm, rng, chosen, burst=32)
+
+
+@pytest.mark.parametrize("world", worlds(3))
+@every_operation
+def test_every_alignment(ranks, operation, world):
+    ranks.world(world, **DIRECT).run(every_alignment, operation, 14)
+
+
+def another_alignment_on_each_rank(comm, rng, operation):
+    with registered_arena(comm):
+        for call in range(16):
+            own = ((call + comm.rank) % 16, (3 * call + 5 * comm.rank) % 16)
+            case = Case(operation, 777, "float32", offsets=own, kind="plain", seed=(15, call))
+            made = cases.make(comm, cases.arena(), case)
+            comm.synchronize()
+            made.check(comm)
+
+
+@pytest.mark.parametrize("world", worlds(2, 4))
+@every_operation
+def test_another_alignment_on_each_rank(ranks, operation, world):
+    ranks.world(world, **DIRECT).run(another_alignment_on_each_rank, operation)
+
+
+def mixed(comm, rng, calls, seed):
+    """Registered and unregistered buffers, all operations, small and large, back to back."""
+    shared = np.random.default_rng(seed)
+    inside = comm.empty(1 << 20, "uint8")
+    outside = cases.Arena(1 << 20)
+    arenas = [_arena_in(inside), outside]
+    for _ in range(calls // 8):
+        made = []
+        for call in range(8):
+            operation = str(shared.choice(cases.COLLECTIVES))
+            count = int(shared.integers(0, 200 if shared.random() < 0.5 else 6000 // comm.world_size))
+            case = random_case(shared, comm.world_size, (seed, call), operation, count=count)
+            cases.skew(rng)
+            made.append(cases.make(comm, arenas[int(shared.integers(2))], case))
+        comm.synchronize()
+        for each in made:
+            each.check(comm)
+        for each in arenas:
+            each.reset()
+    inside.free()
+
+
+def _arena_in(array):
+    """An arena over a symmetric array."""
+    memory = object.__new__(cases.Arena)
+    memory._base, memory._end = array.data_ptr, array.data_ptr + array.nbytes
+    memory.reset()
+    return memory
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
+@pytest.mark.parametrize("algorithm", ("auto", "direct"))
+def test_mixed(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed, 1200 if world < 8 else 400, 16)
+
+
+def across_the_end(comm, rng):
+    """A buffer that lies only partly in a region is not registered, and comes out right all the same."""
+    memory = cases.arena()
+    base, size = memory._base, 1 << 20
+    comm.register(base, size)
+    for start in (size - 4096, size - 16, size, size + 16):
+        for _ in range(2):
+            memory.reset()
+            memory._next = base + start - 1024
+            case = Case("all_reduce", 1024, in_place=True, kind="plain", seed=(17, start))
+            made = cases.make(comm, memory, case)
+            comm.synchronize()
+            made.check(comm)
+    comm.deregister(base)
+
+
+@pytest.mark.parametrize("world", worlds(2, 3))
+def test_across_the_end_of_a_region(ranks, world):
+    ranks.world(world, **DIRECT).run(across_the_end)
+
+
+# ---- a buffer that is registered on some ranks only --------------------------------------------------------
+
+
+def registered_here_only(comm, rng, odd_one, count):
+    """All ranks pass registered memory but one. Returns the error of that call, and of the next."""
+    inside = comm.empty(count, "float32")
+    memory = cases.arena()
+    outside = memory.region(4 * count)
+    address = outside.address if comm.rank == odd_one else inside.data_ptr
+    comm.barrier()
+    comm.synchronize()
+    try:
+        comm.all_reduce(address, address, count=count, dtype="float32")
+        comm.synchronize()
+    except CallMismatch as error:
+        text = str(error)
+    try:
+        comm.barrier()
+    except CallMismatch as error:
+        return text, str(error)
+    raise AssertionError("a communicator that has failed went on")
+
+
+@pytest.mark.parametrize("world", worlds(2, 3, 4))
+@pytest.mark.parametrize("count", (4 << 10, 1 << 20))
+@pytest.mark.parametrize("forced", (False, True))
+def test_registered_on_some_ranks_only(own_ranks, world, count, forced):
+    """The size decides which kernel the direct one meets: two-shot says nothing by signals. The ranks find
+    out for themselves: had they waited for the time-out, the error would be another."""
+    environment = {"HIPCOMM_ALGORITHM": "direct"} if forced else {}
+    odd_one = world - 1
+    job = own_ranks.world(world, HIPCOMM_TIMEOUT="100", **environment)
+    results = job.run(registered_here_only, odd_one, count)
+    for rank, (first, second) in enumerate(results):
+        for text in (first, second):
+            other = f"direct on rank {rank}" if rank == odd_one else f"on rank {odd_one}"
+            assert "all_reduce" in text and "differ" in text and (rank == odd_one or other in text)
+    own_ranks.end()
+
+
+def test_registered_is_agreed_by_the_plan():
+    for arch in ("x86_64", "sm_90", "gfx942"):
+        for world in (2, 4, 8):
+            for operation in OPERATIONS:
+                smallest = next(
+                    nbytes
+                    for nbytes in (1 << n for n in range(40))
+                    if make_plan(operation, nbytes, world, arch, registered=True).algorithm == "direct"
+                )
+                assert make_plan(operation, smallest - 1, world, arch, registered=True).algorithm != "direct"
+                assert make_plan(operation, smallest, world, arch).algorithm != "direct"
+            assert make_plan("broadcast", 1 << 30, world, arch, registered=True).algorithm != "direct"
