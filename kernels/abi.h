@@ -62,6 +62,11 @@
  * tell from fresh ones (kernels/common/epoch.h). */
 #define HIPCOMM_SCRUB_PERIOD (1u << 30)
 
+/* Pipelined kernels: turns between writing into staging memory and reading it, and slots of the ring that
+ * this takes (kernels/common/turns.h). */
+#define HIPCOMM_TURN_DELAY 2
+#define HIPCOMM_RING_SLOTS (2 * HIPCOMM_TURN_DELAY)
+
 /* ---- status page (pinned host memory, mapped into the device) -----------------------------------*/
 
 /* Values of hipcommStatus.abort. Others: 1 + the rank that was lost. */

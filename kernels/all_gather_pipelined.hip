@@ -2,7 +2,7 @@
  *
  *   push     copy my chunk into every peer's staging
  *   collect  copy the peers' chunks into my result
- * Turn t pushes step t and collects step t - 1.
+ * Turn t pushes step t and collects step t - kDelay.
  */
 #include "common/epoch.h"
 #include "common/staging.h"
@@ -10,8 +10,11 @@
 
 using Cells = Staging<1>;
 
-DEVICE void push_chunk(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+/* Who does what. */
+constexpr Part kPush{1, 4};
+constexpr Part kCollect{5, 3};
+
+DEVICE void push_chunk(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Message send = message(args.send, args.bytes);
     const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
@@ -25,8 +28,7 @@ DEVICE void push_chunk(const Launch& whole_launch, uint32_t step) {
     if (own != args.send) copy_message(launch.geometry, message(own, args.bytes), send, chunk.first, chunk.packs);
 }
 
-DEVICE void collect_chunks(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void collect_chunks(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Chunk chunk = chunk_of_step(launch, packs_of(args.bytes), step);
     const Cells cells{launch, args.chunk_packs, args.world};
@@ -41,9 +43,11 @@ DEVICE void collect_chunks(const Launch& whole_launch, uint32_t step) {
 DEVICE void all_gather_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-    in_turns(launch, steps + 1, [&](uint32_t turn) {
-        if (turn < steps) push_chunk(launch, turn);
-        if (turn >= 1) collect_chunks(launch, turn - 1);
+    const Part pushers = part_of_stage(kPush, steps), collectors = part_of_stage(kCollect, steps);
+    in_turns(launch, steps, 2, [&](uint32_t turn) INLINE_LAMBDA {
+        if (is_in(launch, pushers) && turn < steps) push_chunk(new_phase_of(launch, pushers), turn);
+        if (is_in(launch, collectors) && has_step(turn, kDelay, steps))
+            collect_chunks(new_phase_of(launch, collectors), turn - kDelay);
     });
     end_launch(launch);
 }

@@ -1,11 +1,11 @@
 /* All-reduce, pipelined two-shot through the staging slab: for messages of any length.
  *
- * Every chunk is split into one shard per rank. Three phases, each a loop of its own, one turn apart:
+ * Every chunk is split into one shard per rank. Three stages (common/turns.h):
  *   push     copy shard p of my chunk into owner p's staging (contributions)
  *   reduce   reduce everybody's contributions to my shard; write the sum to my result and into
  *            everybody's staging (results)
  *   collect  copy the other shards' results into my result
- * Turn t pushes step t, reduces step t - 1 and collects step t - 2.
+ * Turn t pushes step t, reduces step t - kDelay and collects step t - 2 kDelay.
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
  */
 #include "common/epoch.h"
@@ -18,13 +18,17 @@ enum Area : uint32_t { kContributions, kResults, kAreas };
 
 using Cells = Staging<kAreas>;
 
+/* Who does what. */
+constexpr Part kPush{1, 2};
+constexpr Part kReduce{3, 3};
+constexpr Part kCollect{6, 2};
+
 DEVICE Cells cells_of(const Launch& launch) {
     const uint32_t world = launch.args.world;
     return {launch, (launch.args.chunk_packs + world - 1) / world, world};
 }
 
-DEVICE void push_shards(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void push_shards(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Cells cells = cells_of(launch);
     stage_shards(launch, message(args.send, args.bytes), chunk_of_step(launch, packs_of(args.bytes), step),
@@ -83,8 +87,7 @@ DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, ui
 }
 
 template <class T, class Op>
-DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Message send = message(args.send, args.bytes);
     const Message recv = message(args.recv, args.bytes);
@@ -114,12 +117,11 @@ DEVICE void reduce_shard(const Launch& whole_launch, uint32_t step) {
             [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
     }
     reduce_packs<T, Op, 1, 1>(
-        new_phase(launch), step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
+        launch, step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
         [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });
 }
 
-DEVICE void collect_shards(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void collect_shards(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Cells cells = cells_of(launch);
     unstage_shards(launch, message(args.recv, args.bytes), chunk_of_step(launch, packs_of(args.bytes), step),
@@ -130,10 +132,15 @@ template <class T, class Op>
 DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-    in_turns(launch, steps + 2, [&](uint32_t turn) {
-        if (turn < steps) push_shards(launch, turn);
-        if (turn >= 1 && turn - 1 < steps) reduce_shard<T, Op>(launch, turn - 1);
-        if (turn >= 2) collect_shards(launch, turn - 2);
+    const Part pushers = part_of_stage(kPush, steps),
+               reducers = part_of_stage(kReduce, steps),
+               collectors = part_of_stage(kCollect, steps);
+    in_turns(launch, steps, 3, [&](uint32_t turn) INLINE_LAMBDA {
+        if (is_in(launch, pushers) && turn < steps) push_shards(new_phase_of(launch, pushers), turn);
+        if (is_in(launch, reducers) && has_step(turn, kDelay, steps))
+            reduce_shard<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
+        if (is_in(launch, collectors) && has_step(turn, 2 * kDelay, steps))
+            collect_shards(new_phase_of(launch, collectors), turn - 2 * kDelay);
     });
     end_launch(launch);
 }

@@ -5,7 +5,7 @@
  *   reduce   reduce everybody's contributions to my chunk; reduce_scatter: write it to my result; reduce:
  *            write it into the root's staging (results)
  *   collect  reduce, on the root: copy the results into the result
- * Turn t pushes step t, reduces step t - 1 and collects step t - 2.
+ * Turn t pushes step t, reduces step t - kDelay and collects step t - 2 kDelay.
  *
  * Reduce goes this way because no rank's links then carry more than 2 (n - 1)/n per byte of the message,
  * where sending everything to the root would put n - 1 on the root's. It cuts its message into segments
@@ -17,6 +17,11 @@
 #include "common/segments.h"
 #include "common/turns.h"
 
+/* Who does what. */
+constexpr Part kPush{1, 3};
+constexpr Part kReduce{4, 3};
+constexpr Part kCollect{7, 1}; /* the root's, of a reduce */
+
 /* Of a reduce; a reduce_scatter has none. */
 DEVICE bool has_root(const Launch& launch) { return launch.args.root < launch.args.world; }
 
@@ -25,8 +30,7 @@ DEVICE SegmentCells cells_of(const Launch& launch) {
     return {launch, kRing, has_root(launch) ? 2 * launch.args.world : launch.args.world};
 }
 
-DEVICE void push_contributions(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void push_contributions(const Launch& launch, uint32_t step) {
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     /* every rank, and every block, begins with another peer, so that all links are busy */
     NO_UNROLL
@@ -90,10 +94,9 @@ DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
 }
 
 template <class T, class Op>
-DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
+DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
     /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
     constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
-    const Launch launch = new_phase(whole_launch);
     const OwnChunk mine = own_chunk(launch, step);
     const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
     char* const to = mine.staged ? mine.to : mine.to + mine.chunk.first * HIPCOMM_PACK_BYTES;
@@ -116,8 +119,7 @@ DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t step) {
 }
 
 template <class T, class Op>
-DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
     const OwnChunk mine = own_chunk(launch, step);
     reduce_packs<T, Op, 1>(
         launch, step, mine.whole, mine.chunk.packs,
@@ -130,8 +132,7 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t step) {
         });
 }
 
-DEVICE void collect_results(const Launch& whole_launch, uint32_t step) {
-    const Launch launch = new_phase(whole_launch);
+DEVICE void collect_results(const Launch& launch, uint32_t step) {
     const uint32_t rank = launch.args.rank, world = launch.args.world;
     NO_UNROLL
     for (uint32_t i = 1; i < world; ++i) {
@@ -146,13 +147,17 @@ template <class T, class Op>
 DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     const uint32_t steps = steps_of_block(launch, args.most_packs);
-    in_turns(launch, steps + (has_root(launch) ? 2 : 1), [&](uint32_t turn) {
-        if (turn < steps) push_contributions(launch, turn);
-        if (turn >= 1 && turn - 1 < steps) {
-            reduce_whole_packs<T, Op>(launch, turn - 1);
-            reduce_other_packs<T, Op>(launch, turn - 1);
+    const Part pushers = part_of_stage(kPush, steps),
+               reducers = part_of_stage(kReduce, steps),
+               collectors = part_of_stage(kCollect, steps);
+    in_turns(launch, steps, has_root(launch) ? 3 : 2, [&](uint32_t turn) INLINE_LAMBDA {
+        if (is_in(launch, pushers) && turn < steps) push_contributions(new_phase_of(launch, pushers), turn);
+        if (is_in(launch, reducers) && has_step(turn, kDelay, steps)) {
+            reduce_whole_packs<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
+            reduce_other_packs<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
         }
-        if (turn >= 2 && launch.args.rank == launch.args.root) collect_results(launch, turn - 2);
+        if (is_in(launch, collectors) && launch.args.rank == launch.args.root && has_step(turn, 2 * kDelay, steps))
+            collect_results(new_phase_of(launch, collectors), turn - 2 * kDelay);
     });
     end_launch(launch);
 }

@@ -94,16 +94,16 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }
 
-/* Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area. The
- * kernels' headers say why. */
+/* Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area
+ * (kernels/common/turns.h; kernels/exchange.hip has a ring of its own). */
 static uint64_t cells_of_block(const hipcommPlanRequest* request) {
     const uint64_t world = (uint64_t)request->world;
     switch (request->operation) {
-        case hipcommOpAllReduce: return 2 * 2; /* a chunk over all cells of an area */
-        case hipcommOpBroadcast: return 2;
+        case hipcommOpAllReduce: return HIPCOMM_RING_SLOTS * 2; /* a chunk over all cells of an area */
+        case hipcommOpBroadcast: return HIPCOMM_RING_SLOTS;
         case hipcommOpAllGather:
-        case hipcommOpReduceScatter: return 2 * world;
-        case hipcommOpReduce: return 2 * 2 * world;
+        case hipcommOpReduceScatter: return HIPCOMM_RING_SLOTS * world;
+        case hipcommOpReduce: return HIPCOMM_RING_SLOTS * 2 * world;
         default: return 4 * world;
     }
 }

@@ -15,17 +15,29 @@
 
 #define DEVICE static inline __attribute__((always_inline))
 #define DEVICE_MEMBER __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline)) /* or it is not compiled for each processor */
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
 
+/* Each kernel is compiled twice into its object, for any x86-64 and with AVX2; the dynamic linker takes what
+ * the processor has. The same bits: wider vectors, no fused multiply-add (the build turns contraction off). */
+#ifdef __x86_64__
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=haswell", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+
 /* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
  * hipcommKernelArgs. */
-#define KERNEL_WITH(name, function, Args)                                                       \
-    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,            \
-                                                                const hipcommCpuBlock* block) { \
-        const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                   \
-        function(*static_cast<const Args*>(kernarg),                                            \
-                 Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)}); \
+#define KERNEL_WITH(name, function, Args)                                                                 \
+    FOR_EACH_PROCESSOR static void name##_here(const void* kernarg, const hipcommCpuBlock* block) {       \
+        const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                             \
+        function(*static_cast<const Args*>(kernarg),                                                      \
+                 Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)});      \
+    }                                                                                                     \
+    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                      \
+                                                                const hipcommCpuBlock* block) {           \
+        name##_here(kernarg, block);                                                                      \
     }
 #define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 

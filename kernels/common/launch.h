@@ -20,6 +20,28 @@ DEVICE Launch new_phase(const Launch& launch) {
     return {args, Geometry{g.thread, args.threads, g.block, args.blocks, g.shared}, launch.epoch};
 }
 
+/* A part of a block's threads, in eighths of the block: phases that do not wait for each other are done side
+ * by side, so that the latency of one is not added to that of the next. A block of one thread is all parts. */
+struct Part {
+    uint32_t first, eighths;
+};
+
+DEVICE bool is_in(const Launch& launch, Part part) {
+    if constexpr (kOneThread) return true;
+    const uint32_t eighth = new_phase(launch).geometry.threads / 8;
+    return launch.geometry.thread - part.first * eighth < part.eighths * eighth; /* both bounds: unsigned */
+}
+
+/* The same launch for the threads of a part, at the start of a phase. */
+DEVICE Launch new_phase_of(const Launch& launch, Part part) {
+    const Launch whole = new_phase(launch);
+    if constexpr (kOneThread) return whole;
+    const Geometry& g = whole.geometry;
+    const uint32_t eighth = g.threads / 8;
+    return {whole.args, Geometry{g.thread - part.first * eighth, part.eighths * eighth, g.block, g.blocks, g.shared},
+            whole.epoch};
+}
+
 /* The first words of a block's scratch; tiles follow at kTileOffset. */
 struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */

@@ -1,7 +1,7 @@
 /* The staging slab, as the pipelined kernels use it, and the chunks they cut a message into.
  *
  * A block works through its chunks step by step, alone with the same block of the other ranks. Step s of
- * block b is chunk s * blocks + b of the message. Chunks wait in a ring of two slots (turns.h) of the block's
+ * block b is chunk s * blocks + b of the message. Chunks wait in a ring of slots (turns.h) of the block's
  * part of the staging slab; a slot has areas (one per phase), an area has one cell per sender.
  * The slab exists twice, by the parity of the epoch (kernels/abi.h says why).
  */
@@ -44,8 +44,11 @@ DEVICE Chunk shard_of(const Chunk& chunk, uint32_t rank, uint32_t world) {
     return {chunk.first + begin, left < share ? left : share};
 }
 
+/* Turns from writing into staging memory to reading it, and slots of the ring: turns.h says why. */
+constexpr uint32_t kDelay = HIPCOMM_TURN_DELAY;
+constexpr uint32_t kRing = HIPCOMM_RING_SLOTS;
+
 /* Where things are in a staging slab. */
-constexpr uint32_t kRing = 2;
 
 template <uint32_t kAreas>
 struct Staging {

@@ -1,27 +1,65 @@
 /* Turns: how the pipelined kernels march in step.
  *
- * A block does its work in turns, together with the same block of all other ranks: nobody begins turn
- * t + 1 before everybody has finished turn t. A turn works on several steps of the pipeline at once (push
- * step t, reduce step t - 1, ...), and costs one release, one signal and one wait for all of them.
+ * A block does its work in turns, together with the same block of all other ranks. A turn works on several
+ * steps of the pipeline at once: stage s (push, reduce, collect) on step t - s kDelay, each stage by a part of
+ * the block's threads of its own. Meanwhile the control threads do what takes long: they release and signal
+ * what the turn before has written, and wait for what the next turn will read.
  *
- * What a turn writes into staging memory, peers read in the next turn; so a ring of two slots is enough:
- * while anybody is in turn t, slot t % 2 is written and slot (t - 1) % 2 is read.
+ * So what is written in turn t is signalled during turn t + 1 and read in turn t + 2: kDelay. A ring of
+ * 2 kDelay slots (staging.h) is enough: everybody has read it before anybody begins turn t + 2 kDelay.
+ *
+ * Why all this: with stages one after the other, and release, signal and wait between turns, a turn cost
+ * 2.6 us on top of what its bytes take over the links (docs/performance.md).
  */
 #pragma once
 
 #include "signal.h"
+#include "staging.h"
 
 constexpr uint32_t kTurnsSignal = 0; /* the signal phase */
 
-/* All threads: work(turn) for every turn, with everybody's earlier turns done and visible. Leaves early,
- * in all threads alike, if the block has failed. At least two turns: whoever leaves has then heard from
- * everybody (kernels/abi.h). */
+/* Of the threads of a block, these signal and wait; the others work. */
+constexpr Part kControl{0, 1};
+constexpr Part kWorkers{1, 7};
+constexpr Part kEverybody{0, 8};
+
+/* The threads of a stage: all of them in a short pipeline, where stages never meet in one turn. */
+DEVICE Part part_of_stage(Part part, uint32_t steps) { return steps <= kDelay ? kEverybody : part; }
+
+/* Some threads: tell every peer that this block has done `turns` turns. */
+DEVICE void signal_turns(const Launch& launch, uint32_t turns) {
+    const Geometry& g = launch.geometry;
+    for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
+        if (peer != launch.args.rank) signal_one(launch, peer, kTurnsSignal, turns);
+}
+
+/* Some threads: wait until every peer has done `turns` turns. */
+DEVICE void wait_for_turns(const Launch& launch, uint32_t turns) {
+    const Geometry& g = launch.geometry;
+    for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads)
+        if (peer != launch.args.rank) wait_for_signal(launch, peer, kTurnsSignal, turns);
+}
+
+/* All threads: a pipeline of `stages` stages over `steps` steps. work(turn) is called for every turn, with
+ * everybody's turns up to turn - kDelay done and visible. Leaves early, in all threads alike, if the block has
+ * failed. At least two stages: whoever leaves has then heard from everybody (kernels/abi.h). */
 template <class Work>
-DEVICE void in_turns(const Launch& launch, uint32_t turns, Work work) {
+DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, Work work) {
+    const uint32_t most = steps ? steps : 1; /* who has nothing to do says so */
+    const uint32_t turns = most + (stages - 1) * kDelay;
+    /* in the turns between, no stage has a step: fewer steps than the delay */
+    const auto is_idle = [=](uint32_t turn) { return turn % kDelay >= most; };
     NO_UNROLL
     for (uint32_t turn = 0; turn < turns; ++turn) {
-        if (turn > 0 && !wait_for_peers(launch, kTurnsSignal, turn)) return;
+        if (is_in(launch, kControl) && turn >= 1 && turn - 1 + kDelay < turns && !is_idle(turn - 1))
+            signal_turns(new_phase_of(launch, kControl), turn);
         work(turn);
-        if (turn + 1 < turns) signal_peers(launch, kTurnsSignal, turn + 1);
+        if (is_in(launch, kControl) && turn + 1 >= kDelay && turn + 1 < turns && !is_idle(turn + 1))
+            wait_for_turns(new_phase_of(launch, kControl), turn + 2 - kDelay);
+        block_barrier(); /* stores of this turn come before its signal; loads of the next after the wait */
+        if (block_failed(launch)) return;
     }
 }
+
+/* Whether the stage that lags `lag` turns has a step in this turn. */
+DEVICE bool has_step(uint32_t turn, uint32_t lag, uint32_t steps) { return turn >= lag && turn - lag < steps; }
