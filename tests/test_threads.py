@@ -127,11 +127,11 @@ def test_a_thread_that_raises(world):
     run(
         """
         def body(comm):
-            comm.barrier()
-            comm.synchronize()
-            if comm.rank == 1:
-                raise ValueError("no more")
             try:
+                comm.barrier()
+                comm.synchronize()  # a slow rank may hear of it here already
+                if comm.rank == 1:
+                    raise ValueError("no more")
                 comm.barrier()
                 comm.synchronize()
             except hipcomm.PeerDied as error:
