@@ -59,9 +59,7 @@ def test_every_collective(world):
 
         def body(comm):
             symmetric = comm.empty(4 << 20, "uint8")
-            inside = object.__new__(Arena)
-            inside._base, inside._end = symmetric.data_ptr, symmetric.data_ptr + symmetric.nbytes
-            inside.reset()
+            inside = Arena.at(symmetric.data_ptr, symmetric.nbytes)
             outside = Arena(4 << 20)
             shared, rng = np.random.default_rng(41), np.random.default_rng(comm.rank)
             for call in range(300):
