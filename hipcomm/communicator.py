@@ -424,6 +424,8 @@ def stream_handle(stream: Any) -> Any:
     Raises:
         InvalidArgument: it is not a stream.
     """
+    if type(stream) is int and 0 <= stream < 1 << 64:  # the shortest way, as this is on every call's
+        return ffi.cast("void *", stream)
     handle = getattr(stream, "ptr", stream)
     if hasattr(stream, "__cuda_stream__"):
         handle = stream.__cuda_stream__()[1]

@@ -108,6 +108,11 @@ class MadeSegments:
         self.case = case
         self.images = images
 
+    @property
+    def regions(self) -> list[Region]:
+        """All that the call could touch."""
+        return [region for region, _ in self.images]
+
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless every region is as it should be."""
         for number, (region, expected) in enumerate(self.images):

@@ -136,7 +136,7 @@ def mixed(comm, rng, calls, seed):
     shared = np.random.default_rng(seed)
     inside = comm.empty(1 << 20, "uint8")
     outside = cases.Arena(1 << 20)
-    arenas = [_arena_in(inside), outside]
+    arenas = [cases.Arena.at(inside.data_ptr, inside.nbytes), outside]
     for _ in range(calls // 8):
         made = []
         for call in range(8):
@@ -151,14 +151,6 @@ def mixed(comm, rng, calls, seed):
         for each in arenas:
             each.reset()
     inside.free()
-
-
-def _arena_in(array):
-    """An arena over a symmetric array."""
-    memory = object.__new__(cases.Arena)
-    memory._base, memory._end = array.data_ptr, array.data_ptr + array.nbytes
-    memory.reset()
-    return memory
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))

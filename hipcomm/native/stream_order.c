@@ -9,14 +9,16 @@
  *   as the last one makes no HIP call but its launch. The default stream cannot be destroyed: leaving it is
  *   no such change, its end is marked when it is left.
  * - At that first change the host waits for the device, once in a communicator's life, for the old stream may
- *   be gone. From then on every eager call on a stream of the caller's is marked, and the host never waits.
- * - hipStreamPerThread is another stream in each thread under one handle: always marked, never "the same".
+ *   be gone. From then on every eager call waits for the mark of the last one, and is marked if its stream is the
+ *   caller's; the host never waits. The handles are not compared any more: a destroyed one may have come back as
+ *   that of a new stream.
+ * - hipStreamPerThread is another stream in each thread under one handle: always marked.
  * - A captured call is not ordered and leaves no trace: it runs later, wherever its graph is launched, and the
  *   launch is ordered by the caller. So `last` is the stream of the last eager call. On the short way it does
  *   not matter whether a call is captured, and nobody asks.
  *
- * A destroyed handle may come back as that of a new stream, and pass for the old one. The driver must then be
- * through with the old one's work: docs/memory.md says so to the caller. */
+ * On the short way a handle that has come back passes for the old stream. The driver must then be through with
+ * the old one's work: docs/memory.md says so to the caller. */
 #include "stream_order.h"
 
 #include "communicator.h"
@@ -44,27 +46,31 @@ static hipcommResult_t follow_last(hipcommComm_t comm, hipStream_t stream) {
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipStreamWaitEvent", error);
 }
 
+/* Whether nothing has to be done for a call on `stream` to come behind the last one. */
+static bool comes_behind(const StreamOrder* order, hipStream_t stream) {
+    if (!order->used) return true;
+    return order->last == stream && (!order->marks || is_default(stream));
+}
+
 hipcommResult_t enter_stream(hipcommComm_t comm, hipStream_t stream, bool* capturing) {
     StreamOrder* order = &comm->order;
     *capturing = false;
-    const bool per_thread = stream == hipStreamPerThread;
-    const bool same = order->used && order->last == stream && !per_thread;
-    /* the ranks' calls are compared by a launch that an eager call waits for, and a captured one cannot */
-    if (same && !order->marks && !comm->check) return hipcommSuccess;
+    /* with checks, whether the call is captured decides if the host waits for the launch that compares calls */
+    if (order->used && comes_behind(order, stream) && !comm->check) return hipcommSuccess;
     if (!is_default(stream)) {
         hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
         const hipError_t error = comm->hip.StreamIsCapturing(stream, &status);
         if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
         *capturing = status != hipStreamCaptureStatusNone;
     }
-    if (*capturing || same) return hipcommSuccess;
-    if (order->used) {
+    if (*capturing) return hipcommSuccess;
+    if (!comes_behind(order, stream)) {
         const hipcommResult_t result = follow_last(comm, stream);
         if (result != hipcommSuccess) return result;
     }
     order->last = stream;
     order->used = true;
-    order->marks |= per_thread;
+    order->marks |= stream == hipStreamPerThread;
     return hipcommSuccess;
 }
 
