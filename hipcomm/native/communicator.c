@@ -155,7 +155,7 @@ static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, 
     comm->ticks_per_second = kilohertz * 1e3;
     comm->args.timeout_ticks = (uint64_t)(config->timeout_seconds * comm->ticks_per_second);
 
-    error = comm->hip.EventCreateWithFlags(&comm->order, hipEventDisableTiming);
+    error = comm->hip.EventCreateWithFlags(&comm->order.end, hipEventDisableTiming);
     if (error != hipSuccess) return hip_error(comm, "hipEventCreateWithFlags", error);
 
     memset(comm->status, 0, sizeof *comm->status);
@@ -228,8 +228,8 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
 hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
     if (!comm) return hipcommSuccess;
     hipcommResult_t result = hipcommSuccess;
-    if (comm->order) {
-        const hipError_t error = comm->hip.EventDestroy(comm->order);
+    if (comm->order.end) {
+        const hipError_t error = comm->hip.EventDestroy(comm->order.end);
         if (error != hipSuccess) {
             hip_error(comm, "hipEventDestroy", error);
             result = set_error(NULL, hipcommPlatformError, "%s", comm->error);

@@ -85,10 +85,10 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     if (plan->kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
-    result = order_streams(comm, stream, &capturing);
+    result = enter_stream(comm, stream, &capturing);
     if (result == hipcommSuccess && comm->check) result = check_segments(comm, segments, stream, capturing);
     if (result != hipcommSuccess) return result;
-    if (plan->kernel < 0) return mark_stream(comm, stream, capturing);
+    if (plan->kernel < 0) return leave_stream(comm, stream, capturing);
 
     args->common = comm->args;
     fill_args(&args->common, call, plan);
@@ -105,7 +105,7 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
         if (result != hipcommSuccess) return result;
         args->first_pack += args->most_packs;
     } while (args->first_pack < packs);
-    result = mark_stream(comm, stream, capturing);
+    result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;
 }
