@@ -12,9 +12,11 @@ import cases
 import numpy as np
 import oracle
 import pytest
-from cases import Case, random_case
+import segments
+from cases import Case
 from harness import ALGORITHMS, worlds
 from regions import POISON, Arena
+from segments import MadeSegments, SegmentCase, random_segment_case
 
 from hipcomm.platform import call, hip
 
@@ -28,7 +30,7 @@ class Captured:
         """Call once before the capture, as programs do to warm up; then capture the same calls."""
         self.comm = comm
         self.stream = stream
-        self.calls = [Buffers(comm, memory, case) for case in chosen]
+        self.calls = [buffers(comm, memory, case) for case in chosen]
         self.replays = 0
         self.fill()
         self.make()
@@ -61,8 +63,35 @@ class Captured:
         call("hipGraphExecDestroy", self.executable)
 
 
-class Buffers:
+def again(case, turn):
+    """The same call with other data."""
+    return replace(case, seed=(*case.seed[:2], turn))
+
+
+def buffers(comm, memory, case):
     """One call's buffers; the case's seed changes with every replay."""
+    return (SegmentBuffers if isinstance(case, SegmentCase) else Buffers)(comm, memory, case)
+
+
+class SegmentBuffers:
+    """Of a call in which every pair of ranks has a part of its own."""
+
+    def __init__(self, comm, memory, case):
+        self.comm = comm
+        self.made = MadeSegments(comm, memory, case)
+
+    def fill(self, turn):
+        self.made.fill(again(self.made.case, turn))
+
+    def make(self, stream):
+        self.made.call(stream)
+
+    def check(self):
+        self.made.check(self.comm)
+
+
+class Buffers:
+    """Of a call of :mod:`cases`."""
 
     def __init__(self, comm, memory, case):
         self.comm = comm
@@ -76,7 +105,7 @@ class Buffers:
         self.send = None if in_place else memory.region(nbytes, case.offsets[0])
 
     def fill(self, turn):
-        self.case = replace(self.case, seed=(*self.case.seed[:2], turn))
+        self.case = again(self.case, turn)
         self.recv.put(np.full(self.recv.nbytes, POISON, np.uint8))
         own = self.case.input_of(self.comm.rank)
         if self.send is not None:
@@ -107,17 +136,15 @@ def new_stream():
 
 def some_cases(comm, shared, how_many, most):
     """Calls of different operations and sizes."""
-    return [
-        random_case(
-            shared,
-            comm.world_size,
-            (int(shared.integers(1 << 30)), number),
-            str(shared.choice(cases.COLLECTIVES)),
-            count=int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40)),
-            kind="plain",
-        )
-        for number in range(how_many)
-    ]
+    chosen = []
+    for number in range(how_many):
+        operation = str(shared.choice(cases.COLLECTIVES + segments.OPERATIONS))
+        count = int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40))
+        if operation in segments.OPERATIONS:
+            count //= comm.world_size
+        seed = (int(shared.integers(1 << 30)), number)
+        chosen.append(random_segment_case(shared, comm.world_size, seed, operation, count=count))
+    return chosen
 
 
 def replay_and_mix(comm, rng, seed, replays):
@@ -142,7 +169,7 @@ def replay_and_mix(comm, rng, seed, replays):
             graph.launch()
             if made is None and shared.random() < 0.5:
                 case = some_cases(comm, shared, 2, 2000)[1]
-                made = Buffers(comm, eager, case)
+                made = buffers(comm, eager, case)
                 made.fill(turn)
                 call("hipDeviceSynchronize")
                 made.make(stream)
@@ -168,6 +195,37 @@ def test_replays_mixed_with_eager_calls(ranks, world):
 def test_every_algorithm(ranks, algorithm):
     world = worlds(3, 2)[0]
     ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(replay_and_mix, 22, 60)
+
+
+def every_operation(comm, rng, seed, replays, inside):
+    """One graph with each operation in it, in registered or other memory."""
+    shared = np.random.default_rng(seed)
+    stream = new_stream()
+    symmetric = comm.empty(4 << 20, "uint8")
+    memory = Arena(4 << 20)
+    if inside:
+        memory._base, memory._end = symmetric.data_ptr, symmetric.data_ptr + symmetric.nbytes
+        memory.reset()
+    chosen = [
+        random_segment_case(shared, comm.world_size, (seed, number), operation, count=900)
+        for number, operation in enumerate(cases.COLLECTIVES + segments.OPERATIONS)
+    ]
+    graph = Captured(comm, memory, chosen, stream)
+    for _ in range(replays):
+        cases.skew(rng)
+        graph.fill()
+        call("hipDeviceSynchronize")
+        graph.launch()
+        graph.check()
+    graph.destroy()
+    call("hipStreamDestroy", stream)
+    symmetric.free()
+
+
+@pytest.mark.parametrize("world", worlds(2, 5))
+@pytest.mark.parametrize("inside", (False, True))
+def test_every_operation_in_one_graph(ranks, inside, world):
+    ranks.world(world).run(every_operation, 24, 200 if world == 2 else 60, inside)
 
 
 def replays_in_a_row(comm, rng, replays):
