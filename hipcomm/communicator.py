@@ -242,7 +242,15 @@ class Communicator(Reductions, Movement, MemoryMethods):
 
     # ---- launch plans ------------------------------------------------------------------------------------
 
-    def plan(self, operation: str, nbytes: int, dtype: Any = "float32", op: str = "sum") -> Plan:
+    def plan(
+        self,
+        operation: str,
+        nbytes: int,
+        dtype: Any = "float32",
+        op: str = "sum",
+        *,
+        registered: bool = False,
+    ) -> Plan:
         """How a call would be run: the same on all ranks, and no call is made.
 
         Args:
@@ -253,6 +261,7 @@ class Communicator(Reductions, Movement, MemoryMethods):
                 pair's part (all_to_all).
             dtype: of the elements.
             op: of a reduction.
+            registered: of buffers in symmetric or registered memory.
 
         Raises:
             InvalidArgument: there is no such operation, dtype or op.
@@ -263,7 +272,13 @@ class Communicator(Reductions, Movement, MemoryMethods):
             raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
         plan = ffi.new("hipcommPlan *")
         code = lib.hipcommCommPlan(
-            self._comm, PLANNED[operation], int(nbytes), CODES[resolve(dtype)], self._op(op, "plan"), plan
+            self._comm,
+            PLANNED[operation],
+            int(nbytes),
+            CODES[resolve(dtype)],
+            self._op(op, "plan"),
+            bool(registered),
+            plan,
         )
         if code:
             self._raise(code)

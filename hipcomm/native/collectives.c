@@ -18,14 +18,15 @@ hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint6
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
 }
 
-/* Say where the peers find the buffers, and return whether that is enough for the direct algorithm:
- * all-reduce reads all inputs and writes all results, all-gather writes all results. */
+/* Say where the peers find the buffers, and return whether that is enough for the direct algorithm: all of
+ * them write all results, and all-reduce reads all inputs. */
 static bool find_places(hipcommComm_t comm, const Call* call, uint64_t bytes, hipcommKernelArgs* args) {
     if (comm->regions.count == 0) return false;
     const bool gathers = call->operation == hipcommOpAllGather;
-    args->send_place = find_place(&comm->regions, call->send, bytes);
+    const bool reads_inputs = call->operation == hipcommOpAllReduce;
+    args->send_place = reads_inputs ? find_place(&comm->regions, call->send, bytes) : HIPCOMM_NO_PLACE;
     args->recv_place = find_place(&comm->regions, call->recv, gathers ? bytes * comm->args.world : bytes);
-    return args->recv_place != HIPCOMM_NO_PLACE && (gathers || args->send_place != HIPCOMM_NO_PLACE);
+    return args->recv_place != HIPCOMM_NO_PLACE && (!reads_inputs || args->send_place != HIPCOMM_NO_PLACE);
 }
 
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
@@ -66,6 +67,11 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
         result = check_peers(comm, call, request.bytes, NULL, stream, capturing);
     if (result != hipcommSuccess) return result;
     if (plan.kernel < 0) return leave_stream(comm, stream, capturing);
+
+    /* the direct broadcast is in place on all ranks, as the peers read the root's result */
+    if (plan.algorithm == hipcommAlgorithmDirect && call->operation == hipcommOpBroadcast)
+        result = copy_alone(comm, call->send, call->recv, request.bytes, stream);
+    if (result != hipcommSuccess) return result;
 
     args.recv_stride = request.bytes;
     fill_args(&args, call, &plan);

@@ -99,13 +99,14 @@ int hipcommCommFailedPeer(hipcommComm_t comm) {
 }
 
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
-                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan) {
+                                hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan) {
     if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
     hipcommPlanRequest request = comm->request;
     request.operation = operation;
     request.bytes = bytes;
     request.dtype = dtype;
     request.op = op;
+    request.registered = registered;
     const hipcommResult_t result = hipcommMakePlan(&request, plan);
     return result == hipcommSuccess ? result : set_error(comm, result, "rank %u: no such call to plan", comm->args.rank);
 }
