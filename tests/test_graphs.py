@@ -6,17 +6,15 @@ results are poisoned, other graphs and eager calls come between, and ranks are s
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cases
 import numpy as np
-import oracle
 import pytest
 import segments
 from cases import Case
 from harness import ALGORITHMS, worlds
-from regions import POISON, Arena
-from segments import MadeSegments, SegmentCase, random_segment_case
+from regions import Arena
+from repeated import buffers
+from segments import random_segment_case
 
 from hipcomm.platform import call, hip
 
@@ -61,73 +59,6 @@ class Captured:
 
     def destroy(self):
         call("hipGraphExecDestroy", self.executable)
-
-
-def again(case, turn):
-    """The same call with other data."""
-    return replace(case, seed=(*case.seed[:2], turn))
-
-
-def buffers(comm, memory, case):
-    """One call's buffers; the case's seed changes with every replay."""
-    return (SegmentBuffers if isinstance(case, SegmentCase) else Buffers)(comm, memory, case)
-
-
-class SegmentBuffers:
-    """Of a call in which every pair of ranks has a part of its own."""
-
-    def __init__(self, comm, memory, case):
-        self.comm = comm
-        self.made = MadeSegments(comm, memory, case)
-
-    def fill(self, turn):
-        self.made.fill(again(self.made.case, turn))
-
-    def make(self, stream):
-        self.made.call(stream)
-
-    def check(self):
-        self.made.check(self.comm)
-
-
-class Buffers:
-    """Of a call of :mod:`cases`."""
-
-    def __init__(self, comm, memory, case):
-        self.comm = comm
-        self.case = case
-        dtype = oracle.dtype_of(case.dtype)
-        nbytes = case.count * dtype.itemsize
-        gathers = case.operation == "all_gather"
-        self.recv = memory.region(nbytes * (comm.world_size if gathers else 1), case.offsets[1])
-        self.shift = nbytes * comm.rank if gathers else 0
-        in_place = case.in_place or case.operation == "broadcast"
-        self.send = None if in_place else memory.region(nbytes, case.offsets[0])
-
-    def fill(self, turn):
-        self.case = again(self.case, turn)
-        self.recv.put(np.full(self.recv.nbytes, POISON, np.uint8))
-        own = self.case.input_of(self.comm.rank)
-        if self.send is not None:
-            self.send.put(own)
-        elif self.case.operation != "broadcast" or self.comm.rank == self.case.root:
-            self.recv.put(own, self.shift)
-
-    def make(self, stream):
-        case, comm = self.case, self.comm
-        where = {"count": case.count, "dtype": case.dtype, "stream": stream}
-        send = self.recv.address + self.shift if self.send is None else self.send.address
-        if case.operation == "all_gather":
-            comm.all_gather(send, self.recv.address, **where)
-        elif case.operation == "broadcast":
-            comm.broadcast(self.recv.address, case.root, **where)
-        else:
-            comm.all_reduce(send, self.recv.address, case.op, **where)
-
-    def check(self):
-        dtype = oracle.dtype_of(self.case.dtype)
-        problem = oracle.difference(self.recv.get(dtype), self.case.expected(self.comm.world_size))
-        assert not problem, f"{self.case} in a world of {self.comm.world_size}: {problem}"
 
 
 def new_stream():
@@ -202,10 +133,7 @@ def every_operation(comm, rng, seed, replays, inside):
     shared = np.random.default_rng(seed)
     stream = new_stream()
     symmetric = comm.empty(4 << 20, "uint8")
-    memory = Arena(4 << 20)
-    if inside:
-        memory._base, memory._end = symmetric.data_ptr, symmetric.data_ptr + symmetric.nbytes
-        memory.reset()
+    memory = Arena.at(symmetric.data_ptr, symmetric.nbytes) if inside else Arena(4 << 20)
     chosen = [
         random_segment_case(shared, comm.world_size, (seed, number), operation, count=900)
         for number, operation in enumerate(cases.COLLECTIVES + segments.OPERATIONS)
