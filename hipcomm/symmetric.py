@@ -75,8 +75,8 @@ class SymmetricArray:
         and views of it must not be used afterwards.
 
         Raises:
-            InvalidArgument: the array is freed already (found here), or the ranks free different arrays
-                (found on all of them; nothing is freed).
+            InvalidArgument: the array is freed already, or the communicator closed and the memory gone with it
+                (found here); or the ranks free different arrays (found on all of them; nothing is freed).
         """
         if not self._finalizer.alive:
             raise InvalidArgument(f"rank {self._heap.rank}: free: the array is freed already")
@@ -271,9 +271,7 @@ class Heap:
             self._take_back(serial)
 
     def free(self, serial: int) -> None:
-        """Free the array of this serial number. Raises InvalidArgument where the ranks free others, or where
-        the communicator is closed and the memory gone.
-        """
+        """Free the array of this serial number; see :meth:`SymmetricArray.free`."""
         if self._is_closed:
             raise InvalidArgument(f"rank {self.rank}: free: the communicator is closed")
         call("hipDeviceSynchronize")

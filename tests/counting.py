@@ -47,6 +47,11 @@ class Counted:
         """Call; return the HIP calls that it made."""
         return self.calls_of(lambda: self.comm.barrier(stream=stream))
 
+    def synchronize(self, stream):
+        """Wait for the stream, which is one HIP call."""
+        waited = self.calls_of(lambda: self.comm.synchronize(stream=stream))
+        assert waited == ["hipStreamSynchronize"], waited
+
     def captured(self, stream, body=None):
         """Likewise, of a barrier or of *body*, while the stream is captured; the graph is thrown away."""
         mode = hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal

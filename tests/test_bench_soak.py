@@ -15,7 +15,7 @@ from hipcomm.platform import call
 from hipcomm_bench.memory import DeviceMemory, PinnedMemory, dtype_of, enqueue_copy
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.programme import Programme
-from hipcomm_bench.session import begin
+from hipcomm_bench.session import Session, begin
 from hipcomm_bench.soak import Soak, WrongResult
 
 
@@ -68,13 +68,18 @@ def test_a_wrong_bit_is_found_and_named() -> None:
 
 
 @pytest.fixture
-def soak() -> Iterator[Soak]:
-    """The only rank of a soak, in this process."""
+def session() -> Iterator[Session]:
+    """The only rank of a job, in this process."""
     session = begin("uint8", 4096, graph=1)
+    yield session
+    session.world.close()
+
+
+@pytest.fixture
+def soak(session: Session) -> Iterator[Soak]:
     one = Soak(session, 5, 4096)
     yield one
     one.close()
-    session.world.close()
 
 
 def test_every_run_is_checked(soak: Soak) -> None:
@@ -88,12 +93,12 @@ def test_every_run_is_checked(soak: Soak) -> None:
         soak.run(256, told.append)
 
 
-def test_pinned_memory_is_compared_to_the_last_byte() -> None:
+def test_pinned_memory_is_compared_to_the_last_byte(session: Session) -> None:
     memory, data = PinnedMemory(1000), np.arange(1000).astype(np.uint8)
     device = DeviceMemory(1000)
     device.write(0, data)
-    enqueue_copy(memory.address, device.address, 1000, None)
-    call("hipStreamSynchronize", None)
+    enqueue_copy(memory.address, device.address, 1000, session.stream)
+    call("hipStreamSynchronize", session.stream)
     assert memory.holds(data) and memory.holds(data[:999])
     assert np.array_equal(memory.read(1000), data)
     data[999] ^= 1
