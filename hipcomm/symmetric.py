@@ -75,7 +75,7 @@ class SymmetricArray:
         and views of it must not be used afterwards.
 
         Raises:
-            InvalidArgument: the array is freed already, or the communicator closed and the memory gone with it
+            InvalidArgument: the array is freed already, or the communicator is closed and the memory gone
                 (found here); or the ranks free different arrays (found on all of them; nothing is freed).
         """
         if not self._finalizer.alive:
