@@ -27,6 +27,8 @@ enum {
     kExchange,
     kCheckCall,
     kAllGatherDirect,
+    kSend,
+    kRecv,
     kKernels
 };
 
@@ -60,6 +62,8 @@ static const struct {
     MOVE(exchange),
     MOVE(check_call),
     MOVE(all_gather_direct),
+    MOVE(send),
+    MOVE(recv),
 };
 
 static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -97,6 +101,8 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         case hipcommOpAllGatherRows:
         case hipcommOpGather:
         case hipcommOpScatter: return kExchange;
+        case hipcommOpSend: return kSend;
+        case hipcommOpRecv: return kRecv;
         default: return -1;
     }
 }
