@@ -244,7 +244,15 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
     # ---- launch plans ------------------------------------------------------------------------------------
 
-    def plan(self, operation: str, nbytes: int, dtype: Any = "float32", op: str = "sum") -> Plan:
+    def plan(
+        self,
+        operation: str,
+        nbytes: int,
+        dtype: Any = "float32",
+        op: str = "sum",
+        *,
+        registered: bool = False,
+    ) -> Plan:
         """How a call would be run: the same on all ranks, and no call is made.
 
         Args:
@@ -255,6 +263,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
                 (all_gather_v), or of one pair's part (all_to_all).
             dtype: of the elements.
             op: of a reduction.
+            registered: of buffers in symmetric or registered memory.
 
         Raises:
             InvalidArgument: there is no such operation, dtype or op.
@@ -265,7 +274,13 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
         plan = ffi.new("hipcommPlan *")
         code = lib.hipcommCommPlan(
-            self._comm, PLANNED[operation], int(nbytes), CODES[resolve(dtype)], self._op(op, "plan"), plan
+            self._comm,
+            PLANNED[operation],
+            int(nbytes),
+            CODES[resolve(dtype)],
+            self._op(op, "plan"),
+            bool(registered),
+            plan,
         )
         if code:
             self._raise(code)
@@ -426,6 +441,8 @@ def stream_handle(stream: Any) -> Any:
     Raises:
         InvalidArgument: it is not a stream.
     """
+    if type(stream) is int and 0 <= stream < 1 << 64:  # the shortest way, as this is on every call's
+        return ffi.cast("void *", stream)
     handle = getattr(stream, "ptr", stream)
     if hasattr(stream, "__cuda_stream__"):
         handle = stream.__cuda_stream__()[1]

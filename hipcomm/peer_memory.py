@@ -195,8 +195,10 @@ def read_memory(address: int, nbytes: int) -> bytes:
 
 
 def write_memory(address: int, data: bytes) -> None:
-    """Copy bytes to device memory. Raises PlatformError."""
+    """Copy bytes to device memory, and wait until they are there. Raises PlatformError."""
     call("hipMemcpy", ctypes.c_void_p(address), data, len(data), hip().hipMemcpyKind.hipMemcpyHostToDevice)
+    # from memory that is not pinned it may return before: a peer or another stream could read what was there
+    call("hipStreamSynchronize", None)
 
 
 def _enable_peer_access(device: int) -> None:

@@ -108,6 +108,11 @@ class MadeSegments:
         self.case = case
         self.images = images
 
+    @property
+    def regions(self) -> list[Region]:
+        """All that the call could touch."""
+        return [region for region, _ in self.images]
+
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless every region is as it should be."""
         for number, (region, expected) in enumerate(self.images):
@@ -194,6 +199,11 @@ def _call(comm: Any, case: SegmentCase, own: Array, result: Array | None, send_a
         comm.scatter(send if comm.rank == case.root else None, recv, case.root)
 
 
+def make_any(comm: Any, memory: Arena, case: Case) -> Any:
+    """Make a call of this module or of :mod:`cases`."""
+    return make(comm, memory, case) if isinstance(case, SegmentCase) else cases.make(comm, memory, case)
+
+
 def run(comm: Any, rng: np.random.Generator, chosen: Iterable[Case], burst: int = 8) -> int:
     """Make all calls, those of :mod:`cases` too, *burst* of them back to back; return how many."""
     memory = arena()
@@ -201,9 +211,7 @@ def run(comm: Any, rng: np.random.Generator, chosen: Iterable[Case], burst: int 
     total = 0
     for case in chosen:
         cases.skew(rng)
-        made.append(
-            make(comm, memory, case) if isinstance(case, SegmentCase) else cases.make(comm, memory, case)
-        )
+        made.append(make_any(comm, memory, case))
         total += 1
         if len(made) == burst:
             _check_all(comm, memory, made)

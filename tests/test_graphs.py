@@ -124,9 +124,7 @@ def replay_and_mix(comm, rng, seed, replays):
     """Several graphs of several calls, on registered and unregistered memory, and eager calls between."""
     shared = np.random.default_rng(seed)
     symmetric = comm.empty(4 << 20, "uint8")
-    inside = object.__new__(Arena)
-    inside._base, inside._end = symmetric.data_ptr, symmetric.data_ptr + symmetric.nbytes
-    inside.reset()
+    inside = Arena.at(symmetric.data_ptr, symmetric.nbytes)
     outside, eager = Arena(4 << 20), Arena(1 << 20)
     stream = new_stream()
     graphs = [

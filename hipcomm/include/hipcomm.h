@@ -208,9 +208,9 @@ typedef struct {
 /* A pure function: needs no device and no communicator. */
 hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
 
-/* The plan of a call on this communicator; bytes as in hipcommPlanRequest. */
+/* The plan of a call on this communicator; bytes and registered as in hipcommPlanRequest. */
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
-                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan);
+                                hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan);
 
 const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
 

@@ -119,13 +119,14 @@ int hipcommCommFailedPeer(hipcommComm_t comm) {
 }
 
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
-                                hipcommDataType_t dtype, hipcommRedOp_t op, hipcommPlan* plan) {
+                                hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan) {
     if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
     hipcommPlanRequest request = comm->request;
     request.operation = operation;
     request.bytes = bytes;
     request.dtype = dtype;
     request.op = op;
+    request.registered = registered;
     const hipcommResult_t result = hipcommMakePlan(&request, plan);
     return result == hipcommSuccess ? result : set_error(comm, result, "rank %u: no such call to plan", comm->args.rank);
 }
@@ -195,7 +196,7 @@ static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, 
     comm->ticks_per_second = kilohertz * 1e3;
     comm->args.timeout_ticks = (uint64_t)(config->timeout_seconds * comm->ticks_per_second);
 
-    error = comm->hip.EventCreateWithFlags(&comm->order, hipEventDisableTiming);
+    error = comm->hip.EventCreateWithFlags(&comm->order.end, hipEventDisableTiming);
     if (error != hipSuccess) return hip_error(comm, "hipEventCreateWithFlags", error);
 
     memset(comm->status, 0, sizeof *comm->status);
@@ -267,8 +268,8 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
 hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
     if (!comm) return hipcommSuccess;
     hipcommResult_t result = hipcommSuccess;
-    if (comm->order) {
-        const hipError_t error = comm->hip.EventDestroy(comm->order);
+    if (comm->order.end) {
+        const hipError_t error = comm->hip.EventDestroy(comm->order.end);
         if (error != hipSuccess) {
             hip_error(comm, "hipEventDestroy", error);
             result = set_error(NULL, hipcommPlatformError, "%s", comm->error);

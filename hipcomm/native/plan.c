@@ -35,6 +35,11 @@ static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row
     switch (request->operation) {
         case hipcommOpAllReduce: return request->bytes >= row->all_reduce_direct[class];
         case hipcommOpAllGather: return request->bytes >= row->all_gather_direct[class];
+        case hipcommOpBroadcast: return request->bytes >= row->broadcast_direct[class];
+        case hipcommOpReduceScatter: return request->bytes >= row->reduce_scatter_direct[class];
+        case hipcommOpAllToAll:
+        case hipcommOpAllGatherv:
+        case hipcommOpAllGatherRows: return request->bytes >= row->exchange_direct[class];
         default: return false;
     }
 }
@@ -139,12 +144,13 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     plan->bytes_per_launch = UINT64_MAX;
 }
 
-/* Blocks work side by side on the packs of a shard; each has two barriers of its own. */
+/* Blocks work side by side on the packs of a shard or a part; each has two barriers of its own. */
 static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                         hipcommPlan* plan) {
     enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/common/direct.h */
     uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
-    if (request->operation == hipcommOpAllReduce) packs = ceil_div(packs, (uint64_t)request->world);
+    if (request->operation == hipcommOpAllReduce || request->operation == hipcommOpBroadcast)
+        packs = ceil_div(packs, (uint64_t)request->world);
     plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
     plan->shared_bytes = tile_bytes(0, 0) + kRankBuffers;
 }

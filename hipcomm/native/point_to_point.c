@@ -34,7 +34,7 @@ static hipcommResult_t run_message(hipcommComm_t comm, const Call* call, hipcomm
     if (comm->log) log_call(comm, call, request.bytes, &plan);
 
     bool capturing;
-    result = order_streams(comm, stream, &capturing);
+    result = enter_stream(comm, stream, &capturing);
     if (result != hipcommSuccess) return result;
     hipcommKernelArgs args = comm->args;
     fill_args(&args, call, &plan);
@@ -42,7 +42,7 @@ static hipcommResult_t run_message(hipcommComm_t comm, const Call* call, hipcomm
     args.recv = call->recv;
     args.bytes = request.bytes;
     result = launch(comm, &plan, &args, stream);
-    if (result == hipcommSuccess) result = mark_stream(comm, stream, capturing);
+    if (result == hipcommSuccess) result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;
 }

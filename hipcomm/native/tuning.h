@@ -30,6 +30,9 @@ typedef struct TuningRow {
     /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
     uint64_t all_reduce_direct[kWorldClasses];
     uint64_t all_gather_direct[kWorldClasses]; /* bytes per rank */
+    uint64_t broadcast_direct[kWorldClasses];
+    uint64_t reduce_scatter_direct[kWorldClasses]; /* bytes of one rank's result */
+    uint64_t exchange_direct[kWorldClasses];       /* bytes from one rank to one other */
 
     /* pipelined */
     uint32_t pipelined_blocks;
