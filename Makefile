@@ -121,7 +121,7 @@ CLANG ?= $(find_clang)
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
 	@if [ -n "$(find_clang)" ]; then \
 	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG=$(find_clang); \
-	else echo "make: no AMD code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
+	else echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
 
 # llvm-22 brings llvm-objdump, with which the tests read the AMD code objects. Where the packages cannot be
 # had, `kernels` says what is missing.

@@ -54,6 +54,10 @@ class Counted:
         self.comm.barrier(stream=stream)
         return self._take().decode().split()
 
+    def synchronize(self, stream):
+        self.comm.synchronize(stream=stream)
+        assert self._take().decode() == "hipStreamSynchronize"
+
     def captured(self, stream):
         """Likewise while the stream is being captured; the graph is thrown away."""
         mode = hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal
@@ -111,8 +115,9 @@ def several_streams(comm, rng, directory):
     counted = Counted(comm, directory)
     stream = new_stream()
     assert counted.barrier(stream) == [ASK, LAUNCH]
+    counted.synchronize(stream)  # the next stream may have its handle, and pass for it
     call("hipStreamDestroy", stream)
-    stream = new_stream()  # it may have the handle of the old one, and pass for it
+    stream = new_stream()
     assert counted.barrier(stream) in ([LAUNCH], [ASK, STOP, LAUNCH, RECORD])
     call("hipStreamDestroy", stream)
     assert counted.barrier() in ([STOP, LAUNCH], [WAIT, LAUNCH])
