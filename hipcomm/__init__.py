@@ -20,6 +20,7 @@ from hipcomm.errors import (
     PlatformError,
     RendezvousError,
 )
+from hipcomm.installation import get_include, get_library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,8 @@ __all__ = [
     "PeerTimeout",
     "PlatformError",
     "RendezvousError",
+    "get_include",
+    "get_library",
     "init",
     "init_all",
 ]

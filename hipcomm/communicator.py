@@ -22,6 +22,7 @@ from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS as PLANNED
 from hipcomm.plan import Plan, describe
+from hipcomm.point_to_point import PointToPoint
 from hipcomm.reductions import Reductions
 from hipcomm.symmetric import SymmetricArray
 
@@ -38,10 +39,11 @@ _from_buffer = functools.partial(ffi.from_buffer, require_writable=True)
 _BUFFER_CODES = {dtype: code for dtype, code in CODES.items() if dtype not in NOT_IN_BUFFER_PROTOCOL}
 
 
-class Communicator(Reductions, Movement, MemoryMethods):
+class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
-    All ranks make the same calls in the same order. A call enqueues its work on a stream and returns;
+    All ranks make the same calls in the same order, :meth:`send` and :meth:`recv` apart, which concern two
+    ranks. A call enqueues its work on a stream and returns;
     on the CPU platform it has happened when it returns. Buffers are arrays (NumPy on the CPU platform,
     CuPy, ``__cuda_array_interface__``, DLPack) that are C-contiguous, or integer addresses with
     ``count=`` (elements) and ``dtype=``. They may have any alignment, and must stay alive until the
@@ -242,17 +244,26 @@ class Communicator(Reductions, Movement, MemoryMethods):
 
     # ---- launch plans ------------------------------------------------------------------------------------
 
-    def plan(self, operation: str, nbytes: int, dtype: Any = "float32", op: str = "sum") -> Plan:
+    def plan(
+        self,
+        operation: str,
+        nbytes: int,
+        dtype: Any = "float32",
+        op: str = "sum",
+        *,
+        registered: bool = False,
+    ) -> Plan:
         """How a call would be run: the same on all ranks, and no call is made.
 
         Args:
             operation: the method's name; "all_gather_rows" for :meth:`all_gather` along another dimension
                 than the first, "all_to_all_v" with counts.
-            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce), of one rank's part
-                (reduce_scatter, all_gather, gather, scatter), of the largest part (all_gather_v), or of one
-                pair's part (all_to_all).
+            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce, send, recv), of one
+                rank's part (reduce_scatter, all_gather, gather, scatter), of the largest part
+                (all_gather_v), or of one pair's part (all_to_all).
             dtype: of the elements.
             op: of a reduction.
+            registered: of buffers in symmetric or registered memory.
 
         Raises:
             InvalidArgument: there is no such operation, dtype or op.
@@ -263,7 +274,13 @@ class Communicator(Reductions, Movement, MemoryMethods):
             raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
         plan = ffi.new("hipcommPlan *")
         code = lib.hipcommCommPlan(
-            self._comm, PLANNED[operation], int(nbytes), CODES[resolve(dtype)], self._op(op, "plan"), plan
+            self._comm,
+            PLANNED[operation],
+            int(nbytes),
+            CODES[resolve(dtype)],
+            self._op(op, "plan"),
+            bool(registered),
+            plan,
         )
         if code:
             self._raise(code)
@@ -424,6 +441,8 @@ def stream_handle(stream: Any) -> Any:
     Raises:
         InvalidArgument: it is not a stream.
     """
+    if type(stream) is int and 0 <= stream < 1 << 64:  # the shortest way, as this is on every call's
+        return ffi.cast("void *", stream)
     handle = getattr(stream, "ptr", stream)
     if hasattr(stream, "__cuda_stream__"):
         handle = stream.__cuda_stream__()[1]

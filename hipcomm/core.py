@@ -6,13 +6,10 @@ called on it directly (:mod:`hipcomm.communicator`); there is no layer in betwee
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, PlatformError
-
-PACKAGE = Path(__file__).resolve().parent
-LIBRARY = PACKAGE / "lib" / "libhipcomm.so"
+from hipcomm.installation import get_library
 
 try:
     from hipcomm._ffi import ffi
@@ -21,9 +18,9 @@ except ImportError as error:  # a checkout that was never built
         f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`"
     ) from error
 
-__all__ = ["LIBRARY", "PACKAGE", "check", "error_of", "ffi", "lib"]
+__all__ = ["check", "error_of", "ffi", "lib"]
 
-lib: Any = ffi.dlopen(str(LIBRARY))
+lib: Any = ffi.dlopen(get_library())
 
 
 def error_of(result: int, comm: Any = ffi.NULL) -> Error:

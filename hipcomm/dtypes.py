@@ -42,12 +42,25 @@ def names() -> str:
     return ", ".join(dtype.name for dtype in CODES)
 
 
+# What callers write in their calls, found without asking NumPy what it means.
+_COMMON: dict[Any, np.dtype[Any]] = {
+    spelling: dtype for dtype in CODES for spelling in (dtype, dtype.type, dtype.name)
+}
+
+
 def resolve(dtype: Any) -> np.dtype[Any]:
     """The supported dtype that a dtype, a type or a name ("bfloat16") stands for.
 
     Raises:
         InvalidArgument: the dtype is not supported; the message has the list.
     """
+    try:
+        return _COMMON[dtype]
+    except (KeyError, TypeError):  # another spelling, or nothing that can be a key
+        return _resolve(dtype)
+
+
+def _resolve(dtype: Any) -> np.dtype[Any]:
     try:
         resolved = np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype)
     except TypeError:

@@ -20,6 +20,8 @@ OPERATIONS: dict[str, int] = {
     "all_gather_rows": lib.hipcommOpAllGatherRows,
     "gather": lib.hipcommOpGather,
     "scatter": lib.hipcommOpScatter,
+    "send": lib.hipcommOpSend,
+    "recv": lib.hipcommOpRecv,
 }
 
 
@@ -27,8 +29,8 @@ class Plan(NamedTuple):
     """How a call is run. The same on all ranks, for it follows from what all ranks know.
 
     Attributes:
-        algorithm: "one_shot", "two_shot", "pipelined", or "copy" in a world of one; "none" where there is
-            nothing to move.
+        algorithm: "one_shot", "two_shot", "pipelined", "direct", or "copy" in a world of one; "none" where
+            there is nothing to move.
         kernel: the kernel's name; empty where none is launched.
         grid: blocks of a launch.
         block: threads of a block.

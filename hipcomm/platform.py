@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hipcomm.core import PACKAGE, ffi, lib
+from hipcomm.core import ffi, lib
 from hipcomm.environment import Settings
 from hipcomm.errors import InvalidArgument, PlatformError
+from hipcomm.installation import PACKAGE
 
 _CODE_OBJECTS = PACKAGE / "code_objects"
 

@@ -1,24 +1,7 @@
 /* All-gather, direct: every rank writes its message into all ranks' results, between two barriers. The
- * results are registered memory; nothing is copied out. Writing over the links is faster than reading. */
-#include "common/direct.h"
+ * results are registered memory; nothing is copied out. */
+#include "common/direct_put.h"
 #include "common/epoch.h"
-
-/* All threads: copy this block's share of the message to `to`. */
-DEVICE void put_share(const Launch& launch, const Message& to, const Message& from) {
-    const Geometry& g = launch.geometry;
-    const uint64_t packs = packs_of(from.bytes);
-    const uint64_t share = (packs + g.blocks - 1) / g.blocks;
-    /* in pieces, whose number of packs fits 32 bits */
-    constexpr uint64_t kPiece = 1u << 30;
-    const uint64_t begin = g.block * share < packs ? g.block * share : packs;
-    const uint64_t end = packs - begin < share ? packs : begin + share;
-    for (uint64_t first = begin; first < end; first += kPiece) {
-        const uint32_t piece = uint32_t(end - first < kPiece ? end - first : kPiece);
-        const uint32_t whole = whole_packs(to, first, whole_packs(from, first, piece));
-        copy_to_staging(to.base + first * HIPCOMM_PACK_BYTES, from.base + first * HIPCOMM_PACK_BYTES, whole, g);
-        copy_message(g, to, from, first + whole, piece - whole);
-    }
-}
 
 DEVICE void all_gather_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);

@@ -4,41 +4,9 @@
  *
  * A pack is read and written by its owner alone, so in-place calls are safe.
  */
-#include "common/direct.h"
+#include "common/direct_reduce.h"
 #include "common/epoch.h"
-#include "common/reduce.h"
 #include "common/reduce_run.h"
-
-/* Reduce packs begin .. end - 1, kInFlight per thread at a time; the blocks side by side. */
-template <class T, class Op, uint32_t kInFlight, class Load, class Store>
-DEVICE void reduce_packs(const Launch& whole_launch, uint64_t begin, uint64_t end, Load load, Store store) {
-    const Launch launch = new_phase(whole_launch);
-    const hipcommKernelArgs& args = launch.args;
-    const Geometry& g = launch.geometry;
-    const uint64_t step = uint64_t(g.threads) * kInFlight;
-    for (uint64_t base = begin + g.block * step + g.thread; base < end; base += g.blocks * step) {
-        Reduction<T, Op> reduction[kInFlight];
-        Pack packs[kInFlight]{};
-        NO_UNROLL
-        for (uint32_t rank = 0; rank < args.world; ++rank) {
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k)
-                if (base + k * g.threads < end) packs[k] = load(rank, base + k * g.threads);
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
-        }
-        UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k) packs[k] = reduction[k].finish(args);
-        /* every rank begins with another peer, so that all links are busy */
-        NO_UNROLL
-        for (uint32_t i = 1; i <= args.world; ++i) {
-            const uint32_t rank = (args.rank + i) % args.world;
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k)
-                if (base + k * g.threads < end) store(rank, base + k * g.threads, packs[k]);
-        }
-    }
-}
 
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
@@ -59,6 +27,8 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
         whole = whole_packs(message(buffers->recv(rank), args.bytes), begin, of_send);
     }
     const uint64_t middle = end - begin < whole ? end : begin + whole;
+    /* every rank begins with another peer, so that all links are busy */
+    const Receivers everybody{args.rank + 1, args.world};
     if constexpr (kOneThread && kChosenByType<Op>) {
         const uint64_t first = begin * HIPCOMM_PACK_BYTES;
         char* const result = buffers->recv(args.rank) + first;
@@ -72,14 +42,14 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
             });
     } else {
         reduce_packs<T, Op, kInFlight>(
-            launch, begin, middle,
+            launch, begin, middle, everybody,
             [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send(rank) + i * HIPCOMM_PACK_BYTES); },
             [&](uint32_t rank, uint64_t i, Pack pack) {
                 store_staged(buffers->recv(rank) + i * HIPCOMM_PACK_BYTES, pack);
             });
     }
     reduce_packs<T, Op, 1>(
-        launch, middle, end,
+        launch, middle, end, everybody,
         [&](uint32_t rank, uint64_t i) { return load_message(message(buffers->send(rank), args.bytes), i); },
         [&](uint32_t rank, uint64_t i, Pack pack) {
             store_message(message(buffers->recv(rank), args.bytes), i, pack);

@@ -57,6 +57,11 @@ class Made:
         self.send = send  # None: in place
         self.recv = recv
 
+    @property
+    def regions(self) -> list[Region]:
+        """All that the call could touch."""
+        return [self.recv] if self.send is None else [self.send, self.recv]
+
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless this rank got what it should and nothing else was touched."""
         dtype = oracle.dtype_of(self.case.dtype)

@@ -41,13 +41,21 @@ _TESTS = Path(__file__).parent
 
 
 @functools.cache
-def device_count() -> int:
-    """How many devices the platform has. Asked in a process of its own: this one stays free of HIP."""
+def device_count(platform: str = PLATFORM) -> int:
+    """How many devices a platform has; 0 where it has none or no library.
+
+    Asked in a process of its own: this one stays free of HIP.
+    """
     code = (
-        "from hipcomm.environment import Settings; from hipcomm.platform import call, choose; "
-        "choose(Settings.read()); print(int(call('hipGetDeviceCount')))"
+        "from hipcomm import PlatformError; from hipcomm.environment import Settings\n"
+        "from hipcomm.platform import call, choose\n"
+        "try: choose(Settings.read()); print(int(call('hipGetDeviceCount')))\n"
+        "except PlatformError: print(0)\n"
     )
-    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    environment = {**os.environ, "HIPCOMM_PLATFORM": platform}
+    asked = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment
+    )
     assert asked.returncode == 0, asked.stderr
     return int(asked.stdout)
 
@@ -55,6 +63,7 @@ def device_count() -> int:
 def worlds(*sizes: int) -> tuple[int, ...]:
     """Those of the world sizes for which the platform has devices."""
     most = 16 if PLATFORM == "cpu" else device_count()
+    assert most, f"HIPCOMM_PLATFORM={PLATFORM}, and there is no such device"
     return tuple(size for size in sizes if size <= most)
 
 

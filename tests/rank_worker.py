@@ -47,21 +47,22 @@ class Reply(NamedTuple):
     error: str | None = None
 
 
-class CoreWithFirstEpoch:
-    """The C core's ``lib``, but communicators begin at an epoch of the test's choice.
+class CoreWithConfig:
+    """The C core's ``lib``, but communicators are made with some fields of hipcommConfig set by the test.
 
-    hipcommConfig.first_epoch is for tests; the Python control plane has no way to set it.
+    The Python control plane has no way to set them: first_epoch is for tests.
     """
 
-    def __init__(self, lib: Any, first_epoch: int) -> None:
+    def __init__(self, lib: Any, **fields: Any) -> None:
         self._lib = lib
-        self._first_epoch = first_epoch
+        self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._lib, name)
 
     def hipcommCommCreate(self, config: Any, created: Any) -> int:
-        config.first_epoch = self._first_epoch
+        for name, value in self._fields.items():
+            setattr(config, name, value)
         result: int = self._lib.hipcommCommCreate(config, created)
         return result
 
@@ -89,7 +90,7 @@ class Rank:
         os.environ.update(request.environment)
         bootstrap.lib = core.lib
         if request.first_epoch:
-            bootstrap.lib = CoreWithFirstEpoch(core.lib, request.first_epoch)
+            bootstrap.lib = CoreWithConfig(core.lib, first_epoch=request.first_epoch)
         self.comm = hipcomm.init()
 
     def fail(self, error: BaseException) -> None:

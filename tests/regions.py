@@ -26,6 +26,14 @@ class Arena:
         self._end = self._base + nbytes
         self._next = self._base
 
+    @classmethod
+    def at(cls, address: int, nbytes: int) -> Arena:
+        """An arena over memory that somebody else has allocated, and frees."""
+        arena = object.__new__(cls)
+        arena._base, arena._end = address, address + nbytes
+        arena.reset()
+        return arena
+
     def reset(self) -> None:
         """Forget all regions; their memory is used again."""
         self._next = self._base
@@ -78,6 +86,8 @@ def _copy_in(address: int, data: Array) -> None:
         call(
             "hipMemcpy", ctypes.c_void_p(address), raw, raw.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice
         )
+        # from memory that is not pinned it may return before the data is there, where another stream reads it
+        call("hipStreamSynchronize", None)
 
 
 def _copy_out(address: int, nbytes: int) -> Array:

@@ -6,6 +6,7 @@ moved the epoch on, the right one could not succeed.
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 
 import ml_dtypes
@@ -304,3 +305,60 @@ def strange_interfaces(comm, rng):
 @pytest.mark.host_arrays
 def test_strange_interfaces(ranks):
     ranks.world(WORLD).run(strange_interfaces)
+
+
+class ArrayOfCupy:
+    """As much of cupy.ndarray as a call looks at. It has no interface: that would be the slower way."""
+
+    def __init__(self, region, count, dtype="float32", contiguous=True):
+        self.data = SimpleNamespace(ptr=region.address)
+        self.size, self.shape, self.strides = count, (count,), (4 if contiguous else 8,)
+        self.dtype = oracle.dtype_of(dtype)
+        self.flags = SimpleNamespace(c_contiguous=contiguous)
+
+
+def arrays_of_cupy(comm, rng):
+    sys.modules["cupy"] = SimpleNamespace(ndarray=ArrayOfCupy)
+    try:
+        for dtype in oracle.DTYPES:
+            region = arena().region(80)
+            kind = oracle.dtype_of(dtype)
+            region.put(np.full(80 // kind.itemsize, comm.rank).astype(kind))
+            comm.all_reduce(ArrayOfCupy(region, 80 // kind.itemsize, dtype), op="max")
+            comm.synchronize()
+            assert (region.get(kind) == WORLD - 1).all()
+        for wrong, part in (({"contiguous": False}, "not C-contiguous"), ({"dtype": "int16"}, "int16")):
+            refused(
+                comm,
+                part,
+                operation="all_reduce",
+                call=lambda wrong=wrong: comm.all_reduce(ArrayOfCupy(arena().region(80), 20, **wrong)),
+            )
+    finally:
+        del sys.modules["cupy"]
+    still_works(comm)
+
+
+def test_arrays_of_cupy(ranks):
+    ranks.world(WORLD).run(arrays_of_cupy)
+
+
+def spellings(comm, rng):
+    """A dtype may be named in any way that NumPy understands."""
+    region = arena().region(80)
+    for spelling in ("float32", "f4", "<f4", np.float32, np.dtype("float32"), "single"):
+        region.put(np.full(20, comm.rank, np.float32))
+        comm.all_reduce(region.address, count=20, dtype=spelling, op="max")
+        comm.synchronize()
+        assert (region.get(np.dtype(np.float32)) == WORLD - 1).all()
+    for spelling in (">f4", "float33", [], {}, None, 4, np.dtype("int16")):
+        refused(
+            comm,
+            "dtype",
+            operation="all_reduce",
+            call=lambda spelling=spelling: comm.all_reduce(region.address, count=20, dtype=spelling),
+        )
+
+
+def test_spellings_of_dtypes(ranks):
+    ranks.world(WORLD).run(spellings)

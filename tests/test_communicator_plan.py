@@ -37,6 +37,17 @@ def test_all_ranks_have_the_same_plans(ranks, world):
             assert (plan.chunks - 1) * plan.chunk_bytes < max(part, 1) <= plan.chunks * plan.chunk_bytes
 
 
+def plan_of_registered(comm, rng):
+    return comm.plan("all_reduce", 1 << 20), comm.plan("all_reduce", 1 << 20, registered=True)
+
+
+@pytest.mark.parametrize("world", worlds(2))
+def test_registered_memory_has_its_plan(ranks, world):
+    for staged, direct in ranks.world(world).run(plan_of_registered):
+        assert staged.algorithm != "direct" and direct.algorithm == "direct"
+        assert direct.kernel == "hipcomm_all_reduce_direct_sum_float32" and direct.chunks == 1
+
+
 def refused(comm, rng):
     for arguments in (
         ("all_reduces", 1),

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 
 import cases
 import numpy as np
 import oracle
 import pytest
-from cases import Case, random_case
+import segments
+from cases import Case
 from harness import worlds
 from plans import PACK, make_plan
+from segments import SegmentCase, random_segment_case
 
 from hipcomm.errors import CallMismatch
 
 DIRECT = {"HIPCOMM_ALGORITHM": "direct"}
-OPERATIONS = ("all_reduce", "all_gather")
+OPERATIONS = (
+    "all_reduce",
+    "all_gather",
+    "broadcast",
+    "reduce_scatter",
+    "all_to_all",
+    "all_gather_v",
+    "all_gather_rows",
+)
 everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
 every_operation = pytest.mark.parametrize("operation", OPERATIONS)
 
@@ -38,15 +49,19 @@ def registered_arena(comm):
 
 def run_registered(comm, rng, chosen, burst=8):
     with registered_arena(comm):
-        return cases.run(comm, rng, chosen, burst)
+        return segments.run(comm, rng, chosen, burst)
 
 
 def every_dtype_and_operation(comm, rng, operation, seed):
     shared = np.random.default_rng(seed)
+    reduces = operation in ("all_reduce", "reduce_scatter")
+    ops, kinds = (oracle.OPERATIONS, oracle.KINDS) if reduces else (("sum",), ("bits",))
     chosen = []
-    for dtype, op, kind in itertools.product(oracle.ALL_DTYPES, oracle.OPERATIONS, oracle.KINDS):
+    for dtype, op, kind in itertools.product(oracle.ALL_DTYPES, ops, kinds):
         call = (seed, len(chosen))
-        chosen.append(random_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind))
+        chosen.append(
+            random_segment_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind)
+        )
     return run_registered(comm, rng, chosen)
 
 
@@ -79,13 +94,16 @@ def every_size(comm, rng, operation, seed):
         2 * turn * comm.world_size,
     }
     chosen = [
-        random_case(
+        random_segment_case(
             shared,
             comm.world_size,
             (seed, size, more + 1),
             operation,
             dtype="bfloat16",
             count=size // 2 + more,
+            **(
+                {} if operation in cases.COLLECTIVES else {"rows": 2 if operation == "all_gather_rows" else 1}
+            ),
         )
         for size in sorted(sizes)
         for more in (-1, 0, 1, 7)
@@ -103,7 +121,7 @@ def test_every_size(ranks, operation, world):
 def every_alignment(comm, rng, operation, seed):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_case(shared, comm.world_size, (seed, *offsets), operation, offsets=offsets)
+        random_segment_case(shared, comm.world_size, (seed, *offsets), operation, offsets=offsets)
         for offsets in itertools.product(range(16), range(0, 16, 3))
     ]
     return run_registered(comm, rng, chosen, burst=32)
@@ -119,8 +137,14 @@ def another_alignment_on_each_rank(comm, rng, operation):
     with registered_arena(comm):
         for call in range(16):
             own = ((call + comm.rank) % 16, (3 * call + 5 * comm.rank) % 16)
-            case = Case(operation, 777, "float32", offsets=own, kind="plain", seed=(15, call))
-            made = cases.make(comm, cases.arena(), case)
+            if operation in cases.COLLECTIVES:
+                case = Case(operation, 777, "float32", offsets=own, kind="plain", seed=(15, call))
+            else:
+                rows = 1 + call % 3 if operation in ("reduce_scatter", "all_gather_rows") else 1
+                case = SegmentCase(
+                    operation, 77, "float32", offsets=own, kind="plain", seed=(15, call), rows=rows
+                )
+            made = segments.make_any(comm, cases.arena(), case)
             comm.synchronize()
             made.check(comm)
 
@@ -136,29 +160,23 @@ def mixed(comm, rng, calls, seed):
     shared = np.random.default_rng(seed)
     inside = comm.empty(1 << 20, "uint8")
     outside = cases.Arena(1 << 20)
-    arenas = [_arena_in(inside), outside]
+    arenas = [cases.Arena.at(inside.data_ptr, inside.nbytes), outside]
     for _ in range(calls // 8):
         made = []
         for call in range(8):
-            operation = str(shared.choice(cases.COLLECTIVES))
+            operation = str(shared.choice(cases.COLLECTIVES + segments.OPERATIONS))
             count = int(shared.integers(0, 200 if shared.random() < 0.5 else 6000 // comm.world_size))
-            case = random_case(shared, comm.world_size, (seed, call), operation, count=count)
+            if operation in segments.OPERATIONS:
+                count //= comm.world_size
+            case = random_segment_case(shared, comm.world_size, (seed, call), operation, count=count)
             cases.skew(rng)
-            made.append(cases.make(comm, arenas[int(shared.integers(2))], case))
+            made.append(segments.make_any(comm, arenas[int(shared.integers(2))], case))
         comm.synchronize()
         for each in made:
             each.check(comm)
         for each in arenas:
             each.reset()
     inside.free()
-
-
-def _arena_in(array):
-    """An arena over a symmetric array."""
-    memory = object.__new__(cases.Arena)
-    memory._base, memory._end = array.data_ptr, array.data_ptr + array.nbytes
-    memory.reset()
-    return memory
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
@@ -228,6 +246,48 @@ def test_registered_on_some_ranks_only(own_ranks, world, count, forced):
     own_ranks.end()
 
 
+# ---- when it is chosen ------------------------------------------------------------------------------------
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def algorithms_that_ran(comm, rng, count):
+    """What HIPCOMM_LOG=debug says of each operation's calls, in registered memory and in other."""
+    handler = Lines()
+    logging.getLogger("hipcomm").addHandler(handler)
+    ran = {}
+    for registered in (True, False):
+        arena = registered_arena(comm) if registered else contextlib.nullcontext()
+        with arena:
+            for operation in cases.COLLECTIVES + segments.OPERATIONS:
+                handler.lines.clear()
+                case = random_segment_case(
+                    np.random.default_rng(18), comm.world_size, (18,), operation, count=count, dtype="int32"
+                )
+                segments.run(comm, rng, [case])
+                ran[operation, registered] = ["direct" in line for line in handler.lines]
+    logging.getLogger("hipcomm").removeHandler(handler)
+    return ran
+
+
+@pytest.mark.parametrize("world", worlds(3))
+def test_calls_in_registered_memory_are_direct(own_ranks, world):
+    """Large enough ones, of those operations that have such an algorithm, and no others."""
+    for ran in own_ranks.world(world, HIPCOMM_LOG="debug").run(algorithms_that_ran, 300_000):
+        for (operation, registered), direct in ran.items():
+            assert direct == [registered and operation in OPERATIONS], (operation, registered)
+    own_ranks.end()
+
+
 def test_registered_is_agreed_by_the_plan():
     for arch in ("x86_64", "sm_90", "gfx942"):
         for world in (2, 4, 8):
@@ -239,4 +299,7 @@ def test_registered_is_agreed_by_the_plan():
                 )
                 assert make_plan(operation, smallest - 1, world, arch, registered=True).algorithm != "direct"
                 assert make_plan(operation, smallest, world, arch).algorithm != "direct"
-            assert make_plan("broadcast", 1 << 30, world, arch, registered=True).algorithm != "direct"
+            for operation in ("reduce", "gather", "scatter", "all_to_all_v", "barrier"):
+                for algorithm in ("auto", "direct"):
+                    plan = make_plan(operation, 1 << 30, world, arch, algorithm=algorithm, registered=True)
+                    assert plan.algorithm not in ("auto", "direct")

@@ -5,6 +5,7 @@ Thresholds are read from the tuning table's source, so that the table is compare
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from pathlib import Path
@@ -24,11 +25,29 @@ KERNELS = REPOSITORY / "kernels"
 MAX_BLOCKS = 256
 TILE_OFFSET = 64  # bytes of shared memory before the tile
 LINE = 32  # bytes
-LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64)  # epochs, signals[parity][block][phase][sender]
 MIB = 1 << 20
-AREAS = {"all_reduce": 2, "all_gather": 1, "broadcast": 1}  # of a slot: kernels/*_pipelined.hip
+# epochs, signals[parity][block][phase][sender], regions, channels: numbers, two tables of words, refusals,
+# envelopes, slots
+CHANNEL_LINES = 65536
+CHANNEL_STAGING = 2 * MIB
+CHANNELS = 2 * 16 * MAX_BLOCKS * 4 + 2 * 16 * MAX_BLOCKS * 8 + 16 * 64 + 16 * 64 * 32 + CHANNEL_LINES * 32
+CHANNEL_SLOTS, CHANNEL_RING = 8, 2  # kernels/abi.h
+LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64) + 256 * 16 * 8 + CHANNELS
+MESSAGES = ("send", "recv")
+PLANNED = [operation for operation in OPERATIONS if operation not in ("barrier", *MESSAGES)]
+DIRECT = (
+    "all_reduce",
+    "all_gather",
+    "broadcast",
+    "reduce_scatter",
+    "all_to_all",
+    "all_gather_v",
+    "all_gather_rows",
+)
+EXCHANGES = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
 
 RING = int(re.search(r"kRing = (\d+);", (KERNELS / "common" / "staging.h").read_text())[1])
+EXCHANGE_SLOTS = int(re.search(r"kSlots = (\d+);", (KERNELS / "exchange.hip").read_text())[1])
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 DEVICES = {
     "x86_64": "x86_64",
@@ -70,11 +89,25 @@ def world_class(world):
     return next(number for number, most in enumerate((2, 4, 8, 16)) if world <= most)
 
 
-def expected_algorithm(row, operation, world, nbytes):
-    """The first algorithm whose threshold the message does not exceed; thresholds belong to it."""
+def thresholds(row, operation, algorithm):
+    """By world class; None where the operation has no such algorithm, or it is never chosen."""
+    if operation == "all_to_all_v" or (operation in ("gather", "scatter") and algorithm == "direct"):
+        return None
+    if algorithm == "direct" and row.get("staging_uncached"):
+        return None
+    family = "exchange" if operation in EXCHANGES else operation
+    return row.get(f"{family}_{algorithm}")
+
+
+def expected_algorithm(row, operation, world, nbytes, registered=False):
+    """In registered memory direct, if the message is as long as its threshold; else the first algorithm
+    whose threshold it does not exceed. A message of exactly the threshold takes that algorithm."""
+    smallest = thresholds(row, operation, "direct")
+    if registered and smallest and nbytes >= smallest[world_class(world)]:
+        return "direct"
     for algorithm in ("one_shot", "two_shot"):
-        thresholds = row.get(f"{operation}_{algorithm}")
-        if thresholds and nbytes <= thresholds[world_class(world)]:
+        largest = thresholds(row, operation, algorithm)
+        if largest and nbytes <= largest[world_class(world)]:
             return algorithm
     return "pipelined"
 
@@ -91,34 +124,44 @@ def interesting_sizes(row):
 def test_the_table_was_read():
     assert set(TABLE) == set(DEVICES), "a new row: add a device of its to DEVICES"
     for row in TABLE.values():
-        assert {"all_reduce_one_shot", "all_reduce_two_shot", "all_gather_one_shot", "line_capacity"} <= set(
-            row
-        )
+        assert {"max_blocks", "threads", "line_capacity", "staging_bytes"} <= set(row)
         assert all(len(value) == 4 for value in row.values() if isinstance(value, list))
+
+
+@every_row
+def test_every_operation_has_its_thresholds(pattern):
+    """A row that forgets one would never take that algorithm."""
+    row = TABLE[pattern]
+    for operation in PLANNED:
+        if operation != "all_to_all_v":
+            assert thresholds(row, operation, "one_shot"), operation
+        if operation in DIRECT:
+            assert bool(thresholds(row, operation, "direct")) != bool(row.get("staging_uncached")), operation
+    assert thresholds(row, "all_reduce", "two_shot")
 
 
 @every_row
 @pytest.mark.parametrize("world", range(2, 17))
 def test_thresholds_are_inclusive(pattern, world):
     row = TABLE[pattern]
-    for operation in ("all_reduce", "all_gather", "broadcast"):
+    for operation, registered in itertools.product(PLANNED, (False, True)):
         for nbytes in interesting_sizes(row):
-            plan = make_plan(operation, nbytes, world, arch_of(pattern))
-            expected = expected_algorithm(row, operation, world, nbytes)
-            assert plan.algorithm == expected, (operation, nbytes)
+            plan = make_plan(operation, nbytes, world, arch_of(pattern), registered=registered)
+            expected = expected_algorithm(row, operation, world, nbytes, registered)
+            assert plan.algorithm == expected, (operation, nbytes, registered)
 
 
 @every_row
 def test_a_message_of_a_threshold_takes_one_launch(pattern):
     """The flag-in-data algorithms are chosen only for what fits into their lines at once."""
     row = TABLE[pattern]
-    for world in range(2, 17):
-        for operation in ("all_reduce", "all_gather", "broadcast"):
-            for algorithm in ("one_shot", "two_shot"):
-                if f"{operation}_{algorithm}" in row:
-                    nbytes = row[f"{operation}_{algorithm}"][world_class(world)]
-                    plan = make_plan(operation, nbytes, world, arch_of(pattern))
-                    assert nbytes <= plan.bytes_per_launch, (operation, world)
+    for world, operation in itertools.product(range(2, 17), PLANNED):
+        for algorithm in ("one_shot", "two_shot"):
+            largest = thresholds(row, operation, algorithm)
+            if largest:
+                nbytes = largest[world_class(world)]
+                plan = make_plan(operation, nbytes, world, arch_of(pattern))
+                assert nbytes <= plan.bytes_per_launch, (operation, world)
 
 
 class Request(NamedTuple):
@@ -131,6 +174,7 @@ class Request(NamedTuple):
     algorithm: str = "auto"
     max_blocks: int = 0
     staging_bytes: int = 0
+    registered: bool = False
 
     def plan(self):
         return make_plan(
@@ -141,6 +185,7 @@ class Request(NamedTuple):
             algorithm=self.algorithm,
             max_blocks=self.max_blocks,
             staging_bytes=self.staging_bytes,
+            registered=self.registered,
         )
 
 
@@ -153,20 +198,42 @@ def check_fits(request):
     assert 1 <= plan.blocks <= min(row["max_blocks"], request.max_blocks or MAX_BLOCKS, MAX_BLOCKS)
     assert 1 <= plan.threads <= row["threads"]
     assert plan.shared_bytes <= (48 if row["threads"] > 1 else 64) * 1024
-    if plan.algorithm == "pipelined":
+    if plan.algorithm == "direct":
+        check_direct(request, plan)
+    elif plan.algorithm == "pipelined":
         check_staging(request, row, plan)
     else:
         check_lines(request, row, plan)
 
 
+def check_direct(request, plan):
+    assert plan.bytes_per_launch == NO_LIMIT
+    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # kernels/common/direct.h: every rank's two buffers
+    packs = -(-request.nbytes // PACK)
+    if request.operation in ("all_reduce", "broadcast"):  # in shards, one for each rank
+        packs = -(-packs // request.world)
+    assert (plan.blocks - 1) * plan.threads < packs
+
+
+def cells_of(operation, world):
+    """Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area."""
+    if operation in EXCHANGES:
+        return EXCHANGE_SLOTS * world
+    areas = {"all_reduce": 2, "reduce": 2}.get(operation, 1)
+    return RING * areas * (1 if operation == "broadcast" else world)
+
+
 def check_staging(request, row, plan):
     assert plan.bytes_per_launch == NO_LIMIT
     world, packs = request.world, -(-request.nbytes // PACK)
+    if request.operation == "reduce":
+        packs = -(-packs // world)
     cell_packs = -(-plan.chunk_packs // world) if request.operation == "all_reduce" else plan.chunk_packs
-    cells = RING * AREAS[request.operation] * (1 if request.operation == "broadcast" else world)
+    cells = cells_of(request.operation, world)
     per_parity = (request.staging_bytes or row["staging_bytes"]) // 2
     assert plan.blocks * cells * cell_packs * PACK <= per_parity
-    assert (plan.blocks - 1) * plan.chunk_packs < packs
+    if request.operation != "all_to_all_v":  # whose longest part no rank knows
+        assert (plan.blocks - 1) * plan.chunk_packs < packs
 
 
 def check_lines(request, row, plan):
@@ -174,14 +241,11 @@ def check_lines(request, row, plan):
     assert plan.bytes_per_launch % PACK == 0
     world, packs = request.world, -(-min(request.nbytes, plan.bytes_per_launch) // PACK)
     shards = -(-packs // world)
-    lines = {
-        ("all_reduce", "one_shot"): packs * world,
-        ("all_reduce", "two_shot"): 2 * shards * world,
-        ("all_gather", "one_shot"): packs * world,
-        ("broadcast", "one_shot"): packs,
-    }[request.operation, plan.algorithm]
+    lines = {"broadcast": packs}.get(request.operation, packs * world)
+    if plan.algorithm == "two_shot":
+        lines = 2 * shards * world
     assert lines <= row["line_capacity"]
-    if request.operation == "all_reduce":
+    if request.operation in ("all_reduce", "reduce_scatter", "reduce"):
         tile = 1 << plan.tile_shift
         of_a_rank, tiles = (packs, world) if plan.algorithm == "one_shot" else (shards, world + 1)
         assert TILE_OFFSET + tiles * tile * PACK <= plan.shared_bytes
@@ -190,21 +254,31 @@ def check_lines(request, row, plan):
         assert (plan.blocks - 1) * plan.threads < packs * world
 
 
-@settings(max_examples=1500, deadline=None, database=None, derandomize=True)
+def can_be_forced(asked):
+    """Whether the operation has the algorithm that is asked for."""
+    if asked.algorithm == "direct":
+        return asked.registered and asked.operation in DIRECT
+    if asked.algorithm == "two_shot":
+        return asked.operation == "all_reduce"
+    return asked.algorithm != "auto" and asked.operation != "all_to_all_v"
+
+
+@settings(max_examples=2500, deadline=None, database=None, derandomize=True)
 @given(
     asked=st.builds(
         Request,
         pattern=st.sampled_from(sorted(TABLE)),
-        operation=st.sampled_from(("all_reduce", "all_gather", "broadcast")),
+        operation=st.sampled_from(PLANNED),
         nbytes=st.one_of(st.integers(1, 1 << 12), st.integers(1, 1 << 20), st.integers(1, 1 << 40)),
         world=st.integers(2, 16),
-        algorithm=st.sampled_from(("auto", "one_shot", "two_shot", "pipelined")),
+        algorithm=st.sampled_from(("auto", "one_shot", "two_shot", "pipelined", "direct")),
         max_blocks=st.one_of(st.just(0), st.integers(1, 400)),
         staging_bytes=st.sampled_from((0, 2 * MIB, 4 * MIB, 32 * MIB, 1024 * MIB)),
+        registered=st.booleans(),
     )
 )
 def test_plans_fit(asked):
-    if asked.algorithm != "auto" and (asked.operation == "all_reduce" or asked.algorithm != "two_shot"):
+    if can_be_forced(asked):
         assert asked.plan().algorithm == asked.algorithm
     check_fits(asked)
 
@@ -213,9 +287,41 @@ def test_plans_fit(asked):
 @pytest.mark.parametrize("world", (2, 3, 8, 16))
 def test_plans_fit_around_thresholds(pattern, world):
     row = TABLE[pattern]
-    for operation in ("all_reduce", "all_gather", "broadcast"):
+    for operation, registered in itertools.product(PLANNED, (False, True)):
         for nbytes in interesting_sizes(row):
-            check_fits(Request(pattern, operation, nbytes, world))
+            check_fits(Request(pattern, operation, nbytes, world, registered=registered))
+
+
+def slot_bytes(world):
+    """The longest message that a slot of a channel can hold: whole groups of 64 lines."""
+    return CHANNEL_LINES // CHANNEL_SLOTS // world // 64 * 64 * PACK
+
+
+@every_row
+@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "pipelined"))
+def test_plans_of_messages(pattern, world, algorithm):
+    """Both ends have the same plan; it fits into the channel; the threshold is inclusive."""
+    row = TABLE[pattern]
+    longest = row["send_one_shot"][world_class(world)]
+    assert longest <= slot_bytes(world)
+    edges = (longest, slot_bytes(world))
+    for nbytes in (0, *interesting_sizes(row), *(edge + more for edge in edges for more in (-1, 0, 1))):
+        for max_blocks in (0, 1, 7):
+            plan, other = (
+                make_plan(end, nbytes, world, arch_of(pattern), algorithm=algorithm, max_blocks=max_blocks)
+                for end in MESSAGES
+            )
+            assert plan._replace(kernel=0) == other._replace(kernel=0)
+            assert kernel_name(plan)[1] == "hipcomm_send" and kernel_name(other)[1] == "hipcomm_recv"
+            expected = "one_shot" if nbytes <= longest else "pipelined"
+            if algorithm == "pipelined" or (algorithm == "one_shot" and nbytes <= slot_bytes(world)):
+                expected = algorithm
+            assert plan.algorithm == expected, nbytes
+            assert 1 <= plan.blocks <= min(row["max_blocks"], max_blocks or MAX_BLOCKS)
+            assert plan.threads == row["threads"] and plan.bytes_per_launch == NO_LIMIT
+            assert bool(plan.chunk_packs) == (plan.algorithm == "pipelined")
+            assert plan.blocks * CHANNEL_RING * plan.chunk_packs * PACK <= CHANNEL_STAGING // world
 
 
 def kernel_name(plan):
@@ -236,6 +342,19 @@ def test_the_kernel_is_that_of_the_call(algorithm):
                 plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm=algorithm)
                 chosen = "one_shot" if algorithm == "two_shot" else algorithm  # there is no two-shot
                 assert kernel_name(plan) == (f"{operation}_{chosen}", f"hipcomm_{operation}_{chosen}")
+            for operation in ("reduce_scatter", "reduce"):
+                plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm="pipelined")
+                assert kernel_name(plan)[1] == f"hipcomm_reduce_pipelined_{reduction}_{dtype}"
+            for operation in ("all_reduce", "reduce_scatter"):
+                plan = make_plan(operation, 1 << 30, 4, "sm_90", dtype=dtype, op=op, registered=True)
+                assert kernel_name(plan)[1] == f"hipcomm_{operation}_direct_{reduction}_{dtype}"
+    for operation in EXCHANGES:
+        plan = make_plan(operation, 100, 4, "sm_90", algorithm=algorithm)
+        assert kernel_name(plan) == ("exchange", "hipcomm_exchange")
+    for operation in DIRECT:
+        family = "exchange" if operation in EXCHANGES else operation
+        plan = make_plan(operation, 1 << 30, 4, "sm_90", registered=True)
+        assert kernel_name(plan)[0] == f"{family}_direct"
 
 
 def test_every_kernel_has_its_own_name():
@@ -250,9 +369,11 @@ def test_every_kernel_has_its_own_name():
 
 @every_row
 def test_nothing_to_do(pattern):
-    for operation in ("all_reduce", "all_gather", "broadcast"):
+    for operation in PLANNED:
         for world in range(1, 17):
-            assert make_plan(operation, 0, world, arch_of(pattern)).kernel == -1
+            nothing = make_plan(operation, 0, world, arch_of(pattern))
+            # of an all_to_all_v with no bytes here, other ranks may have some
+            assert (nothing.kernel == -1) == (operation != "all_to_all_v" or world == 1)
         alone = make_plan(operation, 1000, 1, arch_of(pattern))
         assert (alone.algorithm, alone.kernel) == ("copy", -1)
 
@@ -323,7 +444,7 @@ def test_the_layout_holds_what_the_kernels_use(pattern):
         assert lib.hipcommGetLayout(arch_of(pattern).encode(), staging_bytes, layout) == lib.hipcommSuccess
         assert layout.control_bytes >= LINES_OFFSET + 2 * row["line_capacity"] * LINE
         assert layout.control_bytes % (2 * MIB) == layout.staging_bytes % (2 * MIB) == 0
-        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"])
+        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"]) + CHANNEL_STAGING
         assert layout.max_blocks == row["max_blocks"] <= MAX_BLOCKS
     lib.hipcommGetLayout(arch_of(pattern).encode(), 0, layout)
     assert layout.control_bytes + layout.staging_bytes <= 64 * MIB  # what a communicator may cost

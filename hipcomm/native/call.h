@@ -26,13 +26,6 @@ hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const char* 
 
 hipcommResult_t no_comm(void);
 
-/* Two launches of one communicator must not run at the same time: order a call behind the last one when
- * the stream has changed. */
-hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, bool* capturing);
-
-/* The other half: mark the end of a call, while its stream is known to exist. */
-hipcommResult_t mark_stream(hipcommComm_t comm, hipStream_t stream, bool capturing);
-
 /* Launch the plan's kernel; args is its argument struct. */
 hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream);
 

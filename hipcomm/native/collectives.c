@@ -4,39 +4,6 @@
 #include "call_check.h"
 #include "call_log.h"
 
-/* `order` marks the end of the last call. It is left after each call on a stream that the caller has made,
- * for he may destroy it before the next call; the default stream stays, and is marked only when it is left.
- * A stream that is being captured is left alone: what is captured runs later, wherever its graph is
- * launched, and the launch is ordered by the caller. */
-hipcommResult_t order_streams(hipcommComm_t comm, hipStream_t stream, bool* capturing) {
-    *capturing = false;
-    hipError_t error;
-    if (stream) {
-        hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
-        error = comm->hip.StreamIsCapturing(stream, &status);
-        if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
-        *capturing = status != hipStreamCaptureStatusNone;
-    }
-    if (*capturing || (comm->has_stream && comm->last_stream == stream)) return hipcommSuccess;
-    if (comm->has_stream && !comm->last_stream) {
-        error = comm->hip.EventRecord(comm->order, NULL);
-        if (error != hipSuccess) return hip_error(comm, "hipEventRecord on the default stream", error);
-    }
-    if (comm->has_stream) {
-        error = comm->hip.StreamWaitEvent(stream, comm->order, 0);
-        if (error != hipSuccess) return hip_error(comm, "hipStreamWaitEvent", error);
-    }
-    comm->last_stream = stream;
-    comm->has_stream = true;
-    return hipcommSuccess;
-}
-
-hipcommResult_t mark_stream(hipcommComm_t comm, hipStream_t stream, bool capturing) {
-    if (!stream || capturing) return hipcommSuccess;
-    const hipError_t error = comm->hip.EventRecord(comm->order, stream);
-    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipEventRecord", error);
-}
-
 hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream) {
     void* parameters[] = {args};
     const hipError_t error =
@@ -51,14 +18,15 @@ hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint6
     return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
 }
 
-/* Say where the peers find the buffers, and return whether that is enough for the direct algorithm:
- * all-reduce reads all inputs and writes all results, all-gather writes all results. */
+/* Say where the peers find the buffers, and return whether that is enough for the direct algorithm: all of
+ * them write all results, and all-reduce reads all inputs. */
 static bool find_places(hipcommComm_t comm, const Call* call, uint64_t bytes, hipcommKernelArgs* args) {
     if (comm->regions.count == 0) return false;
     const bool gathers = call->operation == hipcommOpAllGather;
-    args->send_place = find_place(&comm->regions, call->send, bytes);
+    const bool reads_inputs = call->operation == hipcommOpAllReduce;
+    args->send_place = reads_inputs ? find_place(&comm->regions, call->send, bytes) : HIPCOMM_NO_PLACE;
     args->recv_place = find_place(&comm->regions, call->recv, gathers ? bytes * comm->args.world : bytes);
-    return args->recv_place != HIPCOMM_NO_PLACE && (gathers || args->send_place != HIPCOMM_NO_PLACE);
+    return args->recv_place != HIPCOMM_NO_PLACE && (!reads_inputs || args->send_place != HIPCOMM_NO_PLACE);
 }
 
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
@@ -94,11 +62,16 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     if (plan.kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
-    result = order_streams(comm, stream, &capturing);
+    result = enter_stream(comm, stream, &capturing);
     if (result == hipcommSuccess && comm->check)
         result = check_peers(comm, call, request.bytes, NULL, stream, capturing);
     if (result != hipcommSuccess) return result;
-    if (plan.kernel < 0) return mark_stream(comm, stream, capturing);
+    if (plan.kernel < 0) return leave_stream(comm, stream, capturing);
+
+    /* the direct broadcast is in place on all ranks, as the peers read the root's result */
+    if (plan.algorithm == hipcommAlgorithmDirect && call->operation == hipcommOpBroadcast)
+        result = copy_alone(comm, call->send, call->recv, request.bytes, stream);
+    if (result != hipcommSuccess) return result;
 
     args.recv_stride = request.bytes;
     fill_args(&args, call, &plan);
@@ -112,7 +85,7 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
         if (result != hipcommSuccess) return result;
         done += args.bytes;
     } while (done < request.bytes);
-    result = mark_stream(comm, stream, capturing);
+    result = leave_stream(comm, stream, capturing);
     if (result != hipcommSuccess) return result;
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return check_health(comm);

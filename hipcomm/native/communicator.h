@@ -10,6 +10,7 @@
 #include "hipcomm.h"
 #include "plan.h"
 #include "regions.h"
+#include "stream_order.h"
 
 struct hipcommComm {
     HipApi hip;
@@ -25,9 +26,7 @@ struct hipcommComm {
     hipcommLogFunction log; /* or NULL */
     void* log_context;
 
-    hipStream_t last_stream; /* of the last call; valid if has_stream */
-    bool has_stream;
-    hipEvent_t order; /* end of the last call: orders the next one, on another stream, behind it */
+    StreamOrder order;
 
     /* The failure, written once by whoever comes first; readers look at `failed` first. */
     atomic_int failure_claim;

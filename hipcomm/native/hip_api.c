@@ -17,6 +17,7 @@ const char* hip_api_open(HipApi* api, const char* path) {
         {"hipMemcpyAsync", &api->MemcpyAsync},
         {"hipMemset", &api->Memset},
         {"hipDeviceGetAttribute", &api->DeviceGetAttribute},
+        {"hipDeviceSynchronize", &api->DeviceSynchronize},
         {"hipStreamSynchronize", &api->StreamSynchronize},
         {"hipStreamIsCapturing", &api->StreamIsCapturing},
         {"hipStreamWaitEvent", &api->StreamWaitEvent},

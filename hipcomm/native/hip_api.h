@@ -14,6 +14,7 @@ typedef struct HipApi {
     hipError_t (*MemcpyAsync)(void*, const void*, size_t, hipMemcpyKind, hipStream_t);
     hipError_t (*Memset)(void*, int, size_t);
     hipError_t (*DeviceGetAttribute)(int*, hipDeviceAttribute_t, int);
+    hipError_t (*DeviceSynchronize)(void);
     hipError_t (*StreamSynchronize)(hipStream_t);
     hipError_t (*StreamIsCapturing)(hipStream_t, hipStreamCaptureStatus*);
     hipError_t (*StreamWaitEvent)(hipStream_t, hipEvent_t, unsigned);

@@ -14,6 +14,7 @@ enum {
     kAllReduceDirect,
     kReduceOneShot,
     kReducePipelined,
+    kReduceScatterDirect,
     kReducingFiles
 };
 
@@ -27,6 +28,10 @@ enum {
     kExchange,
     kCheckCall,
     kAllGatherDirect,
+    kBroadcastDirect,
+    kExchangeDirect,
+    kSend,
+    kRecv,
     kKernels
 };
 
@@ -52,6 +57,7 @@ static const struct {
     REDUCTIONS_OF(all_reduce_direct),
     REDUCTIONS_OF(reduce_one_shot),
     REDUCTIONS_OF(reduce_pipelined),
+    REDUCTIONS_OF(reduce_scatter_direct),
     MOVE(all_gather_one_shot),
     MOVE(all_gather_pipelined),
     MOVE(broadcast_one_shot),
@@ -60,6 +66,10 @@ static const struct {
     MOVE(exchange),
     MOVE(check_call),
     MOVE(all_gather_direct),
+    MOVE(broadcast_direct),
+    MOVE(exchange_direct),
+    MOVE(send),
+    MOVE(recv),
 };
 
 static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -71,7 +81,12 @@ static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op)
 static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
     switch (operation) {
         case hipcommOpAllReduce: return reduction_index(kAllReduceDirect, dtype, op);
+        case hipcommOpReduceScatter: return reduction_index(kReduceScatterDirect, dtype, op);
         case hipcommOpAllGather: return kAllGatherDirect;
+        case hipcommOpBroadcast: return kBroadcastDirect;
+        case hipcommOpAllToAll:
+        case hipcommOpAllGatherv:
+        case hipcommOpAllGatherRows: return kExchangeDirect;
         default: return -1;
     }
 }
@@ -97,6 +112,8 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         case hipcommOpAllGatherRows:
         case hipcommOpGather:
         case hipcommOpScatter: return kExchange;
+        case hipcommOpSend: return kSend;
+        case hipcommOpRecv: return kRecv;
         default: return -1;
     }
 }

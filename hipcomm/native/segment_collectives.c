@@ -9,6 +9,11 @@ typedef struct SegmentCall {
     Call call;
     uint64_t plan_bytes; /* hipcommPlanRequest.bytes */
     uint64_t most_bytes; /* the longest segment */
+    /* what the direct algorithm lets peers read or write, from the buffers' beginnings on; 0: nothing */
+    uint64_t read_extent;
+    uint64_t written_extent;
+    uint64_t send_place; /* where that is; HIPCOMM_NO_PLACE if it is not registered */
+    uint64_t recv_place;
     hipcommSegmentArgs args;
 } SegmentCall;
 
@@ -23,8 +28,20 @@ static SegmentCall begin(const Call* call, uint64_t bytes) {
     return segments;
 }
 
-static hipcommPlan plan_of(hipcommComm_t comm, const SegmentCall* segments) {
+/* Find the buffers in registered memory, and return whether the direct algorithm can work on them. */
+static bool find_places(hipcommComm_t comm, SegmentCall* segments) {
+    const uint64_t read = segments->read_extent, written = segments->written_extent;
+    segments->send_place = segments->recv_place = HIPCOMM_NO_PLACE;
+    if (comm->regions.count == 0 || (read == 0 && written == 0)) return false;
+    if (read) segments->send_place = find_place(&comm->regions, segments->call.send, read);
+    if (written) segments->recv_place = find_place(&comm->regions, segments->call.recv, written);
+    return (!read || segments->send_place != HIPCOMM_NO_PLACE) &&
+           (!written || segments->recv_place != HIPCOMM_NO_PLACE);
+}
+
+static hipcommPlan plan_of(hipcommComm_t comm, SegmentCall* segments) {
     hipcommPlanRequest request = comm->request;
+    request.registered = find_places(comm, segments);
     request.operation = segments->call.operation;
     request.dtype = segments->call.dtype;
     request.op = segments->call.op;
@@ -68,15 +85,17 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     if (plan->kernel < 0 && !comm->check) return hipcommSuccess;
 
     bool capturing;
-    result = order_streams(comm, stream, &capturing);
+    result = enter_stream(comm, stream, &capturing);
     if (result == hipcommSuccess && comm->check) result = check_segments(comm, segments, stream, capturing);
     if (result != hipcommSuccess) return result;
-    if (plan->kernel < 0) return mark_stream(comm, stream, capturing);
+    if (plan->kernel < 0) return leave_stream(comm, stream, capturing);
 
     args->common = comm->args;
     fill_args(&args->common, call, plan);
     args->common.send = call->send;
     args->common.recv = call->recv;
+    args->common.send_place = segments->send_place;
+    args->common.recv_place = segments->recv_place;
     if (call->operation == hipcommOpReduceScatter) args->common.root = HIPCOMM_NO_ROOT;
     args->line_bytes = line_bytes(comm, plan, call->operation);
     const uint64_t packs = packs_of(segments->most_bytes);
@@ -86,7 +105,7 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
         if (result != hipcommSuccess) return result;
         args->first_pack += args->most_packs;
     } while (args->first_pack < packs);
-    result = mark_stream(comm, stream, capturing);
+    result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;
 }
@@ -113,6 +132,7 @@ hipcommResult_t hipcommReduceScatterRows(const void* sendbuf, void* recvbuf, siz
     if (result != hipcommSuccess) return result;
 
     SegmentCall segments = begin(&call, bytes);
+    segments.read_extent = world * bytes;
     segments.args.row_bytes = row_bytes;
     segments.args.row_stride = world * row_bytes;
     for (uint64_t owner = 0; owner < world; ++owner)
@@ -167,6 +187,7 @@ hipcommResult_t hipcommAllToAll(const void* sendbuf, void* recvbuf, size_t count
     if (result != hipcommSuccess) return result;
 
     SegmentCall segments = begin(&call, bytes);
+    segments.written_extent = world * bytes;
     for (uint64_t peer = 0; peer < world; ++peer)
         segments.args.segments[peer] = (hipcommSegment){peer * bytes, bytes, peer * bytes, bytes};
     return run_segments(comm, &segments, stream);
@@ -230,6 +251,7 @@ hipcommResult_t hipcommAllGatherRows(const void* sendbuf, void* recvbuf, size_t 
     if (result != hipcommSuccess) return result;
 
     SegmentCall segments = begin(&call, bytes);
+    segments.written_extent = world * bytes;
     segments.args.row_bytes = row_bytes;
     segments.args.row_stride = world * row_bytes;
     for (uint64_t peer = 0; peer < world; ++peer)
@@ -293,6 +315,7 @@ hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size
     if (result != hipcommSuccess) return result;
 
     SegmentCall segments = begin(&call, parts.most);
+    segments.written_extent = parts.end;
     for (uint32_t peer = 0; peer < world; ++peer)
         segments.args.segments[peer] = (hipcommSegment){0, own, parts.offset[peer], parts.bytes[peer]};
     return run_segments(comm, &segments, stream);

@@ -6,11 +6,13 @@ machine. pyproject.toml names the classes.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
+from setuptools.errors import ExecError
 
 
 class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
@@ -19,18 +21,30 @@ class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
     def run(self) -> None:
         """Build, then collect. An editable install is made by make itself: nothing to build."""
         if not self.editable_mode:
-            subprocess.run(["make", "native", "kernels", f"FFI_PYTHON={sys.executable}"], check=True)
+            _make("native", "kernels")
             self.data_files = self._get_data_files()  # setuptools listed them before they existed
         super().run()
+
+
+def _make(*targets: str) -> None:
+    """Run make in the checkout. Its output is in pip's log, which pip shows when this fails."""
+    # An outer make's flags name pipes that are not ours.
+    environment = {name: text for name, text in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
+    try:
+        subprocess.run(["make", *targets, f"FFI_PYTHON={sys.executable}"], check=True, env=environment)
+    except FileNotFoundError:
+        raise ExecError("hipcomm is built with make, gcc and g++: make was not found") from None
+    except subprocess.CalledProcessError as error:
+        raise ExecError(f"make failed, with exit code {error.returncode}; its output is above") from None
 
 
 class BdistWheel(bdist_wheel):  # type: ignore[misc]  # likewise
     """A wheel for any Python 3 on this kind of machine: the libraries do not use Python's C API."""
 
     def finalize_options(self) -> None:
-        """Declare that the wheel holds machine code."""
+        """Declare that the package holds machine code, though setuptools has not built it."""
+        self.distribution.has_ext_modules = lambda: True
         super().finalize_options()
-        self.root_is_pure = False
 
     def get_tag(self) -> tuple[str, str, str]:
         """The wheel's tag."""

@@ -34,15 +34,18 @@ DEVICE uint64_t address_of_place(const Launch& launch, uint32_t rank, uint64_t p
 }
 
 /* All threads: entry barrier. Afterwards all ranks' buffers may be read and written, and rank_buffers()
- * says where they are; false in all threads if the block has failed. */
-DEVICE bool enter_direct(const Launch& launch) {
+ * says where they are; false in all threads if the block has failed. Where each peer has a place of its own
+ * in a rank's result, recv_offset(peer) says how far behind the beginning that is. */
+template <class RecvOffset>
+DEVICE bool enter_direct(const Launch& launch, RecvOffset recv_offset) {
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < args.world; peer += g.threads) {
         if (peer == args.rank) continue;
         uint64_t* slot = signal_slot(launch, peer, kEntered, args.rank);
         store_relaxed(slot + 1, args.send_place);
-        store_relaxed(slot + 2, args.recv_place);
+        store_relaxed(slot + 2, args.recv_place == HIPCOMM_NO_PLACE ? HIPCOMM_NO_PLACE
+                                                                    : args.recv_place + recv_offset(peer));
         store_release(slot, make_signal(launch, 1));
     }
     RankBuffers* const buffers = rank_buffers(launch);
@@ -59,6 +62,10 @@ DEVICE bool enter_direct(const Launch& launch) {
     }
     block_barrier();
     return !block_failed(launch);
+}
+
+DEVICE bool enter_direct(const Launch& launch) {
+    return enter_direct(launch, [](uint32_t) -> uint64_t { return 0; });
 }
 
 /* All threads: exit barrier. Nobody reads this rank's input or writes its result any more. */

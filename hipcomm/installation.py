@@ -1,0 +1,21 @@
+"""Where the files are that a C or C++ program needs: ``hipcomm.h`` and ``libhipcomm.so``.
+
+``python -m hipcomm`` prints them for a command line. They are found beside this file, wherever hipcomm is
+installed; nothing is loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def get_include() -> str:
+    """Return the directory of ``hipcomm.h``, for the compiler's ``-I``."""
+    return str(PACKAGE / "include")
+
+
+def get_library() -> str:
+    """Return the path of ``libhipcomm.so``, to link against or to open with dlopen."""
+    return str(PACKAGE / "lib" / "libhipcomm.so")

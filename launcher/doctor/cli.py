@@ -1,0 +1,110 @@
+"""The command line of hipcomm-doctor."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+
+import click
+
+from hipcomm.environment import PLATFORMS
+from hipcomm_launcher.worker import signal_name
+
+from . import machine, settings
+from .findings import Problem, Section
+
+PROBE_TIMEOUT = 120.0  # seconds; a driver may have to compile the kernels
+TRIAL_TIMEOUT = 120.0  # likewise
+MOST_RANKS = 8  # of the trial
+
+
+@click.command()
+@click.option("--platform", type=click.Choice(PLATFORMS), help="What to examine (HIPCOMM_PLATFORM).")
+def main(platform: str | None) -> None:
+    """Say whether hipcomm can run here.
+
+    Looks at environment, machine, HIP library, devices and code objects, and runs a job over all devices. The
+    exit code is 0 if all is well, 1 if there is a problem; each problem comes with its fix.
+    """
+    environ = dict(os.environ) | ({"HIPCOMM_PLATFORM": platform} if platform else {})
+    found = [_show(settings.examine(environ)), _show(machine.examine())]
+    if not found[0].problems:  # a process with settings that make no sense would only say so again
+        probed = [_show(section) for section in probe(environ)]
+        found += probed
+        devices = next((len(section.facts) for section in probed if section.title == "devices"), 0)
+        if devices and not any(section.problems for section in probed):
+            found.append(_show(trial(environ, min(devices, MOST_RANKS))))
+    problems = sum(len(section.problems) for section in found)
+    click.echo(f"\n{problems} problem{'s' * (problems != 1)} found" if problems else "\nall is well")
+    raise SystemExit(1 if problems else 0)
+
+
+def probe(environ: Mapping[str, str]) -> list[Section]:
+    """Have the HIP library examined in a process of its own; one that dies or hangs is a problem found."""
+    command = [sys.executable, "-m", "hipcomm_launcher.doctor.probe"]
+    output, end, errors = _run(command, environ, PROBE_TIMEOUT)
+    sections = [Section.from_json(line) for line in output.splitlines() if line.startswith("[")]
+    if end:
+        after = f"after the section {sections[-1].title!r}" if sections else "at the first call"
+        what = f"examining the HIP library {end} {after}"
+        fix = "look for the driver's messages (dmesg); HIPCOMM_PLATFORM=cpu runs without a GPU"
+        sections.append(Section("HIP library", errors, [Problem(what, fix)]))
+    return sections
+
+
+def trial(environ: Mapping[str, str], ranks: int) -> Section:
+    """Run a job over the first *ranks* devices: IPC, the rendezvous, and the kernels."""
+    # A world of its own, whatever job the doctor was started in.
+    outer = ("HIPCOMM_DEVICE", "HIPCOMM_RENDEZVOUS", "HIPCOMM_TOKEN", "HIPCOMM_JOB_ID")
+    environ = {name: text for name, text in environ.items() if name not in outer}
+    command = [sys.executable, "-m", "hipcomm_launcher", "-n", str(ranks), "--timeout", str(TRIAL_TIMEOUT)]
+    command += ["-m", "hipcomm_launcher.doctor.trial"]
+    # The launcher ends by itself at its time-out; this bounds the launcher.
+    _, end, errors = _run(command, environ, TRIAL_TIMEOUT + 60)
+    title = f"trial: {ranks} ranks map each other's memory and all-reduce"
+    if not end:
+        return Section(title, ["every mapping shows the right memory, every result is right"], [])
+    fix = "what the ranks say stands above; in a container, try --ipc=host --security-opt seccomp=unconfined"
+    return Section(title, errors, [Problem(f"the job {end}", fix)])
+
+
+def _run(command: list[str], environ: Mapping[str, str], patience: float) -> tuple[str, str, list[str]]:
+    """Run a command. Return its output, how it ended ("" if well) and its last lines on standard error."""
+    # Files, not pipes: what was written before a time-out is there to be read.
+    with ExitStack() as files:
+        out, err = (files.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(2))
+        process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
+        try:
+            end = _describe_end(process.wait(patience))
+        except subprocess.TimeoutExpired:
+            end = f"did not end within {patience:g} s"
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):  # stuck in the driver: it is left behind
+                process.wait(5)
+        out.seek(0)
+        err.seek(0)
+        return out.read(), end, err.read().splitlines()[-20:]
+
+
+def _describe_end(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal_name(-code)}"
+    return f"ended with exit code {code}" if code else ""
+
+
+def _show(section: Section) -> Section:
+    click.echo(section.title)
+    for fact in section.facts:
+        click.echo(f"  {fact}")
+    for problem in section.problems:
+        click.echo(click.style(f"  PROBLEM: {problem.what}", fg="red"))
+        click.echo(f"      fix: {problem.fix}")
+    return section
+
+
+if __name__ == "__main__":
+    main()

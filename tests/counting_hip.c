@@ -1,0 +1,46 @@
+/* A HIP library that notes which functions an eager call makes, and passes them on to the real one. It is linked
+ * against that, so dlsym() finds there what is not defined here. Built by counting.py. */
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hip_abi.h"
+
+static char calls[1024];
+
+static void* note(const char* name) {
+    const size_t used = strlen(calls);
+    snprintf(calls + used, sizeof calls - used, "%s%s", used ? " " : "", name);
+    return dlsym(RTLD_NEXT, name);
+}
+
+/* The functions that were called since the last time, in order. */
+const char* take_calls(void) {
+    static char taken[sizeof calls];
+    memcpy(taken, calls, sizeof taken);
+    calls[0] = '\0';
+    return taken;
+}
+
+#define NOTED(name, parameters, ...)                   \
+    hipError_t name parameters {                       \
+        hipError_t(*real) parameters;                  \
+        void* const address = note(#name);             \
+        memcpy(&real, &address, sizeof real);          \
+        return real ? real(__VA_ARGS__) : hipErrorUnknown; \
+    }
+
+NOTED(hipDeviceSynchronize, (void))
+NOTED(hipStreamSynchronize, (hipStream_t stream), stream)
+NOTED(hipStreamIsCapturing, (hipStream_t stream, hipStreamCaptureStatus* status), stream, status)
+NOTED(hipStreamWaitEvent, (hipStream_t stream, hipEvent_t event, unsigned flags), stream, event, flags)
+NOTED(hipEventRecord, (hipEvent_t event, hipStream_t stream), event, stream)
+NOTED(hipMemcpy, (void* to, const void* from, size_t bytes, hipMemcpyKind kind), to, from, bytes, kind)
+NOTED(hipMemset, (void* to, int value, size_t bytes), to, value, bytes)
+NOTED(hipEventCreateWithFlags, (hipEvent_t* event, unsigned flags), event, flags)
+NOTED(hipMemcpyAsync, (void* to, const void* from, size_t bytes, hipMemcpyKind kind, hipStream_t stream), to, from,
+      bytes, kind, stream)
+NOTED(hipModuleLaunchKernel,
+      (hipFunction_t function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+       unsigned shared, hipStream_t stream, void** parameters, void** extra),
+      function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra)
