@@ -103,6 +103,38 @@ class DeviceMemory:
         return ctypes.c_void_p(self.address + offset)
 
 
+class PinnedMemory:
+    """Host memory to which a stream can copy while the host does something else."""
+
+    def __init__(self, size: int) -> None:
+        """Allocate `size` bytes. Raises PlatformError where there are not as many."""
+        self._pointer = call("hipHostMalloc", max(size, 1), 0)
+        self.address = int(self._pointer)
+
+    def holds(self, data: Bytes) -> bool:
+        """Return whether it begins with exactly these bytes."""
+        same: bool = _memcmp(self.address, data.ctypes.data, data.nbytes) == 0
+        return same
+
+    def read(self, size: int) -> Bytes:
+        """Return a copy of the first `size` bytes."""
+        return np.frombuffer(ctypes.string_at(self.address, size), np.uint8)
+
+    def free(self) -> None:
+        """Free it; nothing may be on its way to it."""
+        call("hipHostFree", self._pointer)
+
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+
+
+def enqueue_copy(target: int, source: int, size: int, stream: Any) -> None:
+    """Copy between two addresses, in stream order; the host does not wait."""
+    kind = hip().hipMemcpyKind.hipMemcpyDefault
+    call("hipMemcpyAsync", ctypes.c_void_p(target), ctypes.c_void_p(source), size, kind, stream)
+
+
 def allocate(device: Device, size: int) -> Memory:
     """Return `size` bytes that the device can use."""
     return HostMemory(size) if device.host_is_device else DeviceMemory(size)

@@ -3,6 +3,9 @@
 ``python -m hipcomm_bench.soak -g 4 --calls 10000000``. It makes up a few programmes (see
 hipcomm_bench.programme) and runs them in random order, each time with other inputs, as eager calls or as a
 graph; after each run the whole arena is compared. Now and then a rank is late on purpose.
+
+The device is not idle for that: inputs lie ready in its memory, and what a run has left is copied to the host
+behind it and compared there while the next one is under way.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import numpy as np
 
 from hipcomm.platform import call, hip
 from hipcomm_bench.launch import JobFailed, hipcomm_run, run_bounded
-from hipcomm_bench.memory import DeviceArray, DeviceMemory
+from hipcomm_bench.memory import DeviceArray, DeviceMemory, PinnedMemory, enqueue_copy
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.programme import Programme
 from hipcomm_bench.session import Session, begin
@@ -36,12 +39,35 @@ _TELL_EVERY = 10.0  # seconds
 
 @dataclass
 class _Loaded:
-    """A programme, bound to a communicator: its calls, and the same calls as an executable graph."""
+    """A programme, bound to a communicator: its calls, and the same calls as an executable graph.
+
+    Attributes:
+        inputs: what the arena has to hold before, one after the other.
+    """
 
     programme: Programme
     memory: DeviceMemory
+    inputs: DeviceMemory
     calls: list[partial[None]]
     graph: Any
+
+
+@dataclass
+class _Place:
+    """Where the outcome of a run comes to, and the event behind its copy."""
+
+    memory: PinnedMemory
+    event: Any
+
+
+@dataclass
+class _Run:
+    """A run that is under way."""
+
+    loaded: _Loaded
+    number: int  # of the input
+    as_graph: bool
+    place: _Place
 
 
 class Soak:
@@ -54,13 +80,18 @@ class Soak:
         self._comm = session.communicator("soak")
         ops = [name for name in OPS if hasattr(self._comm, name)]
         self._loaded = [self._load(f"{seed}/{n}", ops, largest) for n in range(_PROGRAMMES)]
+        room = max(loaded.programme.size for loaded in self._loaded)
+        flags = hip().hipEventDisableTiming
+        self._places = [_Place(PinnedMemory(room), call("hipEventCreateWithFlags", flags)) for _ in range(2)]
 
     def _load(self, seed: str, ops: list[str], largest: int) -> _Loaded:
         world = self._session.world
         programme = Programme(
             seed, world.rank, world.size, ops=ops, calls=_STEPS, largest=largest, inputs=_INPUTS
         )
-        memory = DeviceMemory(programme.size)
+        memory, inputs = DeviceMemory(programme.size), DeviceMemory(_INPUTS * programme.size)
+        for number, before in enumerate(programme.before):
+            inputs.write(number * programme.size, before)
 
         def array(offset: int, count: int, dtype: np.dtype[Any]) -> DeviceArray:
             return DeviceArray(memory.address + offset, count, dtype)
@@ -77,7 +108,7 @@ class Soak:
         graph = call("hipStreamEndCapture", self._stream)
         executable = call("hipGraphInstantiateWithFlags", graph, 0)
         call("hipGraphDestroy", graph)
-        return _Loaded(programme, memory, calls, executable)
+        return _Loaded(programme, memory, inputs, calls, executable)
 
     def run(self, calls: int, tell: Callable[[str], None]) -> None:
         """Make at least `calls` calls.
@@ -90,39 +121,56 @@ class Soak:
             WrongResult: at the first run that did not leave exactly what it should have.
         """
         order = random.Random(self._seed)  # the same on all ranks
-        done = replays = 0
+        begun = exact = replayed = 0
+        under_way: _Run | None = None
         started = told = time.monotonic()
-        while done < calls:
-            loaded, number = self._loaded[order.randrange(_PROGRAMMES)], order.randrange(_INPUTS)
-            as_graph = order.random() < 0.5
-            is_late, who, seconds = order.random() < _LATE, order.random(), order.random() * _LATENESS
-            if is_late and int(who * self._session.world.size) == self._session.world.rank:
-                time.sleep(seconds)
-            problem = self._once(loaded, number, as_graph)
+        while exact < calls:
+            last, under_way = under_way, None
+            if begun < calls:
+                under_way = self._begin(order, self._places[begun // _STEPS % 2])
+                begun += _STEPS
+            if last is None:
+                continue
+            problem = self._problem_of(last)
             if problem:
-                how = "a graph" if as_graph else "eager calls"
-                raise WrongResult(f"rank {self._session.world.rank}, after {done} calls, {how}: {problem}")
-            done += _STEPS
-            replays += as_graph
+                how = "a graph" if last.as_graph else "eager calls"
+                raise WrongResult(f"rank {self._session.world.rank}, after {exact} calls, {how}: {problem}")
+            exact += _STEPS
+            replayed += _STEPS * last.as_graph
             now = time.monotonic()
-            if now - told > _TELL_EVERY or done >= calls:
+            if now - told > _TELL_EVERY or exact >= calls:
                 told = now
-                rate = done / (now - started)
-                tell(
-                    f"{done} of {calls} calls exact, {replays * _STEPS} of them in graphs, {rate:.0f} calls/s"
-                )
+                rate = exact / (now - started)
+                tell(f"{exact} of {calls} calls exact, {replayed} of them in graphs, {rate:.0f} calls/s")
 
-    def _once(self, loaded: _Loaded, number: int, as_graph: bool) -> str:
-        """Run a programme with one input; return what is wrong."""
-        programme = loaded.programme
-        loaded.memory.write(0, programme.before[number])
-        if as_graph:
-            call("hipGraphLaunch", loaded.graph, self._stream)
+    def _begin(self, order: random.Random, place: _Place) -> _Run:
+        """Enqueue a run of a programme, both chosen at random; `place` is free."""
+        run = _Run(
+            self._loaded[order.randrange(_PROGRAMMES)], order.randrange(_INPUTS), order.random() < 0.5, place
+        )
+        is_late, who, seconds = order.random() < _LATE, order.random(), order.random() * _LATENESS
+        if is_late and int(who * self._session.world.size) == self._session.world.rank:
+            time.sleep(seconds)
+        loaded, size, stream = run.loaded, run.loaded.programme.size, self._stream
+        enqueue_copy(loaded.memory.address, loaded.inputs.address + run.number * size, size, stream)
+        if run.as_graph:
+            call("hipGraphLaunch", loaded.graph, stream)
         else:
             for each in loaded.calls:
                 each()
+        enqueue_copy(place.memory.address, loaded.memory.address, size, stream)
+        call("hipEventRecord", place.event, stream)
+        return run
+
+    def _problem_of(self, run: _Run) -> str:
+        """Wait for a run; return what is wrong with what it left, in words, or an empty text."""
+        call("hipEventSynchronize", run.place.event)
+        programme, found = run.loaded.programme, run.place.memory
+        if found.holds(programme.after[run.number]):
+            return ""
+        # a kernel that gave up has left wrong bits too; then that is the news, and this raises it
         self._comm.synchronize(stream=self._stream)
-        return programme.find_wrong(loaded.memory.read(0, programme.size), number)
+        return programme.find_wrong(found.read(programme.size), run.number)
 
     def close(self) -> None:
         """Destroy the graphs, leave the others, free the memory."""
@@ -131,6 +179,10 @@ class Soak:
         self._comm.close()
         for loaded in self._loaded:
             loaded.memory.free()
+            loaded.inputs.free()
+        for place in self._places:
+            call("hipEventDestroy", place.event)
+            place.memory.free()
 
 
 class WrongResult(Exception):

@@ -22,6 +22,7 @@ from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS as PLANNED
 from hipcomm.plan import Plan, describe
+from hipcomm.point_to_point import PointToPoint
 from hipcomm.reductions import Reductions
 from hipcomm.symmetric import SymmetricArray
 
@@ -38,10 +39,11 @@ _from_buffer = functools.partial(ffi.from_buffer, require_writable=True)
 _BUFFER_CODES = {dtype: code for dtype, code in CODES.items() if dtype not in NOT_IN_BUFFER_PROTOCOL}
 
 
-class Communicator(Reductions, Movement, MemoryMethods):
+class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
-    All ranks make the same calls in the same order. A call enqueues its work on a stream and returns;
+    All ranks make the same calls in the same order, :meth:`send` and :meth:`recv` apart, which concern two
+    ranks. A call enqueues its work on a stream and returns;
     on the CPU platform it has happened when it returns. Buffers are arrays (NumPy on the CPU platform,
     CuPy, ``__cuda_array_interface__``, DLPack) that are C-contiguous, or integer addresses with
     ``count=`` (elements) and ``dtype=``. They may have any alignment, and must stay alive until the
@@ -256,9 +258,9 @@ class Communicator(Reductions, Movement, MemoryMethods):
         Args:
             operation: the method's name; "all_gather_rows" for :meth:`all_gather` along another dimension
                 than the first, "all_to_all_v" with counts.
-            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce), of one rank's part
-                (reduce_scatter, all_gather, gather, scatter), of the largest part (all_gather_v), or of one
-                pair's part (all_to_all).
+            nbytes: bytes of the message: of all elements (all_reduce, broadcast, reduce, send, recv), of one
+                rank's part (reduce_scatter, all_gather, gather, scatter), of the largest part
+                (all_gather_v), or of one pair's part (all_to_all).
             dtype: of the elements.
             op: of a reduction.
             registered: of buffers in symmetric or registered memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from hipcomm.arrays import Buffer
 from hipcomm.core import ffi
 from hipcomm.dtypes import CODES
+from hipcomm.errors import InvalidArgument
 from hipcomm.symmetric import SymmetricArray
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class MemoryMethods:
     if TYPE_CHECKING:
 
         def _living(self, operation: str) -> Bootstrap: ...
+        def _say(self, operation: str, problem: str) -> str: ...
         def _buffer(
             self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any
         ) -> Buffer: ...
@@ -70,11 +73,7 @@ class MemoryMethods:
                 is registered in part already, or the sizes differ.
         """
         registrations = self._living("register").registrations
-        if nbytes is not None:
-            registrations.add(int(buf), nbytes)
-            return
-        buffer = self._buffer(buf, "buf", "register", False, None, None)
-        registrations.add(_address(buffer), buffer.count * _itemsize(buffer))
+        registrations.add(*self._memory_of(buf, nbytes, "register"))
 
     def deregister(self, buf: Any) -> None:
         """Undo :meth:`register`. Collective. It waits for this rank's device; the memory may then be freed.
@@ -87,10 +86,21 @@ class MemoryMethods:
                 memory.
         """
         registrations = self._living("deregister").registrations
-        if isinstance(buf, (int, np.integer)):
-            registrations.remove(int(buf))
-        else:
-            registrations.remove(_address(self._buffer(buf, "buf", "deregister", False, None, None)))
+        nbytes = 0 if isinstance(buf, (int, np.integer)) else None
+        address, _, problem = self._memory_of(buf, nbytes, "deregister")
+        registrations.remove(address, problem)
+
+    def _memory_of(self, buf: Any, nbytes: Any, operation: str) -> tuple[int, int, str]:
+        """Address and bytes of an array, or as given; and what is wrong with them, for all ranks to hear."""
+        try:
+            if nbytes is not None:
+                return operator.index(buf), operator.index(nbytes), ""
+            buffer = self._buffer(buf, "buf", operation, False, None, None)
+        except InvalidArgument as error:
+            return 0, 0, str(error)
+        except TypeError as error:
+            return 0, 0, self._say(operation, f"buf {buf!r} of {nbytes!r} bytes: {error}")
+        return _address(buffer), buffer.count * _itemsize(buffer), ""
 
     def cupy_allocator(self, nbytes: int) -> Any:
         """Allocate symmetric memory for CuPy: ``cupy.cuda.set_allocator(comm.cupy_allocator)``.

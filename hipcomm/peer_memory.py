@@ -14,6 +14,7 @@ import ctypes
 import os
 import secrets
 import struct
+import threading
 from typing import Any, NamedTuple
 
 from hipcomm.errors import Error, PlatformError
@@ -68,7 +69,7 @@ class PeerMemory:
         """
         self._ranks = ranks
         self._error = error
-        self._opened: list[int] = []
+        self._opened: list[bytes] = []
         self.addresses: list[list[int]] = [[] for _ in areas]
         exports, problem = (b"", problem) if problem else self._export_all(areas)
         try:
@@ -82,7 +83,7 @@ class PeerMemory:
     def close(self) -> None:
         """Unmap the peers' memory. Nothing that uses it may be running here."""
         while self._opened:
-            call("hipIpcCloseMemHandle", ctypes.c_void_p(self._opened.pop()))
+            _mappings.close(self._opened.pop())
 
     # ---- export and open ---------------------------------------------------------------------------------
 
@@ -121,11 +122,9 @@ class PeerMemory:
         if (process, token) == (os.getpid(), _PROCESS):
             _enable_peer_access(device)
             return int(address)
-        native = hip().hipIpcMemHandle_t()
-        ctypes.memmove(native.as_c_void_p(), handle, _HANDLE_BYTES)
-        pointer = call("hipIpcOpenMemHandle", native, hip().hipIpcMemLazyEnablePeerAccess)
-        self._opened.append(int(pointer.as_c_void_p().value))
-        return self._opened[-1] + int(offset)
+        base = _mappings.open(handle)
+        self._opened.append(handle)
+        return base + int(offset)
 
     # ---- verification ------------------------------------------------------------------------------------
 
@@ -166,6 +165,42 @@ class PeerMemory:
                     own = self._ranks.rank
                     return f"rank {own}: the mapping of rank {peer}'s {area.name} shows other memory"
         return ""
+
+
+class _Mappings:
+    """The peers' allocations that this process has mapped: each once, whoever wants it.
+
+    Several registered pieces of one allocation, in one communicator or in several, share a mapping. Few
+    handles are open then, and nothing rests on a HIP library to count who has opened one twice.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._mapped: dict[bytes, list[int]] = {}  # handle: address, number of users
+
+    def open(self, handle: bytes) -> int:
+        """Where the allocation of this handle begins here. Raises PlatformError."""
+        with self._lock:
+            if handle not in self._mapped:
+                native = hip().hipIpcMemHandle_t()
+                ctypes.memmove(native.as_c_void_p(), handle, _HANDLE_BYTES)
+                pointer = call("hipIpcOpenMemHandle", native, hip().hipIpcMemLazyEnablePeerAccess)
+                self._mapped[handle] = [int(pointer.as_c_void_p().value), 0]
+            mapping = self._mapped[handle]
+            mapping[1] += 1
+            return mapping[0]
+
+    def close(self, handle: bytes) -> None:
+        """One user less; the last one unmaps it. Raises PlatformError."""
+        with self._lock:
+            mapping = self._mapped[handle]
+            mapping[1] -= 1
+            if mapping[1] == 0:
+                del self._mapped[handle]
+                call("hipIpcCloseMemHandle", ctypes.c_void_p(mapping[0]))
+
+
+_mappings = _Mappings()
 
 
 # ---- device memory, by address -----------------------------------------------------------------------------

@@ -20,6 +20,8 @@ OPERATIONS: dict[str, int] = {
     "all_gather_rows": lib.hipcommOpAllGatherRows,
     "gather": lib.hipcommOpGather,
     "scatter": lib.hipcommOpScatter,
+    "send": lib.hipcommOpSend,
+    "recv": lib.hipcommOpRecv,
 }
 
 

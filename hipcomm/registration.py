@@ -82,10 +82,12 @@ class Registrations:
         self._comm = comm
         self._regions: dict[int, Region] = {}
 
-    def add(self, address: int, nbytes: int) -> None:
-        """Register memory. Collective; see :meth:`Communicator.register`."""
-        problem = self._problem_with(address, nbytes)
-        if problem:
+    def add(self, address: int, nbytes: int, problem: str = "") -> None:
+        """Register memory. Collective; see :meth:`Communicator.register`.
+
+        problem: what is wrong with this rank's arguments already; the others shall hear of it.
+        """
+        if not problem and (problem := self._problem_with(address, nbytes)):
             problem = (
                 f"rank {self._ranks.rank}: register {address:#x} ({nbytes} bytes): {problem}. {_WHAT_CAN_BE}"
             )
@@ -97,20 +99,22 @@ class Registrations:
             return "there is nothing to register"
         try:
             base, size = address_range(address)
+            # verifying the mapping overwrites the first bytes for a moment: nobody may be at work there
+            call("hipDeviceSynchronize")
         except PlatformError as error:
             return f"it is not device memory ({error})"
         if address + nbytes > base + size:
             return f"the allocation that it lies in has only {base + size - address} bytes from there on"
         return ""
 
-    def remove(self, address: int) -> None:
-        """Deregister what begins at an address. Collective; see :meth:`Communicator.deregister`."""
+    def remove(self, address: int, problem: str = "") -> None:
+        """Deregister what begins at an address. Collective; see :meth:`Communicator.deregister`.
+
+        problem: as for :meth:`add`.
+        """
         region = self._regions.get(address)
-        problem = (
-            ""
-            if region
-            else f"rank {self._ranks.rank}: deregister: nothing registered begins at {address:#x}"
-        )
+        if not problem and region is None:
+            problem = f"rank {self._ranks.rank}: deregister: nothing registered begins at {address:#x}"
         number = struct.pack("<i", region.number if region else -1)
         gathered = self._ranks.agree("deregister", problem, number, InvalidArgument)
         if any(theirs != gathered[0] for theirs in gathered):

@@ -9,6 +9,7 @@ every rank cuts at the same offsets; what they exchange is only whether they agr
 
 from __future__ import annotations
 
+import operator
 import struct
 import weakref
 from collections import deque
@@ -74,8 +75,8 @@ class SymmetricArray:
         and views of it must not be used afterwards.
 
         Raises:
-            InvalidArgument: the array is freed already (found here), or the ranks free different arrays
-                (found on all of them; nothing is freed).
+            InvalidArgument: the array is freed already, or the communicator is closed and the memory gone
+                (found here); or the ranks free different arrays (found on all of them; nothing is freed).
         """
         if not self._finalizer.alive:
             raise InvalidArgument(f"rank {self._heap.rank}: free: the array is freed already")
@@ -198,7 +199,7 @@ class Heap:
         rank: this rank.
         host_is_device: whether the host can reach the memory.
         dlpack_device: device type and ordinal.
-        garbage: serial numbers of arrays that are garbage on this rank, and may not be on others.
+        garbage: serial numbers of arrays that have become garbage on this rank since the last allocation.
     """
 
     def __init__(self, ranks: Ranks, comm: Any, host_is_device: bool, dlpack_device: tuple[int, int]) -> None:
@@ -207,11 +208,13 @@ class Heap:
         self.host_is_device = host_is_device
         self.dlpack_device = dlpack_device
         self.garbage: deque[int] = deque()
+        self._dead: set[int] = set()  # of those, and before, what is not garbage on all ranks
         self._ranks = ranks
         self._comm = comm
         self._segments: dict[int, _Segment] = {}
         self._bookkeeping = Segments()
         self._cuts: dict[int, Cut] = {}  # by serial number
+        self._is_closed = False
         self._next_serial = 0
         self._next_segment = 0
 
@@ -235,7 +238,7 @@ class Heap:
     def _check(self, shape: Any, dtype: Any) -> tuple[tuple[int, ...], np.dtype[Any], str]:
         resolved = np.dtype(np.uint8)
         try:
-            extents = tuple(int(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
+            extents = tuple(operator.index(n) for n in (shape if isinstance(shape, Sequence) else (shape,)))
             resolved = resolve(dtype)
             if any(n < 0 for n in extents) or int(np.prod(extents, dtype=object)) > _MOST_BYTES:
                 raise InvalidArgument(f"shape {shape!r} is not possible")
@@ -245,7 +248,10 @@ class Heap:
 
     def _agree_on_allocation(self, nbytes: int, problem: str) -> None:
         """Compare sizes, and take back what is garbage on all ranks."""
-        dead = sorted(self.garbage)
+        # one by one: the garbage collector may add some at any moment, and a loop over them would not bear it
+        while self.garbage:
+            self._dead.add(self.garbage.popleft())
+        dead = sorted(self._dead)
         if dead:
             call("hipDeviceSynchronize")  # what is enqueued here may still use it
         message = struct.pack(f"<Q{len(dead)}Q", nbytes, *dead)
@@ -261,11 +267,13 @@ class Heap:
         for theirs in gathered:
             everywhere &= set(struct.unpack_from(f"<{len(theirs) // 8 - 1}Q", theirs, 8))
         for serial in sorted(everywhere):
-            self.garbage.remove(serial)
+            self._dead.remove(serial)
             self._take_back(serial)
 
     def free(self, serial: int) -> None:
-        """Free the array of this serial number. Raises InvalidArgument where the ranks free others."""
+        """Free the array of this serial number; see :meth:`SymmetricArray.free`."""
+        if self._is_closed:
+            raise InvalidArgument(f"rank {self.rank}: free: the communicator is closed")
         call("hipDeviceSynchronize")
         gathered = self._ranks.all_gather("free", struct.pack("<Q", serial))
         if any(theirs != gathered[0] for theirs in gathered):
@@ -303,7 +311,8 @@ class Heap:
     # ---- the end, step by step with the communicator's other memory ------------------------------------
 
     def close_peers(self) -> None:
-        """Unmap the peers' segments. Nothing that uses them may be running here."""
+        """Unmap the peers' segments. Nothing that uses them may be running here, or comes later."""
+        self._is_closed = True
         for segment in self._segments.values():
             segment.region.close_peers()
 

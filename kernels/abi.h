@@ -26,6 +26,7 @@
  *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
  *                   (direct kernels, first phase) the sender's send and receive places
  *   REGIONS         addresses of registered memory as mapped here: [region][rank], written by the host
+ *   CHANNELS        what send and recv use: see below
  *   LINES           flag-in-data lines: [parity 2][line_capacity]
  *
  * Everything a peer writes exists twice, by the parity of the epoch. No rank leaves an epoch before it
@@ -42,7 +43,49 @@
 #define HIPCOMM_MAX_REGIONS 256
 #define HIPCOMM_REGIONS_OFFSET (HIPCOMM_SIGNALS_OFFSET + 2 * HIPCOMM_SIGNALS_BYTES_PER_PARITY)
 #define HIPCOMM_REGIONS_BYTES ((uint64_t)HIPCOMM_MAX_REGIONS * HIPCOMM_MAX_RANKS * 8)
-#define HIPCOMM_LINES_OFFSET (HIPCOMM_REGIONS_OFFSET + HIPCOMM_REGIONS_BYTES)
+#define HIPCOMM_CHANNELS_OFFSET (HIPCOMM_REGIONS_OFFSET + HIPCOMM_REGIONS_BYTES)
+#define HIPCOMM_LINES_OFFSET (HIPCOMM_CHANNELS_OFFSET + HIPCOMM_CHANNELS_BYTES)
+
+/* ---- channels: what send and recv use (kernels/common/channel.h) ---------------------------------
+ *
+ * A channel leads from one rank to one other. Its messages are numbered, by both ends alike, by 32 bits
+ * that wrap; nothing of what collectives use is touched. In the control slab, from CHANNELS on:
+ *
+ *   NUMBERS    the next message: [direction 2][peer][block], written only by this rank's kernels
+ *   ARRIVED    staged messages, steps that the peer has sent: [peer][block], number << 32 | steps
+ *   TAKEN      what the peer has received of what this rank sends: [peer][block], likewise; DONE is all
+ *   REFUSALS   [peer], 64 bytes each: 1 << 32 | number of a message that the peer has expected to be of
+ *              another length; the bytes that it has expected; the bytes that were sent
+ *   ENVELOPES  what the peer's messages are: [peer][slot], lines: bytes of the message, twice 32 bits
+ *   SLOTS      short messages, as lines: [peer][slot][line]
+ *
+ * and at the end of the staging slab, for long messages, a ring of cells for each block: [peer][block][ring].
+ */
+#define HIPCOMM_CHANNEL_SLOTS 8u /* short messages that may be on their way before the first is received */
+#define HIPCOMM_CHANNEL_RING 2u
+#define HIPCOMM_CHANNEL_DONE 0xffffffffu
+#define HIPCOMM_CHANNEL_LINES 65536u                     /* for all peers and slots together */
+#define HIPCOMM_CHANNEL_STAGING_BYTES 2097152u           /* likewise */
+#define HIPCOMM_CHANNEL_LINE_GROUP 64u                   /* a multiple of every target's kLineGroup */
+
+#define HIPCOMM_CHANNEL_NUMBERS_OFFSET HIPCOMM_CHANNELS_OFFSET
+#define HIPCOMM_CHANNEL_WORDS (HIPCOMM_MAX_RANKS * HIPCOMM_MAX_BLOCKS) /* of a table [peer][block] */
+#define HIPCOMM_CHANNEL_ARRIVED_OFFSET (HIPCOMM_CHANNEL_NUMBERS_OFFSET + 2ull * HIPCOMM_CHANNEL_WORDS * 4)
+#define HIPCOMM_CHANNEL_TAKEN_OFFSET (HIPCOMM_CHANNEL_ARRIVED_OFFSET + HIPCOMM_CHANNEL_WORDS * 8ull)
+#define HIPCOMM_CHANNEL_REFUSALS_OFFSET (HIPCOMM_CHANNEL_TAKEN_OFFSET + HIPCOMM_CHANNEL_WORDS * 8ull)
+#define HIPCOMM_CHANNEL_REFUSAL_BYTES 64u
+#define HIPCOMM_CHANNEL_ENVELOPES_OFFSET \
+    (HIPCOMM_CHANNEL_REFUSALS_OFFSET + HIPCOMM_MAX_RANKS * HIPCOMM_CHANNEL_REFUSAL_BYTES)
+#define HIPCOMM_CHANNEL_ENVELOPES_BYTES (HIPCOMM_CHANNEL_LINE_GROUP * HIPCOMM_LINE_BYTES) /* of a peer */
+#define HIPCOMM_CHANNEL_SLOTS_OFFSET \
+    (HIPCOMM_CHANNEL_ENVELOPES_OFFSET + HIPCOMM_MAX_RANKS * HIPCOMM_CHANNEL_ENVELOPES_BYTES)
+#define HIPCOMM_CHANNELS_BYTES \
+    (HIPCOMM_CHANNEL_SLOTS_OFFSET + HIPCOMM_CHANNEL_LINES * HIPCOMM_LINE_BYTES - HIPCOMM_CHANNELS_OFFSET)
+
+/* Lines of one slot, and bytes of staging memory of one channel, in a world of `world` ranks. */
+#define HIPCOMM_CHANNEL_SLOT_LINES(world) \
+    (HIPCOMM_CHANNEL_LINES / HIPCOMM_CHANNEL_SLOTS / (world) / HIPCOMM_CHANNEL_LINE_GROUP * HIPCOMM_CHANNEL_LINE_GROUP)
+#define HIPCOMM_CHANNEL_RING_BYTES(world) (HIPCOMM_CHANNEL_STAGING_BYTES / (world) / 4096 * 4096)
 
 /* A place in registered memory, the same for all ranks to read: region << 48 | offset. */
 #define HIPCOMM_PLACE_OFFSET_BITS 48
@@ -73,7 +116,8 @@ enum hipcommFaultKind {
     HIPCOMM_FAULT_TIMEOUT = 1, /* a peer did not come in time */
     HIPCOMM_FAULT_ABORTED = 2, /* the abort word was set while the kernel waited */
     HIPCOMM_FAULT_MISMATCH = 3, /* a peer runs this epoch with another algorithm */
-    HIPCOMM_FAULT_CALLS = 4     /* two ranks make different calls (HIPCOMM_CHECK=1) */
+    HIPCOMM_FAULT_CALLS = 4,    /* two ranks make different calls (HIPCOMM_CHECK=1) */
+    HIPCOMM_FAULT_LENGTHS = 5   /* a message is shorter or longer than its receiver expects */
 };
 
 /* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
@@ -92,11 +136,13 @@ typedef struct hipcommStatus {
     uint32_t operation;
     uint32_t algorithm;
     uint32_t peer;
-    uint32_t epoch;
+    uint32_t epoch; /* of send and recv: the message's number */
     uint32_t block;
     uint32_t peer_algorithm; /* of a mismatch */
     uint64_t waited_ticks;
     uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
+    uint64_t sent_bytes;           /* of a message: what its sender has sent */
+    uint64_t expected_bytes;       /* and what its receiver has expected */
     uint32_t ranks[2];             /* and the two ranks */
     hipcommCheckedCall calls[2];   /* and what each of them calls */
 } hipcommStatus;
@@ -143,7 +189,7 @@ typedef struct hipcommKernelArgs {
     uint32_t epoch_slots;   /* epoch words in use: the most blocks any launch may have */
     uint32_t tile_shift;    /* flag-in-data kernels: log2 of the lines of one tile (one block's step) */
     uint32_t chunk_packs;   /* pipelined kernels: packs of one block's step, over all ranks' shards */
-    uint32_t root;
+    uint32_t root;        /* send and recv: the other rank */
     uint32_t average;     /* reductions: divide the sum by the world size */
     hipcommFloat8 float8; /* reductions of 8-bit floats */
 
@@ -151,7 +197,7 @@ typedef struct hipcommKernelArgs {
     uint32_t algorithm;
     uint64_t timeout_ticks;
     uint64_t line_capacity; /* lines per parity in the control slab */
-    uint64_t staging_bytes; /* bytes per parity in the staging slab */
+    uint64_t staging_bytes; /* bytes per parity in the staging slab; behind both, the channels' cells */
 
     hipcommStatus* status;
     char* control[HIPCOMM_MAX_RANKS]; /* every rank's control slab, as mapped here */

@@ -24,6 +24,12 @@ def own_ranks() -> Iterator[RankPool]:
     pool.end()
 
 
+@pytest.fixture(scope="module")
+def shim_source(tmp_path_factory):
+    """Where the ranks build the library in between, each against the HIP library that it uses."""
+    return str(tmp_path_factory.mktemp("counting"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host_arrays: passes NumPy arrays, so it needs the CPU platform")
 

@@ -1,5 +1,5 @@
 /* A HIP library that notes which functions an eager call makes, and passes them on to the real one. It is linked
- * against that, so dlsym() finds there what is not defined here. Built by test_stream_order.py. */
+ * against that, so dlsym() finds there what is not defined here. Built by counting.py. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,6 +35,9 @@ NOTED(hipStreamSynchronize, (hipStream_t stream), stream)
 NOTED(hipStreamIsCapturing, (hipStream_t stream, hipStreamCaptureStatus* status), stream, status)
 NOTED(hipStreamWaitEvent, (hipStream_t stream, hipEvent_t event, unsigned flags), stream, event, flags)
 NOTED(hipEventRecord, (hipEvent_t event, hipStream_t stream), event, stream)
+NOTED(hipMemcpy, (void* to, const void* from, size_t bytes, hipMemcpyKind kind), to, from, bytes, kind)
+NOTED(hipMemset, (void* to, int value, size_t bytes), to, value, bytes)
+NOTED(hipEventCreateWithFlags, (hipEvent_t* event, unsigned flags), event, flags)
 NOTED(hipMemcpyAsync, (void* to, const void* from, size_t bytes, hipMemcpyKind kind, hipStream_t stream), to, from,
       bytes, kind, stream)
 NOTED(hipModuleLaunchKernel,

@@ -22,6 +22,8 @@ OPERATIONS = {
     "all_gather_rows": lib.hipcommOpAllGatherRows,
     "gather": lib.hipcommOpGather,
     "scatter": lib.hipcommOpScatter,
+    "send": lib.hipcommOpSend,
+    "recv": lib.hipcommOpRecv,
 }
 REDUCTIONS = {
     "sum": lib.hipcommSum,

@@ -16,7 +16,7 @@ import numpy as np
 import oracle
 from cases import Case, random_case, random_offsets
 from oracle import Array
-from regions import Arena, Region, arena
+from regions import POISON, Arena, Region, arena
 
 REDUCTIONS = ("reduce_scatter", "reduce")
 MOVEMENTS = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
@@ -46,13 +46,14 @@ class SegmentCase(Case):
     rows: int = 1
 
     def counts(self, world: int) -> Array:
-        """Elements that rank i sends to rank j."""
+        """Elements that rank i sends to rank j: of what comes of the first two numbers of the seed alone, so
+        that a call can be repeated with other data."""
         if self.operation == "all_to_all_v":
-            rng = np.random.default_rng([*self.seed, 1])
+            rng = np.random.default_rng([*self.seed[:2], 1])
             drawn = rng.integers(0, 2 * self.count + 1, (world, world))
             return np.where(rng.random((world, world)) < 0.2, 0, drawn)
         if self.operation == "all_gather_v":
-            drawn = np.random.default_rng([*self.seed, 2]).integers(0, 2 * self.count + 1, world)
+            drawn = np.random.default_rng([*self.seed[:2], 2]).integers(0, 2 * self.count + 1, world)
             return np.repeat(drawn[:, None], world, axis=1)
         raise AssertionError(f"{self.operation} has equal parts")
 
@@ -102,20 +103,84 @@ class SegmentCase(Case):
 
 
 class MadeSegments:
-    """A call that was made: its regions, and what must be in them."""
+    """A call's buffers, in regions of their own: filled, called, checked; once, or again and again."""
 
-    def __init__(self, case: SegmentCase, images: list[tuple[Region, Array]]) -> None:
+    def __init__(self, comm: Any, memory: Arena, case: SegmentCase) -> None:
+        rank, world = comm.rank, comm.world_size
+        own, result = case.sent_by(rank, world), case.received_by(rank, world)
+        self._comm = comm
+        self._place = _place(case, rank, world) if case.in_place else None
+        self._recv: Region | None
+        if self._place is None:
+            self._send = memory.region(own.nbytes, case.offsets[0])
+            self._recv = None if result is None else memory.region(result.nbytes, case.offsets[1])
+        else:
+            assert result is not None
+            outer = own if self._place[0] == "send" else result
+            self._send = self._recv = memory.region(outer.nbytes, case.offsets[0])
+        self.fill(case)
+
+    def fill(self, case: SegmentCase) -> None:
+        """Put the inputs of *case* in their place; it differs from the first one in its data only."""
+        rank, world = self._comm.rank, self._comm.world_size
         self.case = case
-        self.images = images
+        self._own, self._result = case.sent_by(rank, world), case.received_by(rank, world)
+        if self._recv is not None:
+            self._recv.put(np.full(self._recv.nbytes, POISON, np.uint8))
+        if self._place is None:
+            self._send.put(self._own)
+            self._images = [(self._send, self._own)]
+            if self._recv is not None and self._result is not None:
+                self._images.append((self._recv, self._result))
+            return
+        holder, at = self._place
+        assert self._result is not None
+        if holder == "send":
+            self._send.put(self._own)
+            image = self._own.copy()
+            image[at : at + self._result.size] = self._result
+        else:
+            self._send.put(self._own, at * self._own.itemsize)
+            image = self._result
+        self._images = [(self._send, image)]
 
-    @property
-    def regions(self) -> list[Region]:
-        """All that the call could touch."""
-        return [region for region, _ in self.images]
+    def call(self, stream: Any = None) -> None:
+        """Make the call."""
+        case, comm = self.case, self._comm
+        send_at, recv_at = self._send.address, 0 if self._recv is None else self._recv.address
+        if self._place is not None:
+            inner = self._place[1] * self._own.itemsize
+            send_at, recv_at = (
+                (send_at, recv_at + inner) if self._place[0] == "send" else (send_at + inner, recv_at)
+            )
+        world = comm.world_size
+        whole, part = (case.rows, world * case.count), (case.rows, case.count)
+        shapes = {"reduce_scatter": (whole, part), "all_gather_rows": (part, whole)}
+        flat = (self._own.size,), (0 if self._result is None else self._result.size,)
+        send_shape, recv_shape = shapes.get(case.operation, flat)
+        send = DeviceArray(send_at, send_shape, self._own.dtype)
+        recv = None if self._result is None else DeviceArray(recv_at, recv_shape, self._own.dtype)
+        if case.operation == "reduce_scatter":
+            comm.reduce_scatter(send, recv, case.op, dim=1 if case.rows > 1 else 0, stream=stream)
+        elif case.operation == "reduce":
+            comm.reduce(send, recv, case.op, case.root, stream=stream)
+        elif case.operation == "all_to_all":
+            comm.all_to_all(send, recv, stream=stream)
+        elif case.operation == "all_to_all_v":
+            counts = case.counts(world)
+            comm.all_to_all(send, recv, counts[comm.rank], counts[:, comm.rank], stream=stream)
+        elif case.operation == "all_gather_v":
+            comm.all_gather_v(send, recv, case.counts(world)[:, 0], stream=stream)
+        elif case.operation == "all_gather_rows":
+            comm.all_gather(send, recv, dim=1, stream=stream)
+        elif case.operation == "gather":
+            comm.gather(send, recv, case.root, stream=stream)
+        else:
+            comm.scatter(send if comm.rank == case.root else None, recv, case.root, stream=stream)
 
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless every region is as it should be."""
-        for number, (region, expected) in enumerate(self.images):
+        for number, (region, expected) in enumerate(self._images):
             got, image = region.get(expected.dtype), expected
             if self.case.operation in MOVEMENTS:  # every bit counts, also those of a NaN
                 got, image = oracle.bits(got), oracle.bits(expected)
@@ -141,62 +206,9 @@ def _place(case: SegmentCase, rank: int, world: int) -> tuple[str, int] | None:
 
 def make(comm: Any, memory: Arena, case: SegmentCase) -> MadeSegments:
     """Make the call *case* on fresh regions of *memory*."""
-    rank, world = comm.rank, comm.world_size
-    own, result = case.sent_by(rank, world), case.received_by(rank, world)
-    place = _place(case, rank, world) if case.in_place else None
-    if place is None:
-        send = memory.region(own.nbytes, case.offsets[0])
-        send.put(own)
-        images = [(send, own)]
-        recv_address = 0
-        if result is not None:
-            recv = memory.region(result.nbytes, case.offsets[1])
-            images.append((recv, result))
-            recv_address = recv.address
-        _call(comm, case, own, result, send.address, recv_address)
-        return MadeSegments(case, images)
-
-    assert result is not None
-    holder, at = place
-    outer, inner = (own, result) if holder == "send" else (result, own)
-    both = memory.region(outer.nbytes, case.offsets[0])
-    both.put(own, 0 if holder == "send" else at * own.itemsize)
-    addresses = (both.address, both.address + at * own.itemsize)
-    send_address, recv_address = addresses if holder == "send" else addresses[::-1]
-    image = outer.copy()
-    if holder == "send":
-        image[at : at + inner.size] = inner
-    _call(comm, case, own, result, send_address, recv_address)
-    return MadeSegments(case, [(both, image)])
-
-
-def _call(comm: Any, case: SegmentCase, own: Array, result: Array | None, send_at: int, recv_at: int) -> None:
-    world = comm.world_size
-    rows, count = case.rows, case.count
-    whole, part = (rows, world * count), (rows, count)
-    shapes = {"reduce_scatter": (whole, part), "all_gather_rows": (part, whole)}
-    send_shape, recv_shape = shapes.get(
-        case.operation, ((own.size,), (0 if result is None else result.size,))
-    )
-    send = DeviceArray(send_at, send_shape, own.dtype)
-    recv = None if result is None else DeviceArray(recv_at, recv_shape, own.dtype)
-    if case.operation == "reduce_scatter":
-        comm.reduce_scatter(send, recv, case.op, dim=1 if rows > 1 else 0)
-    elif case.operation == "reduce":
-        comm.reduce(send, recv, case.op, case.root)
-    elif case.operation == "all_to_all":
-        comm.all_to_all(send, recv)
-    elif case.operation == "all_to_all_v":
-        counts = case.counts(world)
-        comm.all_to_all(send, recv, counts[comm.rank], counts[:, comm.rank])
-    elif case.operation == "all_gather_v":
-        comm.all_gather_v(send, recv, case.counts(world)[:, 0])
-    elif case.operation == "all_gather_rows":
-        comm.all_gather(send, recv, dim=1)
-    elif case.operation == "gather":
-        comm.gather(send, recv, case.root)
-    else:
-        comm.scatter(send if comm.rank == case.root else None, recv, case.root)
+    made = MadeSegments(comm, memory, case)
+    made.call()
+    return made
 
 
 def make_any(comm: Any, memory: Arena, case: Case) -> Any:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from harness import PLATFORM
 
-from hipcomm_bench.memory import dtype_of
+from hipcomm.platform import call
+from hipcomm_bench.memory import DeviceMemory, PinnedMemory, dtype_of, enqueue_copy
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.programme import Programme
+from hipcomm_bench.session import Session, begin
+from hipcomm_bench.soak import Soak, WrongResult
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +65,46 @@ def test_a_wrong_bit_is_found_and_named() -> None:
     assert (
         programme.find_wrong(right, 1) == f"call {index} ({step.describe()}): 1 of what it receives are wrong"
     )
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """The only rank of a job, in this process."""
+    session = begin("uint8", 4096, graph=1)
+    yield session
+    session.world.close()
+
+
+@pytest.fixture
+def soak(session: Session) -> Iterator[Soak]:
+    one = Soak(session, 5, 4096)
+    yield one
+    one.close()
+
+
+def test_every_run_is_checked(soak: Soak) -> None:
+    told: list[str] = []
+    soak.run(5 * 256, told.append)
+    assert told[-1].startswith("1280 of 1280 calls exact, ")
+    for loaded in soak._loaded:  # from now on something else would be right
+        for after in loaded.programme.after:
+            after[-1] ^= 1
+    with pytest.raises(WrongResult, match=r"rank 0, after 0 calls, (a graph|eager calls): "):
+        soak.run(256, told.append)
+
+
+def test_pinned_memory_is_compared_to_the_last_byte(session: Session) -> None:
+    memory, data = PinnedMemory(1000), np.arange(1000).astype(np.uint8)
+    device = DeviceMemory(1000)
+    device.write(0, data)
+    enqueue_copy(memory.address, device.address, 1000, session.stream)
+    call("hipStreamSynchronize", session.stream)
+    assert memory.holds(data) and memory.holds(data[:999])
+    assert np.array_equal(memory.read(1000), data)
+    data[999] ^= 1
+    assert not memory.holds(data) and memory.holds(data[:999])
+    memory.free()
+    device.free()
 
 
 def run_soak(*arguments: str) -> subprocess.CompletedProcess[str]:

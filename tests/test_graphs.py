@@ -6,15 +6,15 @@ results are poisoned, other graphs and eager calls come between, and ranks are s
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cases
 import numpy as np
-import oracle
 import pytest
-from cases import Case, random_case
+import segments
+from cases import Case
 from harness import ALGORITHMS, worlds
-from regions import POISON, Arena
+from regions import Arena
+from repeated import buffers
+from segments import random_segment_case
 
 from hipcomm.platform import call, hip
 
@@ -28,7 +28,7 @@ class Captured:
         """Call once before the capture, as programs do to warm up; then capture the same calls."""
         self.comm = comm
         self.stream = stream
-        self.calls = [Buffers(comm, memory, case) for case in chosen]
+        self.calls = [buffers(comm, memory, case) for case in chosen]
         self.replays = 0
         self.fill()
         self.make()
@@ -61,63 +61,21 @@ class Captured:
         call("hipGraphExecDestroy", self.executable)
 
 
-class Buffers:
-    """One call's buffers; the case's seed changes with every replay."""
-
-    def __init__(self, comm, memory, case):
-        self.comm = comm
-        self.case = case
-        dtype = oracle.dtype_of(case.dtype)
-        nbytes = case.count * dtype.itemsize
-        gathers = case.operation == "all_gather"
-        self.recv = memory.region(nbytes * (comm.world_size if gathers else 1), case.offsets[1])
-        self.shift = nbytes * comm.rank if gathers else 0
-        in_place = case.in_place or case.operation == "broadcast"
-        self.send = None if in_place else memory.region(nbytes, case.offsets[0])
-
-    def fill(self, turn):
-        self.case = replace(self.case, seed=(*self.case.seed[:2], turn))
-        self.recv.put(np.full(self.recv.nbytes, POISON, np.uint8))
-        own = self.case.input_of(self.comm.rank)
-        if self.send is not None:
-            self.send.put(own)
-        elif self.case.operation != "broadcast" or self.comm.rank == self.case.root:
-            self.recv.put(own, self.shift)
-
-    def make(self, stream):
-        case, comm = self.case, self.comm
-        where = {"count": case.count, "dtype": case.dtype, "stream": stream}
-        send = self.recv.address + self.shift if self.send is None else self.send.address
-        if case.operation == "all_gather":
-            comm.all_gather(send, self.recv.address, **where)
-        elif case.operation == "broadcast":
-            comm.broadcast(self.recv.address, case.root, **where)
-        else:
-            comm.all_reduce(send, self.recv.address, case.op, **where)
-
-    def check(self):
-        dtype = oracle.dtype_of(self.case.dtype)
-        problem = oracle.difference(self.recv.get(dtype), self.case.expected(self.comm.world_size))
-        assert not problem, f"{self.case} in a world of {self.comm.world_size}: {problem}"
-
-
 def new_stream():
     return call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
 
 
 def some_cases(comm, shared, how_many, most):
     """Calls of different operations and sizes."""
-    return [
-        random_case(
-            shared,
-            comm.world_size,
-            (int(shared.integers(1 << 30)), number),
-            str(shared.choice(cases.COLLECTIVES)),
-            count=int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40)),
-            kind="plain",
-        )
-        for number in range(how_many)
-    ]
+    chosen = []
+    for number in range(how_many):
+        operation = str(shared.choice(cases.COLLECTIVES + segments.OPERATIONS))
+        count = int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40))
+        if operation in segments.OPERATIONS:
+            count //= comm.world_size
+        seed = (int(shared.integers(1 << 30)), number)
+        chosen.append(random_segment_case(shared, comm.world_size, seed, operation, count=count))
+    return chosen
 
 
 def replay_and_mix(comm, rng, seed, replays):
@@ -142,7 +100,7 @@ def replay_and_mix(comm, rng, seed, replays):
             graph.launch()
             if made is None and shared.random() < 0.5:
                 case = some_cases(comm, shared, 2, 2000)[1]
-                made = Buffers(comm, eager, case)
+                made = buffers(comm, eager, case)
                 made.fill(turn)
                 call("hipDeviceSynchronize")
                 made.make(stream)
@@ -168,6 +126,34 @@ def test_replays_mixed_with_eager_calls(ranks, world):
 def test_every_algorithm(ranks, algorithm):
     world = worlds(3, 2)[0]
     ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(replay_and_mix, 22, 60)
+
+
+def every_operation(comm, rng, seed, replays, inside):
+    """One graph with each operation in it, in registered or other memory."""
+    shared = np.random.default_rng(seed)
+    stream = new_stream()
+    symmetric = comm.empty(4 << 20, "uint8")
+    memory = Arena.at(symmetric.data_ptr, symmetric.nbytes) if inside else Arena(4 << 20)
+    chosen = [
+        random_segment_case(shared, comm.world_size, (seed, number), operation, count=900)
+        for number, operation in enumerate(cases.COLLECTIVES + segments.OPERATIONS)
+    ]
+    graph = Captured(comm, memory, chosen, stream)
+    for _ in range(replays):
+        cases.skew(rng)
+        graph.fill()
+        call("hipDeviceSynchronize")
+        graph.launch()
+        graph.check()
+    graph.destroy()
+    call("hipStreamDestroy", stream)
+    symmetric.free()
+
+
+@pytest.mark.parametrize("world", worlds(2, 5))
+@pytest.mark.parametrize("inside", (False, True))
+def test_every_operation_in_one_graph(ranks, inside, world):
+    ranks.world(world).run(every_operation, 24, 200 if world == 2 else 60, inside)
 
 
 def replays_in_a_row(comm, rng, replays):

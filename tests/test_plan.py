@@ -25,9 +25,16 @@ KERNELS = REPOSITORY / "kernels"
 MAX_BLOCKS = 256
 TILE_OFFSET = 64  # bytes of shared memory before the tile
 LINE = 32  # bytes
-LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64)  # epochs, signals[parity][block][phase][sender]
 MIB = 1 << 20
-PLANNED = [operation for operation in OPERATIONS if operation != "barrier"]
+# epochs, signals[parity][block][phase][sender], regions, channels: numbers, two tables of words, refusals,
+# envelopes, slots
+CHANNEL_LINES = 65536
+CHANNEL_STAGING = 2 * MIB
+CHANNELS = 2 * 16 * MAX_BLOCKS * 4 + 2 * 16 * MAX_BLOCKS * 8 + 16 * 64 + 16 * 64 * 32 + CHANNEL_LINES * 32
+CHANNEL_SLOTS, CHANNEL_RING = 8, 2  # kernels/abi.h
+LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64) + 256 * 16 * 8 + CHANNELS
+MESSAGES = ("send", "recv")
+PLANNED = [operation for operation in OPERATIONS if operation not in ("barrier", *MESSAGES)]
 DIRECT = (
     "all_reduce",
     "all_gather",
@@ -285,6 +292,38 @@ def test_plans_fit_around_thresholds(pattern, world):
             check_fits(Request(pattern, operation, nbytes, world, registered=registered))
 
 
+def slot_bytes(world):
+    """The longest message that a slot of a channel can hold: whole groups of 64 lines."""
+    return CHANNEL_LINES // CHANNEL_SLOTS // world // 64 * 64 * PACK
+
+
+@every_row
+@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "pipelined"))
+def test_plans_of_messages(pattern, world, algorithm):
+    """Both ends have the same plan; it fits into the channel; the threshold is inclusive."""
+    row = TABLE[pattern]
+    longest = row["send_one_shot"][world_class(world)]
+    assert longest <= slot_bytes(world)
+    edges = (longest, slot_bytes(world))
+    for nbytes in (0, *interesting_sizes(row), *(edge + more for edge in edges for more in (-1, 0, 1))):
+        for max_blocks in (0, 1, 7):
+            plan, other = (
+                make_plan(end, nbytes, world, arch_of(pattern), algorithm=algorithm, max_blocks=max_blocks)
+                for end in MESSAGES
+            )
+            assert plan._replace(kernel=0) == other._replace(kernel=0)
+            assert kernel_name(plan)[1] == "hipcomm_send" and kernel_name(other)[1] == "hipcomm_recv"
+            expected = "one_shot" if nbytes <= longest else "pipelined"
+            if algorithm == "pipelined" or (algorithm == "one_shot" and nbytes <= slot_bytes(world)):
+                expected = algorithm
+            assert plan.algorithm == expected, nbytes
+            assert 1 <= plan.blocks <= min(row["max_blocks"], max_blocks or MAX_BLOCKS)
+            assert plan.threads == row["threads"] and plan.bytes_per_launch == NO_LIMIT
+            assert bool(plan.chunk_packs) == (plan.algorithm == "pipelined")
+            assert plan.blocks * CHANNEL_RING * plan.chunk_packs * PACK <= CHANNEL_STAGING // world
+
+
 def kernel_name(plan):
     file, name = ffi.new("char **"), ffi.new("char **")
     assert lib.hipcommKernelInfo(plan.kernel, file, name) == lib.hipcommSuccess
@@ -405,7 +444,7 @@ def test_the_layout_holds_what_the_kernels_use(pattern):
         assert lib.hipcommGetLayout(arch_of(pattern).encode(), staging_bytes, layout) == lib.hipcommSuccess
         assert layout.control_bytes >= LINES_OFFSET + 2 * row["line_capacity"] * LINE
         assert layout.control_bytes % (2 * MIB) == layout.staging_bytes % (2 * MIB) == 0
-        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"])
+        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"]) + CHANNEL_STAGING
         assert layout.max_blocks == row["max_blocks"] <= MAX_BLOCKS
     lib.hipcommGetLayout(arch_of(pattern).encode(), 0, layout)
     assert layout.control_bytes + layout.staging_bytes <= 64 * MIB  # what a communicator may cost

@@ -2,65 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 import threading
-from pathlib import Path
 
 import pytest
+from counting import ASK, LAUNCH, RECORD, STOP, WAIT, Counted
 from harness import worlds
-from rank_worker import CoreWithConfig
 
-from hipcomm import bootstrap, core
-from hipcomm.core import ffi
 from hipcomm.platform import call, hip
 
-TESTS = Path(__file__).parent
-LAUNCH, ASK, RECORD = "hipModuleLaunchKernel", "hipStreamIsCapturing", "hipEventRecord"
-WAIT, STOP = "hipStreamWaitEvent", "hipDeviceSynchronize"
 PER_THREAD = 2  # hipStreamPerThread
 
 some_worlds = pytest.mark.parametrize("world", worlds(2, 3))
-
-
-@pytest.fixture(scope="module")
-def shim_source(tmp_path_factory):
-    """Where the ranks build the library in between, each against the HIP library that it uses."""
-    return str(tmp_path_factory.mktemp("counting"))
-
-
-class Counted:
-    """A communicator of all ranks whose core calls HIP through counting_hip.c."""
-
-    def __init__(self, comm, directory):
-        real = Path(comm._bootstrap.platform.library)
-        shim = Path(directory) / f"counting{comm.rank}.so"
-        command = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(shim)]
-        command += [str(TESTS / "counting_hip.c"), f"-I{TESTS.parent / 'hipcomm' / 'platforms'}"]
-        command += ["-Wl,--no-as-needed", str(real), f"-Wl,-rpath,{real.parent}", "-ldl"]
-        subprocess.run(command, check=True, timeout=60)
-        path = ffi.new("char[]", str(shim).encode())
-        bootstrap.lib = CoreWithConfig(core.lib, hip_library=path)
-        try:
-            self.comm = comm.split(0)
-        finally:
-            bootstrap.lib = core.lib
-        self._take = ctypes.CDLL(str(shim)).take_calls
-        self._take.restype = ctypes.c_char_p
-        self._take()
-
-    def barrier(self, stream=None):
-        """Call; return the HIP calls that it made."""
-        self.comm.barrier(stream=stream)
-        return self._take().decode().split()
-
-    def captured(self, stream):
-        """Likewise while the stream is being captured; the graph is thrown away."""
-        mode = hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal
-        call("hipStreamBeginCapture", stream, mode)
-        calls = self.barrier(stream)
-        call("hipGraphDestroy", call("hipStreamEndCapture", stream))
-        return calls
 
 
 def new_stream():
@@ -111,8 +63,9 @@ def several_streams(comm, rng, directory):
     counted = Counted(comm, directory)
     stream = new_stream()
     assert counted.barrier(stream) == [ASK, LAUNCH]
+    counted.synchronize(stream)  # the next stream may have its handle, and pass for it
     call("hipStreamDestroy", stream)
-    stream = new_stream()  # it may have the handle of the old one, and pass for it
+    stream = new_stream()
     assert counted.barrier(stream) in ([LAUNCH], [ASK, STOP, LAUNCH, RECORD])
     call("hipStreamDestroy", stream)
     assert counted.barrier() in ([STOP, LAUNCH], [WAIT, LAUNCH])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import sys
 import time
 import types
@@ -168,6 +169,7 @@ def refusals_of_empty(comm, rng):
         refused("shape (-1,)", (-1,) if odd else (1,)),
         refused("shape (1073741824, 1073741824)", (1 << 30, 1 << 30)),
         refused("empty", "ab" if odd else 2),
+        refused("empty", 2.5 if odd else 2),
     ]
     if comm.world_size > 1:
         messages.append(refused("asks for 44 bytes and rank 0 for 40", 11 if odd else 10))
@@ -244,6 +246,86 @@ def refusals_of_register(comm, rng):
 @some_worlds
 def test_refusals_of_register(ranks, world):
     ranks.world(world).run(refusals_of_register)
+
+
+def refused_on_one_rank(comm, rng):
+    """What is wrong with one rank's arguments, all ranks hear at once."""
+    base = int(call("hipMalloc", 4096).as_c_void_p().value)
+    odd = comm.rank == comm.world_size - 1
+    wrong = np.zeros((8, 8), np.float32)[:, ::2]
+    messages = []
+    for arguments in (("memory", 4096), (base, 40.5), (base, -1), (wrong,), (None,)):
+        with pytest.raises(InvalidArgument) as caught:
+            comm.register(*(arguments if odd else (base, 4096)))
+        messages.append(str(caught.value))
+    comm.register(base, 4096)
+    for argument in (wrong, None, base + 1):
+        with pytest.raises(InvalidArgument) as caught:
+            comm.deregister(argument if odd else base)
+        messages.append(str(caught.value))
+    comm.deregister(base)
+    return [re.sub("0x[0-9a-f]+", "", message) for message in messages]
+
+
+@some_worlds
+def test_refused_on_one_rank(ranks, world):
+    first, *others = ranks.world(world).run(refused_on_one_rank)
+    assert all(f"rank {world - 1}: " in message for message in first)
+    assert all(other == first for other in others)
+
+
+def pieces_share_a_mapping(comm, rng):
+    """Several pieces of one allocation, in two communicators, until the last one is gone."""
+    from hipcomm.peer_memory import _mappings
+
+    part = comm.split(0, -comm.rank)  # the same ranks the other way round
+    base = int(call("hipMalloc", 8 << 20).as_c_void_p().value)
+    before = dict(_mappings._mapped)
+    pieces = [(on, base + (number << 20)) for number, on in enumerate((comm, comm, part, comm, part))]
+
+    def reduce_pieces():
+        for on, address in pieces:
+            piece = Region(address + 4096, 40_000)
+            piece.put(np.full(10_000, 1.0 + comm.rank, np.float32))
+            on.all_reduce(piece.address, count=10_000, dtype="float32")
+            on.synchronize()
+            total = sum(1.0 + rank for rank in range(comm.world_size))
+            assert (piece.get(np.dtype(np.float32)) == total).all()
+
+    for on, address in pieces:
+        on.register(address, 1 << 20)
+    part.register(base, 1 << 20)  # that comm has registered too
+    assert len(_mappings._mapped) == len(before) + comm.world_size - 1
+    reduce_pieces()
+    part.deregister(base)
+    while len(pieces) > 1:
+        on, address = pieces.pop(0)
+        on.deregister(address)
+        reduce_pieces()
+    on, address = pieces.pop()
+    on.deregister(address)
+    assert _mappings._mapped == before
+    part.close()
+    call("hipFree", base)
+
+
+@some_worlds
+def test_pieces_of_an_allocation_share_a_mapping(ranks, world):
+    ranks.world(world, HIPCOMM_ALGORITHM="direct").run(pieces_share_a_mapping)
+
+
+def after_closing(comm, rng):
+    part = comm.split(0)
+    array = part.empty(10)
+    part.close()
+    for body in (array.free, lambda: part.empty(10), lambda: part.register(array), part.device_memory):
+        with pytest.raises(hipcomm.Error):
+            body()
+
+
+@some_worlds
+def test_memory_of_a_closed_communicator(ranks, world):
+    ranks.world(world).run(after_closing)
 
 
 def contents_stay(comm, rng):

@@ -77,12 +77,14 @@ typedef enum {
     hipcommOpAllGatherRows = 9,
     hipcommOpGather = 10,
     hipcommOpScatter = 11,
-    hipcommNumOperations = 12
+    hipcommOpSend = 12,
+    hipcommOpRecv = 13,
+    hipcommNumOperations = 14
 } hipcommOperation_t;
 
 typedef enum {
     hipcommAlgorithmAuto = 0,
-    hipcommAlgorithmOneShot = 1,   /* flag-in-data, every rank sends everything to every peer */
+    hipcommAlgorithmOneShot = 1,   /* flag-in-data, every rank sends everything to every peer (send: to one) */
     hipcommAlgorithmTwoShot = 2,   /* flag-in-data, reduce-scatter then all-gather */
     hipcommAlgorithmPipelined = 3, /* through the staging slab, in chunks */
     hipcommAlgorithmDirect = 4,    /* in place in registered memory, between two barriers */
@@ -156,6 +158,22 @@ hipcommResult_t hipcommReduceScatterRows(const void* sendbuf, void* recvbuf, siz
 /* No rank's stream passes before every rank's stream has come here. */
 hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream);
 
+/* ---- between two ranks --------------------------------------------------------------------------- */
+
+/* Rank peer's recvbuf[i] = sendbuf[i], i < count: the n-th message that a rank sends to another is what that
+ * one's n-th receive from it gets. No other rank takes part, and counts of 0 are messages too. Both must be
+ * of the same number of bytes: if not, both ends of the channel fail with hipcommCallMismatch, the receiver
+ * at that message, the sender in the same or a later send to it. peer must be another rank.
+ *
+ * A short send (algorithm OneShot of its plan: up to a threshold of the architecture) is over without a
+ * receive if fewer than 8 earlier messages to that rank have not been received yet. Any other may wait for
+ * its receive, or for those of earlier messages: two ranks that both send each other a long message before
+ * they receive wait for each other until the time-out. */
+hipcommResult_t hipcommSend(const void* sendbuf, size_t count, hipcommDataType_t dtype, int peer,
+                            hipcommComm_t comm, hipcommStream_t stream);
+hipcommResult_t hipcommRecv(void* recvbuf, size_t count, hipcommDataType_t dtype, int peer, hipcommComm_t comm,
+                            hipcommStream_t stream);
+
 /* Wait for the stream, then report what went wrong on it, if anything did. */
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);
 
@@ -226,7 +244,8 @@ typedef struct {
     double timeout_seconds;
     uint64_t staging_bytes;
     int check;            /* not 0: ranks compare every call, a mismatch ends in hipcommCallMismatch */
-    uint32_t first_epoch; /* 0: the default; others are for tests of the wrap-around */
+    uint32_t first_epoch; /* and number of a channel's first message. 0: the default; others are for tests
+                             of the wrap-around */
     void* const* control; /* [world] control slabs as mapped in this process */
     void* const* staging; /* [world] staging slabs */
     void* status_host;    /* pinned page, host and device address */

@@ -40,16 +40,21 @@ hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int
     return hipcommSuccess;
 }
 
+/* "all_reduce (call 3, one_shot)"; send and recv count the messages of their channel. */
+static void describe_fault(const hipcommStatus* status, char* text, size_t size) {
+    const bool is_message = status->operation == hipcommOpSend || status->operation == hipcommOpRecv;
+    snprintf(text, size, "%s (%s %u, %s)", operation_name(status->operation), is_message ? "message" : "call",
+             status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm));
+}
+
 /* Turn a time-out that a kernel has recorded into the communicator's failure. */
 static void adopt_fault(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
-    char message[512];
+    char what[96], message[512];
+    describe_fault(status, what, sizeof what);
     snprintf(message, sizeof message,
-             "rank %u: %s (call %u, %s) waited %.3g s for rank %u, which did not come; HIPCOMM_TIMEOUT sets "
-             "how long to wait",
-             comm->args.rank, operation_name(status->operation), status->epoch - HIPCOMM_FIRST_EPOCH + 1,
-             algorithm_name(status->algorithm), (double)status->waited_ticks / comm->ticks_per_second,
-             status->peer);
+             "rank %u: %s waited %.3g s for rank %u, which did not come; HIPCOMM_TIMEOUT sets how long to wait",
+             comm->args.rank, what, (double)status->waited_ticks / comm->ticks_per_second, status->peer);
     hipcommCommAbort(comm, hipcommPeerTimeout, (int)status->peer, message);
 }
 
@@ -65,21 +70,36 @@ static void adopt_mismatch(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommCallMismatch, (int)status->peer, message);
 }
 
+/* The same for a message that is not as long as its receiver expects. */
+static void adopt_lengths(hipcommComm_t comm) {
+    const hipcommStatus* status = comm->status;
+    const bool is_sender = status->operation == hipcommOpSend;
+    const uint32_t rank = comm->args.rank, peer = status->peer;
+    char what[96], message[512];
+    describe_fault(status, what, sizeof what);
+    snprintf(message, sizeof message, "rank %u: %s: rank %u sends %llu bytes, rank %u expects %llu", rank, what,
+             is_sender ? rank : peer, (unsigned long long)status->sent_bytes, is_sender ? peer : rank,
+             (unsigned long long)status->expected_bytes);
+    hipcommCommAbort(comm, hipcommCallMismatch, (int)peer, message);
+}
+
 static hipcommResult_t report_failure(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
     if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
     if (fault == HIPCOMM_FAULT_CALLS) adopt_differing_calls(comm);
     if (fault == HIPCOMM_FAULT_MISMATCH) adopt_mismatch(comm);
+    if (fault == HIPCOMM_FAULT_LENGTHS) adopt_lengths(comm);
     const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
-    if (fault == HIPCOMM_FAULT_ABORTED)
+    if (fault == HIPCOMM_FAULT_ABORTED) {
+        char what[96];
+        describe_fault(status, what, sizeof what);
         return set_error(comm, (hipcommResult_t)result,
-                         "rank %u: %s (call %u, %s) was waiting for rank %u when the job failed: %s",
-                         comm->args.rank, operation_name(status->operation),
-                         status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm), status->peer,
-                         comm->failure);
+                         "rank %u: %s was waiting for rank %u when the job failed: %s", comm->args.rank, what,
+                         status->peer, comm->failure);
+    }
     return set_error(comm, (hipcommResult_t)result, "%s", comm->failure);
 }
 
@@ -119,7 +139,8 @@ hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipco
     const uint64_t page = 2 * 1024 * 1024; /* hipIpcGetMemHandle refuses smaller uncached memory */
     const uint64_t control = HIPCOMM_LINES_OFFSET + 2ull * row->line_capacity * HIPCOMM_LINE_BYTES;
     layout->control_bytes = (control + page - 1) / page * page;
-    layout->staging_bytes = ((staging_bytes ? staging_bytes : row->staging_bytes) + page - 1) / page * page;
+    layout->staging_bytes = ((staging_bytes ? staging_bytes : row->staging_bytes) + page - 1) / page * page +
+                            HIPCOMM_CHANNEL_STAGING_BYTES;
     layout->status_bytes = 4096;
     layout->max_blocks = row->max_blocks;
     layout->staging_uncached = row->staging_uncached;
@@ -145,6 +166,26 @@ static hipcommResult_t check_config(const hipcommConfig* c) {
     return hipcommSuccess;
 }
 
+/* Write the number that launches begin with: as the epoch, and as that of the first message of every
+ * channel, before which everything has been taken. */
+static hipError_t number_launches(hipcommComm_t comm, char* control, uint32_t first) {
+    uint32_t epochs[HIPCOMM_MAX_BLOCKS];
+    for (uint32_t i = 0; i < HIPCOMM_MAX_BLOCKS; ++i) epochs[i] = first;
+    hipError_t error = comm->hip.Memcpy(control, epochs, sizeof epochs, hipMemcpyHostToDevice);
+    uint32_t numbers[2 * HIPCOMM_CHANNEL_WORDS];
+    for (uint32_t i = 0; i < 2 * HIPCOMM_CHANNEL_WORDS; ++i) numbers[i] = first;
+    if (error == hipSuccess)
+        error = comm->hip.Memcpy(control + HIPCOMM_CHANNEL_NUMBERS_OFFSET, numbers, sizeof numbers,
+                                 hipMemcpyHostToDevice);
+    uint64_t taken[HIPCOMM_CHANNEL_WORDS];
+    for (uint32_t i = 0; i < HIPCOMM_CHANNEL_WORDS; ++i)
+        taken[i] = (uint64_t)(uint32_t)(first - 1) << 32 | HIPCOMM_CHANNEL_DONE;
+    if (error == hipSuccess)
+        error = comm->hip.Memcpy(control + HIPCOMM_CHANNEL_TAKEN_OFFSET, taken, sizeof taken,
+                                 hipMemcpyHostToDevice);
+    return error;
+}
+
 /* Everything that needs HIP calls; the object is filled in far enough to be destroyed on a failure. */
 static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, const hipcommLayout* layout) {
     hipError_t error = comm->hip.SetDevice(config->device);
@@ -161,10 +202,8 @@ static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, 
     memset(comm->status, 0, sizeof *comm->status);
     error = comm->hip.Memset(config->control[config->rank], 0, layout->control_bytes);
     if (error != hipSuccess) return hip_error(comm, "hipMemset of the control slab", error);
-    uint32_t epochs[HIPCOMM_MAX_BLOCKS];
-    for (uint32_t i = 0; i < HIPCOMM_MAX_BLOCKS; ++i)
-        epochs[i] = config->first_epoch ? config->first_epoch : HIPCOMM_FIRST_EPOCH;
-    error = comm->hip.Memcpy(config->control[config->rank], epochs, sizeof epochs, hipMemcpyHostToDevice);
+    error = number_launches(comm, config->control[config->rank],
+                            config->first_epoch ? config->first_epoch : HIPCOMM_FIRST_EPOCH);
     if (error != hipSuccess) return hip_error(comm, "hipMemcpy of the epochs", error);
     error = comm->hip.StreamSynchronize(NULL); /* a memset of device memory is asynchronous */
     if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
@@ -178,6 +217,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
     if (result != hipcommSuccess) return result;
     hipcommLayout layout;
     hipcommGetLayout(config->arch, config->staging_bytes, &layout);
+    const uint64_t staging_bytes = layout.staging_bytes - HIPCOMM_CHANNEL_STAGING_BYTES; /* of collectives */
 
     hipcommComm_t comm = calloc(1, sizeof *comm);
     if (!comm) return set_error(NULL, hipcommOutOfMemory, "no memory for the communicator");
@@ -197,7 +237,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
         .arch = comm->arch,
         .max_blocks = config->max_blocks,
         .algorithm = config->algorithm,
-        .staging_bytes = layout.staging_bytes,
+        .staging_bytes = staging_bytes,
     };
     comm->args = (hipcommKernelArgs){
         .own_control = config->control[config->rank],
@@ -205,7 +245,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
         .world = (uint32_t)config->world,
         .epoch_slots = layout.max_blocks,
         .line_capacity = comm->row->line_capacity,
-        .staging_bytes = layout.staging_bytes / 2,
+        .staging_bytes = staging_bytes / 2,
         .status = config->status_device,
     };
     for (int rank = 0; rank < config->world; ++rank) {

@@ -30,6 +30,8 @@ enum {
     kAllGatherDirect,
     kBroadcastDirect,
     kExchangeDirect,
+    kSend,
+    kRecv,
     kKernels
 };
 
@@ -66,6 +68,8 @@ static const struct {
     MOVE(all_gather_direct),
     MOVE(broadcast_direct),
     MOVE(exchange_direct),
+    MOVE(send),
+    MOVE(recv),
 };
 
 static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -108,6 +112,8 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         case hipcommOpAllGatherRows:
         case hipcommOpGather:
         case hipcommOpScatter: return kExchange;
+        case hipcommOpSend: return kSend;
+        case hipcommOpRecv: return kRecv;
         default: return -1;
     }
 }

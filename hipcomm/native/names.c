@@ -35,7 +35,8 @@ const char* redop_name(hipcommRedOp_t op) {
 const char* operation_name(uint32_t operation) {
     static const char* const names[hipcommNumOperations] = {
         "all_reduce", "all_gather",   "broadcast",    "barrier",         "reduce_scatter", "reduce",
-        "all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather",         "scatter"};
+        "all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather",         "scatter",
+        "send",       "recv"};
     return operation < hipcommNumOperations ? names[operation] : "unknown operation";
 }
 

@@ -25,6 +25,10 @@ static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, h
     return (row->line_capacity / 2 / (uint64_t)world) * (uint64_t)world;
 }
 
+static bool is_point_to_point(hipcommOperation_t operation) {
+    return operation == hipcommOpSend || operation == hipcommOpRecv;
+}
+
 static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row) {
     if (row->staging_uncached) return false; /* peers' writes do not reach what this device has cached */
     const int class = world_class(request->world);
@@ -60,6 +64,10 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
         case hipcommOpReduce:
             return request->bytes <= row->reduce_one_shot[class] ? hipcommAlgorithmOneShot
                                                                  : hipcommAlgorithmPipelined;
+        case hipcommOpSend:
+        case hipcommOpRecv:
+            return request->bytes <= row->send_one_shot[class] ? hipcommAlgorithmOneShot
+                                                               : hipcommAlgorithmPipelined;
         case hipcommOpAllToAllv: return hipcommAlgorithmPipelined; /* and lines, as each pair decides */
         case hipcommOpBarrier: return hipcommAlgorithmOneShot;
         default: return request->bytes <= row->exchange_one_shot[class] ? hipcommAlgorithmOneShot
@@ -147,6 +155,36 @@ static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row,
     plan->shared_bytes = tile_bytes(0, 0) + kRankBuffers;
 }
 
+/* Whether a forced algorithm is one that this call cannot take. */
+static bool cannot_take(const hipcommPlanRequest* request, hipcommAlgorithm_t algorithm) {
+    if (kernel_index(request->operation, algorithm, request->dtype, request->op) < 0) return true;
+    if (algorithm == hipcommAlgorithmDirect) return !request->registered;
+    /* a message is one launch: what does not fit into a slot cannot go as lines */
+    return is_point_to_point(request->operation) && algorithm == hipcommAlgorithmOneShot &&
+           request->bytes > HIPCOMM_CHANNEL_SLOT_LINES((uint32_t)request->world) * (uint64_t)HIPCOMM_PACK_BYTES;
+}
+
+/* One message to one rank: as lines of its channel's slot, or through the channel's part of the staging
+ * slab, which its blocks share. */
+static void plan_message(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                         hipcommPlan* plan) {
+    const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
+    plan->shared_bytes = tile_bytes(0, 0);
+    if (plan->algorithm == hipcommAlgorithmOneShot) {
+        plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
+        return;
+    }
+    const uint64_t ring = HIPCOMM_CHANNEL_RING_BYTES((uint32_t)request->world) / HIPCOMM_PACK_BYTES;
+    const uint64_t per_slot = ring / HIPCOMM_CHANNEL_RING; /* packs under way at once, of all blocks */
+    const uint64_t least = min_u64(row->min_chunk / HIPCOMM_PACK_BYTES, per_slot);
+    uint64_t blocks = min_u64(min_u64(row->pipelined_blocks, max_blocks), per_slot / least);
+    blocks = max_u64(1, min_u64(blocks, ceil_div(packs, least)));
+    const uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
+    plan->blocks = (uint32_t)blocks;
+    plan->chunk_packs =
+        (uint32_t)min_u64(min_u64(chunk, row->max_chunk / HIPCOMM_PACK_BYTES), per_slot / blocks);
+}
+
 void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
@@ -156,14 +194,13 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         return;
     }
     /* nothing to move, as all ranks know */
-    if (request->bytes == 0 && request->operation != hipcommOpBarrier && request->operation != hipcommOpAllToAllv)
+    if (request->bytes == 0 && request->operation != hipcommOpBarrier &&
+        request->operation != hipcommOpAllToAllv && !is_point_to_point(request->operation))
         return;
 
     /* a forced algorithm that this call cannot take leaves the choice open */
     plan->algorithm = request->operation == hipcommOpAllToAllv ? hipcommAlgorithmAuto : request->algorithm;
-    if (kernel_index(request->operation, plan->algorithm, request->dtype, request->op) < 0 ||
-        (plan->algorithm == hipcommAlgorithmDirect && !request->registered))
-        plan->algorithm = choose(request, row);
+    if (cannot_take(request, plan->algorithm)) plan->algorithm = choose(request, row);
     plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
     plan->threads = row->threads;
 
@@ -172,6 +209,8 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     if (request->operation == hipcommOpBarrier) {
         plan->blocks = 1;
         plan->shared_bytes = tile_bytes(0, 0);
+    } else if (is_point_to_point(request->operation)) {
+        plan_message(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmPipelined) {
         plan_pipeline(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmDirect) {

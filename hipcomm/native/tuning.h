@@ -25,6 +25,7 @@ typedef struct TuningRow {
     uint64_t reduce_scatter_one_shot[kWorldClasses]; /* bytes of one rank's result */
     uint64_t reduce_one_shot[kWorldClasses];
     uint64_t exchange_one_shot[kWorldClasses]; /* bytes from one rank to one other */
+    uint64_t send_one_shot[kWorldClasses];     /* bytes of a short message; it must fit into a channel's slot */
 
     /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
     uint64_t all_reduce_direct[kWorldClasses];

@@ -42,10 +42,7 @@ DEVICE void scrub_old_flags(const Launch& launch) {
 
 DEVICE Launch begin_launch(const hipcommKernelArgs& args, const Geometry& geometry) {
     const Launch launch{args, geometry, load_relaxed(epoch_words(args) + geometry.block)};
-    if (geometry.thread == 0) {
-        store_scratch(&block_state(launch)->failed, 0);
-        store_scratch(&block_state(launch)->mismatched, 0);
-    }
+    clear_block_state(launch);
     block_barrier();
     scrub_old_flags(launch);
     return launch;

@@ -34,6 +34,13 @@ DEVICE Pack* tile_memory(const Launch& launch) {
     return reinterpret_cast<Pack*>(launch.geometry.shared + kTileOffset);
 }
 
+/* All threads, at the beginning of a launch; a block_barrier() must follow. */
+DEVICE void clear_block_state(const Launch& launch) {
+    if (launch.geometry.thread != 0) return;
+    store_scratch(&block_state(launch)->failed, 0);
+    store_scratch(&block_state(launch)->mismatched, 0);
+}
+
 /* True in all threads of the block or in none, when called right after a block_barrier() that
  * follows the waits. A block that has failed must not send: its peers would take unfinished data for
  * good. */

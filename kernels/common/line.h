@@ -14,18 +14,27 @@ constexpr uint32_t kLineWords = HIPCOMM_LINE_BYTES / sizeof(uint64_t);
 /* Distance, in words, between two parts of one line. */
 constexpr uint32_t kPartStride = kLineGroup * kPartWords;
 
+/* The first part of line `index` of the lines that begin at `area`. */
+DEVICE uint64_t* line_of(char* area, uint64_t index) {
+    return reinterpret_cast<uint64_t*>(area) + index / kLineGroup * (kLineGroup * kLineWords) +
+           index % kLineGroup * kPartWords;
+}
+
 /* The first part of line `index` in `rank`'s line area. */
 DEVICE uint64_t* line_at(const Launch& launch, uint32_t rank, uint32_t parity, uint64_t index) {
-    auto* area = reinterpret_cast<uint64_t*>(launch.args.control[rank] + HIPCOMM_LINES_OFFSET +
-                                             parity * launch.args.line_capacity * HIPCOMM_LINE_BYTES);
-    return area + index / kLineGroup * (kLineGroup * kLineWords) + index % kLineGroup * kPartWords;
+    return line_of(launch.args.control[rank] + HIPCOMM_LINES_OFFSET +
+                       parity * launch.args.line_capacity * HIPCOMM_LINE_BYTES,
+                   index);
+}
+
+DEVICE void store_line(uint64_t* line, Pack pack, uint32_t epoch) {
+    UNROLL(4)
+    for (uint32_t word = 0; word < kLineWords; word += kPartWords)
+        store_part(line + word / kPartWords * kPartStride, pack, word, epoch);
 }
 
 DEVICE void send_line(const Launch& launch, uint32_t peer, uint64_t index, Pack pack) {
-    uint64_t* line = line_at(launch, peer, launch.parity(), index);
-    UNROLL(4)
-    for (uint32_t word = 0; word < kLineWords; word += kPartWords)
-        store_part(line + word / kPartWords * kPartStride, pack, word, launch.epoch);
+    store_line(line_at(launch, peer, launch.parity(), index), pack, launch.epoch);
 }
 
 DEVICE bool load_line(const uint64_t* line, Pack& pack, uint32_t epoch) {

@@ -61,15 +61,24 @@ DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint
     return true;
 }
 
-/* Spin until ready() or until waiting is pointless: the abort word is set, another block has failed, the
- * ranks run different algorithms, or the peer is later than the time-out. ready() must be free of side
- * effects that a repeat would spoil. */
-template <class Ready>
-DEVICE void wait_until(const Launch& launch, uint32_t peer, Ready ready) {
+/* Spin until ready() or until pointless(check, started), which is asked now and then, says that it is:
+ * check is how often it has been asked, started the time of the first one, which it notes. ready() must be
+ * free of side effects that a repeat would spoil. */
+template <class Ready, class Pointless>
+DEVICE void spin_until(Ready ready, Pointless pointless) {
     uint64_t started = 0;
     for (uint32_t spins = 1; !ready(); ++spins) {
         spin_pause(spins);
         if (!UNLIKELY(spins % kSpinsPerCheck == 0)) continue;
-        if (give_up_if_pointless(launch, peer, spins / kSpinsPerCheck, started)) return;
+        if (pointless(spins / kSpinsPerCheck, started)) return;
     }
+}
+
+/* Spin until ready() or until waiting is pointless: the abort word is set, another block has failed, the
+ * ranks run different algorithms, or the peer is later than the time-out. */
+template <class Ready>
+DEVICE void wait_until(const Launch& launch, uint32_t peer, Ready ready) {
+    spin_until(ready, [&](uint32_t check, uint64_t& started) {
+        return give_up_if_pointless(launch, peer, check, started);
+    });
 }

@@ -1,0 +1,61 @@
+"""A communicator whose calls into HIP are seen by a library in between."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from pathlib import Path
+
+from rank_worker import CoreWithConfig
+
+from hipcomm import bootstrap, core
+from hipcomm.core import ffi
+from hipcomm.platform import call, hip
+
+TESTS = Path(__file__).parent
+LAUNCH, ASK, RECORD = "hipModuleLaunchKernel", "hipStreamIsCapturing", "hipEventRecord"
+WAIT, STOP = "hipStreamWaitEvent", "hipDeviceSynchronize"
+
+
+class Counted:
+    """A communicator of all ranks whose core calls HIP through counting_hip.c."""
+
+    def __init__(self, comm, directory):
+        real = Path(comm._bootstrap.platform.library)
+        shim = Path(directory) / f"counting{comm.rank}.so"
+        command = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(shim)]
+        command += [str(TESTS / "counting_hip.c"), f"-I{TESTS.parent / 'hipcomm' / 'platforms'}"]
+        command += ["-Wl,--no-as-needed", str(real), f"-Wl,-rpath,{real.parent}", "-ldl"]
+        subprocess.run(command, check=True, timeout=60)
+        path = ffi.new("char[]", str(shim).encode())
+        bootstrap.lib = CoreWithConfig(core.lib, hip_library=path)
+        try:
+            self.comm = comm.split(0)
+        finally:
+            bootstrap.lib = core.lib
+        self._take = ctypes.CDLL(str(shim)).take_calls
+        self._take.restype = ctypes.c_char_p
+        self._take()
+
+    def calls_of(self, body):
+        """Run *body*, which uses the communicator; return the HIP calls that its core made."""
+        self._take()
+        body()
+        return self._take().decode().split()
+
+    def barrier(self, stream=None):
+        """Call; return the HIP calls that it made."""
+        return self.calls_of(lambda: self.comm.barrier(stream=stream))
+
+    def synchronize(self, stream):
+        """Wait for the stream, which is one HIP call."""
+        waited = self.calls_of(lambda: self.comm.synchronize(stream=stream))
+        assert waited == ["hipStreamSynchronize"], waited
+
+    def captured(self, stream, body=None):
+        """Likewise, of a barrier or of *body*, while the stream is captured; the graph is thrown away."""
+        mode = hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal
+        call("hipStreamBeginCapture", stream, mode)
+        calls = self.calls_of(body) if body else self.barrier(stream)
+        call("hipGraphDestroy", call("hipStreamEndCapture", stream))
+        return calls
