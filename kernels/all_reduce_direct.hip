@@ -10,8 +10,6 @@
 
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
-    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
-    [[maybe_unused]] constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
     const Launch launch = begin_launch(args, g);
     if (!enter_direct(launch)) return end_launch(launch);
 
@@ -41,14 +39,14 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
                         __builtin_memcpy(buffers->recv(peer) + first + offset, result + offset, bytes);
             });
     } else {
-        reduce_packs<T, Op, kInFlight>(
+        reduce_side_by_side<T, Op, kLinesOf<T>, kRanksInFlight>(
             launch, begin, middle, everybody,
             [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send(rank) + i * HIPCOMM_PACK_BYTES); },
             [&](uint32_t rank, uint64_t i, Pack pack) {
                 store_staged(buffers->recv(rank) + i * HIPCOMM_PACK_BYTES, pack);
             });
     }
-    reduce_packs<T, Op, 1>(
+    reduce_side_by_side<T, Op, 1, 1>(
         launch, middle, end, everybody,
         [&](uint32_t rank, uint64_t i) { return load_message(message(buffers->send(rank), args.bytes), i); },
         [&](uint32_t rank, uint64_t i, Pack pack) {

@@ -9,7 +9,7 @@
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
  */
 #include "common/epoch.h"
-#include "common/reduce.h"
+#include "common/reduce_packs.h"
 #include "common/reduce_run.h"
 #include "common/shards.h"
 #include "common/turns.h"
@@ -35,90 +35,55 @@ DEVICE void push_shards(const Launch& launch, uint32_t step) {
                  args.rank, [&](uint32_t owner) { return cells.cell(owner, step, kContributions, args.rank); });
 }
 
-/* Reduce packs begin .. end - 1 of the shard: kLines packs per thread at a time, kRanks ranks' loads of
- * each in flight together. */
-template <class T, class Op, uint32_t kLines, uint32_t kRanks, class LoadOwn, class StoreOwn>
-DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, uint32_t end, LoadOwn load_own,
-                         StoreOwn store_own) {
-    const hipcommKernelArgs& args = launch.args;
-    const Cells cells = cells_of(launch);
-    const uint32_t threads = launch.geometry.threads;
-    NO_UNROLL
-    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kLines) {
-        Reduction<T, Op> reduction[kLines];
-        NO_UNROLL
-        for (uint32_t first = 0; first < args.world; first += kRanks) {
-            Pack packs[kRanks][kLines]{};
-            UNROLL(8)
-            for (uint32_t r = 0; r < kRanks; ++r) {
-                const uint32_t rank = first + r;
-                const char* cell = cells.cell(args.rank, step, kContributions, rank);
-                UNROLL(8)
-                for (uint32_t k = 0; k < kLines; ++k) {
-                    const uint32_t i = base + k * threads;
-                    if (rank >= args.world || i >= end) continue;
-                    packs[r][k] =
-                        rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
-                }
-            }
-            UNROLL(8)
-            for (uint32_t r = 0; r < kRanks; ++r) {
-                if (first + r >= args.world) continue;
-                UNROLL(8)
-                for (uint32_t k = 0; k < kLines; ++k) reduction[k].start_or_add(first + r == 0, packs[r][k], args);
-            }
-        }
-        Pack results[kLines];
-        UNROLL(8)
-        for (uint32_t k = 0; k < kLines; ++k) {
-            results[k] = reduction[k].finish(args);
-            if (base + k * threads < end) store_own(base + k * threads, results[k]);
-        }
-        NO_UNROLL
-        for (uint32_t peer = next_rank(args.rank, args.world); peer != args.rank; peer = next_rank(peer, args.world)) {
-            char* cell = cells.cell(peer, step, kResults, args.rank);
-            UNROLL(8)
-            for (uint32_t k = 0; k < kLines; ++k) {
-                const uint32_t i = base + k * threads;
-                if (i < end) store_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES, results[k]);
-            }
-        }
-    }
-}
-
 template <class T, class Op>
 DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
+    const Geometry& g = launch.geometry;
     const Message send = message(args.send, args.bytes);
     const Message recv = message(args.recv, args.bytes);
     const Chunk shard = shard_of(chunk_of_step(launch, packs_of(args.bytes), step), args.rank, args.world);
-    /* 1-byte types have 16 accumulators a pack: fewer packs at a time, or registers spill */
-    [[maybe_unused]] constexpr uint32_t kLines = sizeof(T) == 1 ? 1 : 2;
     const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
     const uint32_t whole_recv = whole_packs(recv, shard.first, shard.packs);
     const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
     const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
+    const Cells cells = cells_of(launch);
+    const auto contribution = [&](uint32_t rank) { return cells.cell(args.rank, step, kContributions, rank); };
+    const auto result_at = [&](uint32_t peer) { return cells.cell(peer, step, kResults, args.rank); };
+    /* every rank begins with another peer, so that all links are busy */
+    const Receivers everybody{args.rank + 1, args.world};
     if constexpr (kOneThread && kChosenByType<Op>) {
-        const Cells cells = cells_of(launch);
         reduce_run<T, Op>(
             args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,
-            [&](uint32_t rank) -> const char* {
-                return rank == args.rank ? own : cells.cell(args.rank, step, kContributions, rank);
-            },
+            [&](uint32_t rank) -> const char* { return rank == args.rank ? own : contribution(rank); },
             [&](uint64_t offset, uint64_t bytes) {
                 for (uint32_t peer = 0; peer < args.world; ++peer)
-                    if (peer != args.rank)
-                        __builtin_memcpy(cells.cell(peer, step, kResults, args.rank) + offset, result + offset, bytes);
+                    if (peer != args.rank) __builtin_memcpy(result_at(peer) + offset, result + offset, bytes);
             });
     } else {
-        reduce_packs<T, Op, kLines, kRanksInFlight>(
-            launch, step, 0, whole, [=](uint64_t i) { return load_pack(own + i * HIPCOMM_PACK_BYTES); },
-            [=](uint64_t i, Pack pack) { store_pack(result + i * HIPCOMM_PACK_BYTES, pack); });
+        reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
+            args, {g.thread, whole, g.threads, g.threads * kLinesOf<T>}, everybody,
+            [&](uint32_t rank, uint32_t i) {
+                const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
+                return rank == args.rank ? load_pack(own + at) : load_staged(contribution(rank) + at);
+            },
+            [&](uint32_t rank, uint32_t i, Pack pack) {
+                const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
+                rank == args.rank ? store_pack(result + at, pack) : store_staged(result_at(rank) + at, pack);
+            });
     }
-    reduce_packs<T, Op, 1, 1>(
-        launch, step, whole, shard.packs, [&](uint64_t i) { return load_message(send, shard.first + i); },
-        [&](uint64_t i, Pack pack) { store_message(recv, shard.first + i, pack); });
+    reduce_packs<T, Op, 1, 1, uint32_t>(
+        args, {whole + g.thread, shard.packs, g.threads, g.threads}, everybody,
+        [&](uint32_t rank, uint32_t i) {
+            return rank == args.rank ? load_message(send, shard.first + i)
+                                     : load_staged(contribution(rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
+        },
+        [&](uint32_t rank, uint32_t i, Pack pack) {
+            if (rank == args.rank)
+                store_message(recv, shard.first + i, pack);
+            else
+                store_staged(result_at(rank) + uint64_t(i) * HIPCOMM_PACK_BYTES, pack);
+        });
 }
 
 DEVICE void collect_shards(const Launch& launch, uint32_t step) {

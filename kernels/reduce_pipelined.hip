@@ -12,7 +12,7 @@
  * as equal as it can; all ranks make the turns of the longest.
  */
 #include "common/epoch.h"
-#include "common/reduce.h"
+#include "common/reduce_packs.h"
 #include "common/reduce_run.h"
 #include "common/segments.h"
 #include "common/turns.h"
@@ -42,35 +42,6 @@ DEVICE void push_contributions(const Launch& launch, uint32_t step) {
     }
 }
 
-/* Reduce packs begin .. end - 1 of the chunk, kInFlight per thread at a time. */
-template <class T, class Op, uint32_t kInFlight, class LoadOwn, class Store>
-DEVICE void reduce_packs(const Launch& launch, uint32_t step, uint32_t begin, uint32_t end, LoadOwn load_own,
-                         Store store) {
-    const hipcommKernelArgs& args = launch.args;
-    const SegmentCells cells = cells_of(launch);
-    const uint32_t threads = launch.geometry.threads;
-    NO_UNROLL
-    for (uint32_t base = begin + launch.geometry.thread; base < end; base += threads * kInFlight) {
-        Reduction<T, Op> reduction[kInFlight];
-        Pack packs[kInFlight]{};
-        NO_UNROLL
-        for (uint32_t rank = 0; rank < args.world; ++rank) {
-            const char* cell = cells.cell(args.rank, step, rank);
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) {
-                const uint32_t i = base + k * threads;
-                if (i >= end) continue;
-                packs[k] = rank == args.rank ? load_own(i) : load_staged(cell + uint64_t(i) * HIPCOMM_PACK_BYTES);
-            }
-            UNROLL(8)
-            for (uint32_t k = 0; k < kInFlight; ++k) reduction[k].start_or_add(rank == 0, packs[k], args);
-        }
-        UNROLL(8)
-        for (uint32_t k = 0; k < kInFlight; ++k)
-            if (base + k * threads < end) store(base + k * threads, reduction[k].finish(args));
-    }
-}
-
 /* My chunk of a step: what I have of it, and where its result goes. */
 struct OwnChunk {
     Rows own;
@@ -95,38 +66,48 @@ DEVICE OwnChunk own_chunk(const Launch& launch, uint32_t step) {
 
 template <class T, class Op>
 DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
-    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
-    constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
+    const hipcommKernelArgs& args = launch.args;
+    const Geometry& g = launch.geometry;
     const OwnChunk mine = own_chunk(launch, step);
     const char* from = mine.own.all.base + mine.chunk.first * HIPCOMM_PACK_BYTES;
     char* const to = mine.staged ? mine.to : mine.to + mine.chunk.first * HIPCOMM_PACK_BYTES;
+    const SegmentCells cells = cells_of(launch);
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_run<T, Op>(
-            launch.args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
+            args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
             [&](uint32_t rank) -> const char* {
-                return rank == launch.args.rank ? from : cells_of(launch).cell(launch.args.rank, step, rank);
+                return rank == args.rank ? from : cells.cell(args.rank, step, rank);
             },
             [](uint64_t, uint64_t) {});
     } else {
-        const bool staged = mine.staged;
-        reduce_packs<T, Op, kInFlight>(
-            launch, step, 0, mine.whole, [=](uint64_t i) { return load_pack(from + i * HIPCOMM_PACK_BYTES); },
-            [=](uint64_t i, Pack pack) {
-                char* at = to + i * HIPCOMM_PACK_BYTES;
-                staged ? store_staged(at, pack) : store_pack(at, pack);
+        reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
+            args, {g.thread, mine.whole, g.threads, g.threads * kLinesOf<T>}, {args.rank, 1},
+            [&](uint32_t rank, uint32_t i) {
+                const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
+                return rank == args.rank ? load_pack(from + at) : load_staged(cells.cell(args.rank, step, rank) + at);
+            },
+            [&](uint32_t, uint32_t i, Pack pack) {
+                char* at = to + uint64_t(i) * HIPCOMM_PACK_BYTES;
+                mine.staged ? store_staged(at, pack) : store_pack(at, pack);
             });
     }
 }
 
 template <class T, class Op>
 DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
+    const hipcommKernelArgs& args = launch.args;
+    const Geometry& g = launch.geometry;
     const OwnChunk mine = own_chunk(launch, step);
-    reduce_packs<T, Op, 1>(
-        launch, step, mine.whole, mine.chunk.packs,
-        [&](uint64_t i) { return load_rows(mine.own, mine.chunk.first + i); },
-        [&](uint64_t i, Pack pack) {
+    const SegmentCells cells = cells_of(launch);
+    reduce_packs<T, Op, 1, 1, uint32_t>(
+        args, {mine.whole + g.thread, mine.chunk.packs, g.threads, g.threads}, {args.rank, 1},
+        [&](uint32_t rank, uint32_t i) {
+            return rank == args.rank ? load_rows(mine.own, mine.chunk.first + i)
+                                     : load_staged(cells.cell(args.rank, step, rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
+        },
+        [&](uint32_t, uint32_t i, Pack pack) {
             if (mine.staged)
-                store_staged(mine.to + i * HIPCOMM_PACK_BYTES, pack);
+                store_staged(mine.to + uint64_t(i) * HIPCOMM_PACK_BYTES, pack);
             else
                 store_message(message(mine.to, mine.own.all.bytes), mine.chunk.first + i, pack);
         });

@@ -40,13 +40,11 @@ DEVICE uint32_t whole_everywhere(const Launch& launch) {
 
 template <class T, class Op>
 DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t whole) {
-    /* 1-byte types have 16 accumulators a pack: one pack at a time, or registers spill */
-    constexpr uint32_t kInFlight = sizeof(T) == 1 ? 1 : kPacksInFlight;
     const Launch launch = new_phase(whole_launch);
     char* const result = static_cast<char*>(launch.args.recv);
     const uint64_t offset = segment_args(launch).segments[launch.args.rank].send_offset;
     const RankBuffers* const buffers = rank_buffers(launch);
-    reduce_packs<T, Op, kInFlight>(
+    reduce_side_by_side<T, Op, kLinesOf<T>, kRanksInFlight>(
         launch, 0, whole, {launch.args.rank, 1},
         [=](uint32_t rank, uint64_t i) {
             return load_staged(buffers->send(rank) + offset + i * HIPCOMM_PACK_BYTES);
@@ -59,7 +57,7 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t whole) {
     const Launch launch = new_phase(whole_launch);
     const uint64_t bytes = segment_args(launch).segments[launch.args.rank].send_bytes;
     const Message result = message(launch.args.recv, bytes);
-    reduce_packs<T, Op, 1>(
+    reduce_side_by_side<T, Op, 1, 1>(
         launch, whole, packs_of(bytes), {launch.args.rank, 1},
         [&](uint32_t rank, uint64_t i) { return load_rows(in_rows(launch, contribution(launch, rank)), i); },
         [=](uint32_t, uint64_t i, Pack pack) { store_message(result, i, pack); });
