@@ -22,7 +22,7 @@ run: venv native cpu-kernels ## run the main job: sentence embeddings, split ove
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
 
 test: all ## the whole test-suite on the CPU platform
-	$(RUN)/python -m pytest tests
+	$(RUN)/python -m pytest -rs tests
 
 test-gpu: all ## the tests that need GPUs (skips cleanly where there are none)
 	$(RUN)/python -m pytest tests/gpu
@@ -119,8 +119,8 @@ find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-2
 CLANG ?= $(find_clang)
 
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
-	@if [ -n "$(find_clang)" ]; then \
-	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG=$(find_clang); \
+	@if [ -n "$(CLANG)" ]; then \
+	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG="$(CLANG)"; \
 	else echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
 
 # llvm-22 brings llvm-objdump, with which the tests read the AMD code objects. Where the packages cannot be

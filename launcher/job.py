@@ -29,6 +29,7 @@ from .worker import Worker, signal_name
 TIMED_OUT = 124  # exit code, as timeout(1) has it
 REAP_TIMEOUT = 5.0  # seconds from SIGKILL until a rank counts as stuck in the kernel
 CULPRIT_PATIENCE = 0.5  # seconds for the rank that caused a failure to end itself
+LAST_WORDS = 1.0  # seconds for the others to notice, and to say what they were waiting for
 DRAIN_TIMEOUT = 0.5  # seconds for pipes that somebody still holds open after the job
 POLL_INTERVAL = 0.02  # seconds between two looks while the job is being stopped
 
@@ -246,7 +247,7 @@ class Job:
         ended = [worker for worker in self._workers if worker.check()]
         for worker in ended:
             # Whoever needs this rank hears of it at once, also if it had never joined.
-            self._server.lose(worker.rank, f"its process {worker.describe_end()}")
+            self._server.lose(worker.rank, f"its process {worker.describe_end()}", bool(worker.result))
         # Seen at once, in an order we cannot know: a signal is rather the cause than an exit code.
         self._failed += sorted(
             filter(lambda worker: worker.result, ended), key=lambda worker: worker.result or 0
@@ -259,7 +260,7 @@ class Job:
             self._stop(_Outcome(128 + number, f"stopped by {signal_name(number)}"))
         elif self._failed:
             culprit = self._find_culprit()
-            if culprit is not None:
+            if culprit is not None and self._others_have_spoken(culprit):
                 after = f"rank {culprit.rank} {culprit.describe_end()} after {culprit.seconds:.1f} s"
                 self._stop(_Outcome(culprit.exit_code, f"{after} (exit code {culprit.exit_code})", culprit))
         elif all(worker.result is not None for worker in self._workers):
@@ -281,6 +282,18 @@ class Job:
         if suspect is None or self._workers[suspect].result is not None:
             return first
         return first if time.monotonic() - (first.ended or 0) > CULPRIT_PATIENCE else None
+
+    def _others_have_spoken(self, culprit: Worker) -> bool:
+        """Tell whether all others have ended or said what they waited for, or have had the time to."""
+        if time.monotonic() - (culprit.ended or 0) > LAST_WORDS:
+            return True
+        statuses = self._server.status()
+        return all(
+            worker.result is not None
+            or statuses[worker.rank].state != "joined"
+            or statuses[worker.rank].waiting is not None
+            for worker in self._workers
+        )
 
     # ---- stopping ----------------------------------------------------------------------------
 

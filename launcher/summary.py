@@ -11,10 +11,14 @@ from .worker import Worker
 
 def describe_rank(worker: Worker, status: RankStatus | None) -> str:
     """Say what one rank was doing when the job was stopped."""
-    if worker.result is not None:
-        return f"rank {worker.rank}: {worker.describe_end()} after {worker.seconds:.1f} s"
+    end = f"{worker.describe_end()} after {worker.seconds:.1f} s"
     if status is not None and status.waiting:
-        return f"rank {worker.rank}: waiting for {status.waiting}"
+        # A rank whose collective has failed says so in the words of its exception.
+        own_words = status.waiting.startswith(f"rank {worker.rank}: ")
+        story = status.waiting if own_words else f"rank {worker.rank}: waiting for {status.waiting}"
+        return story if worker.result is None else f"{story} ({end})"
+    if worker.result is not None:
+        return f"rank {worker.rank}: {end}"
     if status is not None and status.state == "absent":
         return f"rank {worker.rank}: running, had not joined"
     return f"rank {worker.rank}: running"

@@ -5,6 +5,7 @@ docs/amd.md says why each of these instructions is needed. No AMD GPU is involve
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -14,6 +15,7 @@ pytest.importorskip("hipcomm.core", reason="hipcomm is not built")
 
 from amd_objects import (
     BLOCK_THREADS,
+    CODE_OBJECTS,
     TARGETS,
     CodeObject,
     Program,
@@ -26,11 +28,18 @@ from amd_objects import (
 
 from hipcomm.core import ffi, lib
 
-if find_tool("clang") is None:
-    pytest.skip("no clang that builds AMD code objects (make says how to get it)", allow_module_level=True)
+# .ci/run sets CI: there the objects are always built, and what is missing fails the tests.
+IN_CI = bool(os.environ.get("CI"))
+
+if not (IN_CI or any((CODE_OBJECTS / target.name).is_dir() for target in TARGETS)):
+    pytest.skip(
+        "no AMD code objects: make builds them where there is clang 20 or newer (Debian: clang-22 lld-22)",
+        allow_module_level=True,
+    )
 
 needs_objdump = pytest.mark.skipif(
-    find_tool("llvm-objdump") is None, reason="no llvm-objdump that knows all targets (Debian: llvm-22)"
+    not IN_CI and find_tool("llvm-objdump") is None,
+    reason="no llvm-objdump that knows all targets (Debian: llvm-22)",
 )
 on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 

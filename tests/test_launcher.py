@@ -219,6 +219,31 @@ except Exception as error:
         assert f"[rank{rank}] PeerDied 2\n" in result.stdout
 
 
+def test_summary_says_in_which_collective_the_others_were():
+    code = """
+import sys, time, hipcomm
+comm = hipcomm.init()
+comm.barrier()
+comm.synchronize()
+if comm.rank == 1:
+    sys.exit(7)
+try:
+    comm.barrier()
+    comm.synchronize()
+except hipcomm.PeerDied:
+    if comm.rank == 0:
+        raise
+    time.sleep(60)
+"""
+    result = hipcomm_run("-n", 3, "--grace", 1, *python(code))
+    assert result.returncode == 7
+    summary = result.stderr[result.stderr.index("hipcomm-run: ") :].splitlines()
+    first, second = summary[-2:]
+    assert first.startswith("    rank 0: barrier (call 2, one_shot) was waiting for rank ")
+    assert second.startswith("    rank 2: barrier (call 2, one_shot) was waiting for rank ")
+    assert "rank 1 died: its process exited with code 7" in second
+
+
 def test_rank_that_tells_its_peers_first_is_blamed_though_it_ends_last():
     code = (
         JOIN

@@ -228,6 +228,36 @@ def test_status_after_a_failure_tells_what_ranks_waited_for_before_it(make_world
     assert status[0].pid == os.getpid()
 
 
+def test_a_rank_that_left_and_then_failed_is_lost_to_the_others(make_world):
+    world = make_world(3)
+    clients = world.join()
+    clients[2].close()
+    clients[1].close()
+    wait_until(lambda: [status.state for status in world.server.status()] == ["joined", "left", "left"])
+    world.server.lose(1, "its process exited with code 0")
+    world.server.lose(2, "its process exited with code 7", failed=True)
+    wait_until(lambda: clients[0].failure)
+    assert isinstance(clients[0].failure, PeerDied)
+    assert clients[0].failure.peer == 2
+    assert "exited with code 7" in str(clients[0].failure)
+    assert world.server.first_failed() == 2
+
+
+def test_status_after_a_failure_has_what_ranks_said_afterwards(make_world):
+    """A collective's error says what it was in; it comes after the failure, and before the rank ends."""
+    world = make_world(3)
+    clients = world.join()
+    clients[2]._sock.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: clients[0].failure and clients[1].failure)
+    clients[0].waiting("rank 0: barrier was waiting for rank 2")
+    clients[1].waiting("rank 1: barrier was waiting for rank 2")
+    clients[1]._sock.shutdown(socket.SHUT_RDWR)
+    wait_until(lambda: world.server.status()[1].state == "lost" and world.server.status()[0].waiting)
+    status = world.server.status()
+    assert (status[0].state, status[0].waiting) == ("joined", "rank 0: barrier was waiting for rank 2")
+    assert status[1].waiting == "rank 1: barrier was waiting for rank 2"
+
+
 def test_note_is_taken_back(make_world):
     world = make_world(2)
     clients = world.join()

@@ -104,7 +104,7 @@ class Server:
         self._dead: dict[int, str] = {}  # ranks whose process is known to be gone, and why
         self._first_failed: int | None = None
 
-        self._commands: deque[tuple[int, str]] = deque()  # lose(): (rank, reason)
+        self._commands: deque[tuple[int, str, bool]] = deque()  # lose()'s arguments
         self._closing = False
         self._empty = threading.Event()  # nobody is joined
         self._empty.set()
@@ -117,13 +117,14 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="hipcomm-rendezvous", daemon=True)
         self._thread.start()
 
-    def lose(self, rank: int, reason: str) -> None:
+    def lose(self, rank: int, reason: str, failed: bool = False) -> None:
         """Tell the server that *rank*'s process has ended, for good; return at once.
 
-        If the rank had left, nothing happens. If it was joined, all others hear of its loss. If
-        it had not come yet, those who wait for it hear so instead of waiting for the time-out.
+        If the rank was joined, all others hear of its loss. If it had not come yet, those who wait for
+        it hear so instead of waiting for the time-out. If it had left, nothing happens unless it *failed*:
+        a program that ends with an error leaves as well, and others may be waiting for it in a kernel.
         """
-        self._commands.append((rank, reason))
+        self._commands.append((rank, reason, failed))
         self._wake()
 
     def status(self) -> list[RankStatus]:
@@ -274,7 +275,7 @@ class Server:
         if frame.type == Type.GATHER:
             world.gather(member, protocol.unpack_gather(frame.payload))
         elif frame.type == Type.WAITING:
-            member.note = protocol.decode_text(frame.payload)
+            world.note(member, protocol.decode_text(frame.payload))
         elif frame.type == Type.ABORT:
             self._note_failure(member.rank)
             world.abort(member.rank, protocol.decode_text(frame.payload))
@@ -378,13 +379,17 @@ class Server:
             self._selector.unregister(connection.sock)
             connection.sock.close()
 
-    def _lose_rank(self, rank: int, reason: str) -> None:
+    def _lose_rank(self, rank: int, reason: str, failed: bool) -> None:
         self._dead.setdefault(rank, reason)
         for connection in list(self._connections.values()):
             if connection.member is not None and connection.member.rank == rank:
                 self._receive(connection)  # what it said before it ended, a LEAVE perhaps
                 if connection.sock in self._connections:
                     self._drop(connection, reason)
+        for world in self._worlds:
+            if failed and world.is_left_by(rank):
+                self._note_failure(rank)
+                world.lose(rank, reason)
         if self._worlds and self._worlds[-1].gathering:
             self._check_for_dead(self._worlds[-1])
 

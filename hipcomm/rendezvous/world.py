@@ -103,6 +103,7 @@ class World:
         self._failure: tuple[int, str] | None = None
         self._gathers: dict[tuple[tuple[int, ...], str, int], _Gather] = {}
         self._at_failure: dict[int, RankStatus] = {}  # what was known when it failed
+        self._last_words: dict[int, str] = {}  # what ranks told of themselves since
 
     @property
     def gathering(self) -> bool:
@@ -206,10 +207,15 @@ class World:
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
+    def is_left_by(self, rank: int) -> bool:
+        """Tell whether *rank* has left others behind."""
+        return rank in self._left and bool(self.members)
+
     def lose(self, rank: int, reason: str) -> None:
-        """Note that a rank is gone without having left: all others hear it, the world has failed."""
+        """Note that a rank is gone without having left, or left and then failed: all others hear it."""
         self._remember()
-        del self.members[rank]
+        self.members.pop(rank, None)
+        self._left.discard(rank)
         self._lost.add(rank)
         self._fail(Type.PEER_LOST, rank, reason, f"rank {rank} died: {reason}")
 
@@ -232,9 +238,17 @@ class World:
         if not self._at_failure:
             self._at_failure = {rank: self._status(rank) for rank in range(self.size)}
 
+    def note(self, member: Member, text: str) -> None:
+        """Keep what a rank says that it is waiting for, or was when the world failed."""
+        member.note = text
+        if self._at_failure:
+            self._last_words[member.rank] = text
+
     def status(self, rank: int) -> RankStatus:
         """Return what is known about *rank*; in a failed world, what it did when the world failed."""
         now = self._status(rank)
+        if self._last_words.get(rank):
+            return now._replace(waiting=self._last_words[rank])
         return now if now.state in ("left", "lost") else self._at_failure.get(rank, now)
 
     def _status(self, rank: int) -> RankStatus:
