@@ -16,7 +16,7 @@ from regions import Region, arena
 
 import hipcomm
 
-SOON = 5.0  # seconds; on an idle machine it takes milliseconds
+SOON = 20.0  # seconds; a second is the goal, which is printed: a busy machine must not fail a test
 TIMEOUT = "2"  # seconds: enough for the calls before the one that fails, on a loaded machine
 WORLD = 3
 VICTIM = 1
@@ -89,7 +89,7 @@ def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, co
     world.run(good_call)
     for rank in others():
         world.start(rank, call_twice_and_close, operation, count)
-    time.sleep(0.3)  # they wait in their kernels now
+    time.sleep(1.0)  # they wait in their kernels now
     killed = time.monotonic()
     world.signal(VICTIM, signal.SIGKILL)
     for rank in others():

@@ -188,6 +188,52 @@ def test_two_at_once(ranks, world):
     ranks.world(world).run(two_at_once, 25)
 
 
+def tensor_and_expert_parallel(comm, rng, layers):
+    """Two groups that cross: rows of a grid of ranks reduce, columns exchange, each on a stream of its own,
+    and every layer's exchange takes what its reduction gave."""
+    columns = 2
+    rows = comm.world_size // columns
+    tensor, expert = comm.split(comm.rank // columns), comm.split(comm.rank % columns)
+    assert (tensor.world_size, expert.world_size) == (columns, rows)
+    streams = new_stream(), new_stream()
+    reduced = call("hipEventCreateWithFlags", hip().hipEventDisableTiming)
+    count = 900 * rows
+    x, sent, got = tensor.empty(count, "int64"), expert.empty(count, "int64"), expert.empty(count, "int64")
+    background = expert.empty(5000, "int64")  # nothing orders it with the reductions
+    values = np.arange(count, dtype=np.int64)
+    background.from_host(np.ones(5000, np.int64))
+    for layer in range(layers):
+        cases.skew(rng)
+        x.from_host(values * (comm.rank + 1) + layer)
+        call("hipDeviceSynchronize")
+        tensor.all_reduce(x, stream=streams[0])
+        expert.all_reduce(background, stream=streams[1])
+        call("hipEventRecord", reduced, streams[0])
+        call("hipStreamWaitEvent", streams[1], reduced, 0)
+        tensor.all_reduce(x, sent, op="avg", stream=streams[0])  # only reads x
+        expert.all_to_all(x, got, stream=streams[1])
+        tensor.synchronize(stream=streams[0])
+        expert.synchronize(stream=streams[1])
+        sums = [
+            values * sum(columns * row + column + 1 for column in range(columns)) + columns * layer
+            for row in range(rows)
+        ]
+        assert (sent.to_host() == sums[comm.rank // columns]).all()
+        expected = [np.split(total, rows)[expert.rank] for total in sums]
+        assert (got.to_host() == np.concatenate(expected)).all()
+    assert (background.to_host() == rows**layers).all()
+    call("hipEventDestroy", reduced)
+    for stream in streams:
+        call("hipStreamDestroy", stream)
+    expert.close()
+    tensor.close()
+
+
+@pytest.mark.parametrize("world", worlds(4, 6))
+def test_tensor_and_expert_parallel_groups(ranks, world):
+    ranks.world(world).run(tensor_and_expert_parallel, 20)
+
+
 def parent_closes_first(comm, rng):
     part = comm.split(comm.rank % 2)
     comm.close()

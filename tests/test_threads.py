@@ -57,7 +57,7 @@ def test_every_collective(world):
     """The cases of the process tests, on registered memory and on other."""
     out = run(
         """
-        import cases
+        import cases, segments
         from regions import Arena
         world = int(sys.argv[2])
 
@@ -68,12 +68,13 @@ def test_every_collective(world):
             meet.wait()
             shared, rng = np.random.default_rng(41), np.random.default_rng(comm.rank)
             for call in range(300):
-                operation = cases.COLLECTIVES[call % len(cases.COLLECTIVES)]
-                case = cases.random_case(shared, world, (41, call), operation)
+                operations = cases.COLLECTIVES + segments.OPERATIONS
+                operation = operations[call % len(operations)]
+                case = segments.random_segment_case(shared, world, (41, call), operation)
                 memory = inside if shared.random() < 0.5 else outside
                 memory.reset()
                 cases.skew(rng)
-                made = cases.make(comm, memory, case)
+                made = segments.make_any(comm, memory, case)
                 comm.synchronize()
                 made.check(comm)
             symmetric.free()

@@ -4,9 +4,9 @@
  * returns a result code, and hipcommGetLastError() has the sentence that goes with it.
  *
  * Collectives take device pointers, are enqueued on a HIP stream and return at once; they may be
- * captured into a graph. All ranks of a communicator make the same calls in the same order. Counts are
- * elements. A pointer may have any alignment. Sending from where one receives ("in place") is allowed;
- * buffers that overlap in any other way are refused.
+ * captured into a graph. All ranks of a communicator make the same calls in the same order, messages between
+ * two ranks (hipcommSend, hipcommRecv) apart. Counts are elements. A pointer may have any alignment. Sending
+ * from where one receives ("in place") is allowed; buffers that overlap in any other way are refused.
  */
 #ifndef HIPCOMM_H
 #define HIPCOMM_H
