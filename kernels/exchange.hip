@@ -1,5 +1,6 @@
-/* Exchange: every rank sends a segment to every rank, each of a length of its own. This is all_to_all,
- * gather, scatter, all_gather with unequal counts, and all_gather along any dimension.
+/* Exchange: every rank sends a segment to every rank, each of a length of its own. This is all_to_all with
+ * counts per peer; and the small messages of all_to_all, gather, scatter, all_gather with unequal counts and
+ * along any dimension, whose large ones are exchange_pipelined.hip's.
  *
  * Both sides of a pair know how long its segment is, and nobody else needs to: short segments go as
  * flag-in-data lines (one one-way latency), longer ones through the staging slab in chunks. A rank whose

@@ -26,6 +26,7 @@ enum {
     kBroadcastPipelined,
     kBarrier,
     kExchange,
+    kExchangePipelined,
     kCheckCall,
     kAllGatherDirect,
     kBroadcastDirect,
@@ -64,6 +65,7 @@ static const struct {
     MOVE(broadcast_pipelined),
     MOVE(barrier),
     MOVE(exchange),
+    MOVE(exchange_pipelined),
     MOVE(check_call),
     MOVE(all_gather_direct),
     MOVE(broadcast_direct),
@@ -106,12 +108,12 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         case hipcommOpAllGather: return one_shot ? kAllGatherOneShot : kAllGatherPipelined;
         case hipcommOpBroadcast: return one_shot ? kBroadcastOneShot : kBroadcastPipelined;
         case hipcommOpBarrier: return one_shot ? kBarrier : -1;
+        case hipcommOpAllToAllv: return kExchange;
         case hipcommOpAllToAll:
-        case hipcommOpAllToAllv:
         case hipcommOpAllGatherv:
         case hipcommOpAllGatherRows:
         case hipcommOpGather:
-        case hipcommOpScatter: return kExchange;
+        case hipcommOpScatter: return one_shot ? kExchange : kExchangePipelined;
         case hipcommOpSend: return kSend;
         case hipcommOpRecv: return kRecv;
         default: return -1;

@@ -107,24 +107,20 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }
 
-/* Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area
- * (kernels/common/turns.h; kernels/exchange.hip has a ring of its own). */
-static uint64_t cells_of_block(const hipcommPlanRequest* request) {
+/* Cells of a chunk each in a slot of a block: areas of a slot, cells of an area (kernels/common/staging.h). */
+static uint64_t cells_of_slot(const hipcommPlanRequest* request) {
     const uint64_t world = (uint64_t)request->world;
     switch (request->operation) {
-        case hipcommOpAllReduce: return HIPCOMM_RING_SLOTS * 2; /* a chunk over all cells of an area */
-        case hipcommOpBroadcast: return HIPCOMM_RING_SLOTS;
-        case hipcommOpAllGather:
-        case hipcommOpReduceScatter: return HIPCOMM_RING_SLOTS * world;
-        case hipcommOpReduce: return HIPCOMM_RING_SLOTS * 2 * world;
-        default: return 4 * world;
+        case hipcommOpAllReduce: return 2; /* a chunk over all cells of an area */
+        case hipcommOpBroadcast: return 1;
+        case hipcommOpReduce: return 2 * world;
+        default: return world;
     }
 }
 
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                           hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t cells = cells_of_block(request);
     const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
     uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
@@ -133,9 +129,13 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     if (request->operation == hipcommOpAllToAllv) packs = row->pipelined_blocks * least;
 
     const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
-    const uint64_t room = staging / (blocks * cells * HIPCOMM_PACK_BYTES);
-    uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
-    chunk = min_u64(min_u64(chunk, row->max_chunk / HIPCOMM_PACK_BYTES), room);
+    const uint64_t slot = staging / (blocks * cells_of_slot(request) * HIPCOMM_PACK_BYTES); /* if there is one */
+    /* as few steps as chunks may be long; few steps need few slots */
+    uint64_t steps = max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
+    if (request->operation == hipcommOpAllToAllv) steps = HIPCOMM_RING_SLOTS;
+    while (steps < HIPCOMM_RING_SLOTS && ceil_div(packs, blocks * steps) > slot / steps) ++steps;
+    uint64_t chunk = max_u64(least, ceil_div(packs, blocks * steps));
+    chunk = min_u64(chunk, slot / min_u64(steps, HIPCOMM_RING_SLOTS));
     if (request->operation == hipcommOpAllReduce)
         chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
     plan->blocks = (uint32_t)blocks;

@@ -32,7 +32,7 @@ static const TuningRow rows[] = {
         .pipelined_blocks = 1,
         .staging_bytes = 32 MiB,
         .min_chunk = 64 KiB,
-        .max_chunk = 256 KiB,
+        .max_chunk = 512 KiB,
         .min_steps = 1,
     },
     {
@@ -57,7 +57,7 @@ static const TuningRow rows[] = {
         .pipelined_blocks = 128,
         .staging_bytes = 48 MiB,
         .min_chunk = 8 KiB,
-        .max_chunk = 1 MiB,
+        .max_chunk = 48 KiB,
         .min_steps = 1,
     },
     {

@@ -2,7 +2,7 @@
 #pragma once
 
 /* "1": one block an SM is enough. Without it ptxas spills registers to make room for more blocks. */
-#define BLOCK_BOUNDS launch_bounds(MAX_THREADS, 1)
+#define BLOCK_BOUNDS launch_bounds(MAX_THREADS, 2)
 
 #include "gpu.h"
 

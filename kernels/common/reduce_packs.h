@@ -61,4 +61,4 @@ DEVICE void reduce_packs(const hipcommKernelArgs& args, const PacksOfThread<Inde
 
 /* Lines and ranks that fit into the registers: 1-byte types have 16 accumulators a pack. */
 template <class T>
-constexpr uint32_t kLinesOf = kOneThread || sizeof(T) == 1 ? 1 : 2;
+constexpr uint32_t kLinesOf = 1;

@@ -44,7 +44,8 @@ DEVICE Chunk chunk_of_segment(const Launch& launch, uint64_t segment_packs, uint
     return {first, left < args.chunk_packs ? uint32_t(left) : args.chunk_packs};
 }
 
-/* A cell of a staging slab: `cells` of one chunk each make a slot, `ring` slots belong to a block. The slab
+/* A cell of a staging slab: `cells` of one chunk each make a slot of a block, in a ring of
+ * `ring` slots. The slab
  * exists twice, by the parity of the epoch. */
 struct SegmentCells {
     const Launch& launch;
@@ -53,7 +54,7 @@ struct SegmentCells {
 
     DEVICE_MEMBER char* cell(uint32_t rank, uint32_t step, uint32_t number) const {
         const hipcommKernelArgs& args = launch.args;
-        const uint64_t slot = uint64_t(launch.geometry.block) * ring + step % ring;
+        const uint64_t slot = uint64_t(step % ring) * args.blocks + launch.geometry.block;
         return args.staging[rank] + launch.parity() * args.staging_bytes +
                (slot * cells + number) * args.chunk_packs * HIPCOMM_PACK_BYTES;
     }

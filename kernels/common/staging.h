@@ -1,8 +1,9 @@
 /* The staging slab, as the pipelined kernels use it, and the chunks they cut a message into.
  *
  * A block works through its chunks step by step, alone with the same block of the other ranks. Step s of
- * block b is chunk s * blocks + b of the message. Chunks wait in a ring of slots (turns.h) of the block's
- * part of the staging slab; a slot has areas (one per phase), an area has one cell per sender.
+ * block b is chunk s * blocks + b of the message. Chunks wait in a ring of slots (turns.h): the first
+ * slots of all blocks, their second slots, ..., so that few steps may have large chunks. A slot has areas (one
+ * per stage), an area has one cell per sender.
  * The slab exists twice, by the parity of the epoch (kernels/abi.h says why).
  */
 #pragma once
@@ -57,7 +58,7 @@ struct Staging {
     const uint32_t senders; /* cells of an area */
 
     DEVICE_MEMBER char* cell(uint32_t rank, uint32_t step, uint32_t area, uint32_t sender) const {
-        const uint64_t slot = uint64_t(launch.geometry.block) * kRing + step % kRing;
+        const uint64_t slot = uint64_t(step % kRing) * launch.args.blocks + launch.geometry.block;
         const uint64_t index = (slot * kAreas + area) * senders + sender;
         return launch.args.staging[rank] + launch.parity() * launch.args.staging_bytes +
                index * cell_packs * HIPCOMM_PACK_BYTES;
