@@ -144,6 +144,11 @@ class MadeSegments:
             image = self._result
         self._images = [(self._send, image)]
 
+    @property
+    def regions(self) -> list[Region]:
+        """The call's buffers."""
+        return [region for region, _ in self._images]
+
     def call(self, stream: Any = None) -> None:
         """Make the call."""
         case, comm = self.case, self._comm

@@ -49,6 +49,7 @@ ARGUMENT_BYTES = 392
 LONGER_ARGUMENTS = {
     "exchange": 944,
     "exchange_direct": 944,
+    "exchange_pipelined": 944,
     "reduce_one_shot": 944,
     "reduce_pipelined": 944,
     "reduce_scatter_direct": 944,
@@ -74,6 +75,7 @@ SIGNALLING = {
     "reduce_scatter_direct",
     "exchange",
     "exchange_direct",
+    "exchange_pipelined",
     "send",
     "recv",
 }
@@ -87,6 +89,7 @@ STAGING = {  # payload of peers is moved with system scope
     "reduce_pipelined",
     "exchange",
     "exchange_direct",
+    "exchange_pipelined",
 }
 READING = STAGING | {"reduce_scatter_direct", "recv"}  # likewise, but results are this rank's own
 WRITING = STAGING | {"send"}

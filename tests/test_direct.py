@@ -230,14 +230,12 @@ def registered_here_only(comm, rng, odd_one, count):
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 4))
-@pytest.mark.parametrize("count", (4 << 10, 1 << 20))
-@pytest.mark.parametrize("forced", (False, True))
-def test_registered_on_some_ranks_only(own_ranks, world, count, forced):
+@pytest.mark.parametrize("count", (4 << 10, 64 << 10, 1 << 20))
+def test_registered_on_some_ranks_only(own_ranks, world, count):
     """The size decides which kernel the direct one meets: two-shot says nothing by signals. The ranks find
     out for themselves: had they waited for the time-out, the error would be another."""
-    environment = {"HIPCOMM_ALGORITHM": "direct"} if forced else {}
     odd_one = world - 1
-    job = own_ranks.world(world, HIPCOMM_TIMEOUT="100", **environment)
+    job = own_ranks.world(world, HIPCOMM_TIMEOUT="100", **DIRECT)
     results = job.run(registered_here_only, odd_one, count)
     for rank, (first, second) in enumerate(results):
         for text in (first, second):
@@ -281,15 +279,15 @@ def algorithms_that_ran(comm, rng, count):
 
 @pytest.mark.parametrize("world", worlds(3))
 def test_calls_in_registered_memory_are_direct(own_ranks, world):
-    """Large enough ones, of those operations that have such an algorithm, and no others."""
-    for ran in own_ranks.world(world, HIPCOMM_LOG="debug").run(algorithms_that_ran, 300_000):
+    """Those of the operations that have such an algorithm, and no others."""
+    for ran in own_ranks.world(world, HIPCOMM_LOG="debug", **DIRECT).run(algorithms_that_ran, 400_000):
         for (operation, registered), direct in ran.items():
             assert direct == [registered and operation in OPERATIONS], (operation, registered)
     own_ranks.end()
 
 
 def test_registered_is_agreed_by_the_plan():
-    for arch in ("x86_64", "sm_90", "gfx942"):
+    for arch in ("x86_64", "gfx942"):  # on sm_90 some operations never take it
         for world in (2, 4, 8):
             for operation in OPERATIONS:
                 smallest = next(

@@ -46,7 +46,7 @@ DIRECT = (
 )
 EXCHANGES = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
 
-RING = int(re.search(r"kRing = (\d+);", (KERNELS / "common" / "staging.h").read_text())[1])
+RING = 2 * int(re.search(r"HIPCOMM_TURN_DELAY (\d+)", (KERNELS / "abi.h").read_text())[1])
 EXCHANGE_SLOTS = int(re.search(r"kSlots = (\d+);", (KERNELS / "exchange.hip").read_text())[1])
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 DEVICES = {
@@ -61,6 +61,8 @@ DEVICES = {
 def _value(text):
     if text.strip() in ("true", "false"):
         return int(text.strip() == "true")
+    if text.strip() == "NEVER":
+        return 1 << 62
     number, unit = re.fullmatch(r"(\d+) ?(\w*)", text.strip()).groups()
     return int(number) * UNITS[unit]
 
@@ -216,11 +218,9 @@ def check_direct(request, plan):
 
 
 def cells_of(operation, world):
-    """Cells of a chunk each that a block needs: slots of the ring, areas of a slot, cells of an area."""
-    if operation in EXCHANGES:
-        return EXCHANGE_SLOTS * world
+    """Cells of a chunk each in a block's slot: areas of a slot, cells of an area."""
     areas = {"all_reduce": 2, "reduce": 2}.get(operation, 1)
-    return RING * areas * (1 if operation == "broadcast" else world)
+    return areas * (1 if operation == "broadcast" else world)
 
 
 def check_staging(request, row, plan):
@@ -231,9 +231,11 @@ def check_staging(request, row, plan):
     cell_packs = -(-plan.chunk_packs // world) if request.operation == "all_reduce" else plan.chunk_packs
     cells = cells_of(request.operation, world)
     per_parity = (request.staging_bytes or row["staging_bytes"]) // 2
-    assert plan.blocks * cells * cell_packs * PACK <= per_parity
+    slots = EXCHANGE_SLOTS
     if request.operation != "all_to_all_v":  # whose longest part no rank knows
         assert (plan.blocks - 1) * plan.chunk_packs < packs
+        slots = min(RING, -(-packs // (plan.blocks * plan.chunk_packs)))
+    assert slots * plan.blocks * cells * cell_packs * PACK <= per_parity
 
 
 def check_lines(request, row, plan):
@@ -346,14 +348,16 @@ def test_the_kernel_is_that_of_the_call(algorithm):
                 plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm="pipelined")
                 assert kernel_name(plan)[1] == f"hipcomm_reduce_pipelined_{reduction}_{dtype}"
             for operation in ("all_reduce", "reduce_scatter"):
-                plan = make_plan(operation, 1 << 30, 4, "sm_90", dtype=dtype, op=op, registered=True)
+                plan = make_plan(operation, 1 << 30, 4, "gfx942", dtype=dtype, op=op, registered=True)
                 assert kernel_name(plan)[1] == f"hipcomm_{operation}_direct_{reduction}_{dtype}"
     for operation in EXCHANGES:
         plan = make_plan(operation, 100, 4, "sm_90", algorithm=algorithm)
-        assert kernel_name(plan) == ("exchange", "hipcomm_exchange")
+        in_turns = algorithm == "pipelined" and operation != "all_to_all_v"
+        file = "exchange_pipelined" if in_turns else "exchange"
+        assert kernel_name(plan) == (file, f"hipcomm_{file}")
     for operation in DIRECT:
         family = "exchange" if operation in EXCHANGES else operation
-        plan = make_plan(operation, 1 << 30, 4, "sm_90", registered=True)
+        plan = make_plan(operation, 1 << 30, 4, "gfx942", registered=True)
         assert kernel_name(plan)[0] == f"{family}_direct"
 
 

@@ -118,6 +118,10 @@ static uint64_t cells_of_slot(const hipcommPlanRequest* request) {
     }
 }
 
+static uint64_t pipeline_chunk(uint64_t packs, uint64_t chunks, uint64_t least, uint64_t unit) {
+    return ceil_div(max_u64(least, ceil_div(packs, chunks)), unit) * unit;
+}
+
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                           hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
@@ -129,17 +133,18 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     if (request->operation == hipcommOpAllToAllv) packs = row->pipelined_blocks * least;
 
     const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
-    const uint64_t slot = staging / (blocks * cells_of_slot(request) * HIPCOMM_PACK_BYTES); /* if there is one */
+    /* a cell's packs if a block has one slot; and what they come in: an all-reduce's chunk is whole shards */
+    const uint64_t room = staging / (blocks * cells_of_slot(request) * HIPCOMM_PACK_BYTES);
+    const uint64_t unit = request->operation == hipcommOpAllReduce ? world : 1;
     /* as few steps as chunks may be long; few steps need few slots */
     uint64_t steps = max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
     if (request->operation == hipcommOpAllToAllv) steps = HIPCOMM_RING_SLOTS;
-    while (steps < HIPCOMM_RING_SLOTS && ceil_div(packs, blocks * steps) > slot / steps) ++steps;
-    uint64_t chunk = max_u64(least, ceil_div(packs, blocks * steps));
-    chunk = min_u64(chunk, slot / min_u64(steps, HIPCOMM_RING_SLOTS));
-    if (request->operation == hipcommOpAllReduce)
-        chunk = max_u64(chunk / world, 1) * world; /* whole shards: rounding one up must not outgrow the room */
-    plan->blocks = (uint32_t)blocks;
+    uint64_t chunk = pipeline_chunk(packs, blocks * steps, least, unit);
+    for (; steps < HIPCOMM_RING_SLOTS && chunk > room / steps; chunk = pipeline_chunk(packs, blocks * steps, least, unit))
+        ++steps;
+    chunk = min_u64(chunk, max_u64(room / min_u64(steps, HIPCOMM_RING_SLOTS) / unit, 1) * unit);
     plan->chunk_packs = (uint32_t)chunk;
+    plan->blocks = (uint32_t)min_u64(blocks, ceil_div(packs, chunk)); /* rounding up may leave some without work */
     plan->shared_bytes = tile_bytes(0, 0);
     plan->bytes_per_launch = UINT64_MAX;
 }

@@ -4,6 +4,7 @@
 
 #define KiB *1024ull
 #define MiB *(1024ull * 1024ull)
+#define NEVER (1ull << 62) /* bytes: no message is that long */
 
 int world_class(int world) { return world <= 2 ? 0 : world <= 4 ? 1 : world <= 8 ? 2 : 3; }
 
@@ -49,11 +50,12 @@ static const TuningRow rows[] = {
         .reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* likewise */
         .exchange_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
         .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
-        .all_reduce_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .all_gather_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .broadcast_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_reduce's */
-        .reduce_scatter_direct = {512 KiB, 256 KiB, 128 KiB, 64 KiB}, /* likewise */
-        .exchange_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */
+        /* reading over NVLink is slower than writing into staging memory, unless there is but one peer */
+        .all_reduce_direct = {2 MiB, NEVER, NEVER, NEVER},
+        .all_gather_direct = {2 MiB, 2 MiB, 2 MiB, 2 MiB},
+        .broadcast_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */
+        .reduce_scatter_direct = {NEVER, NEVER, NEVER, NEVER},
+        .exchange_direct = {512 KiB, 512 KiB, 512 KiB, 512 KiB},
         .pipelined_blocks = 128,
         .staging_bytes = 48 MiB,
         .min_chunk = 8 KiB,
