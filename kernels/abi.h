@@ -92,7 +92,8 @@
 #define HIPCOMM_NO_PLACE (~0ull)
 
 /* A signal: epoch << 32 | algorithm << 24 | steps. Whoever waits for a signal and finds another
- * algorithm in it knows that the ranks have made different calls. 2^24 steps are 256 GiB and more. */
+ * algorithm in it knows that the ranks have made different calls. 2^24 steps are 100 GiB and more from one rank
+ * to another, with the smallest staging slab. */
 #define HIPCOMM_SIGNAL_EPOCH_SHIFT 32
 #define HIPCOMM_SIGNAL_ALGORITHM_SHIFT 24
 #define HIPCOMM_SIGNAL_STEPS_MASK 0xffffffu

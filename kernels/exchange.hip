@@ -13,7 +13,7 @@
 #include "common/segments.h"
 #include "common/signal.h"
 
-constexpr uint32_t kSlots = 4; /* of the ring */
+constexpr uint32_t kSlots = HIPCOMM_RING_SLOTS; /* as the plan has them */
 DEVICE SegmentCells cells_of(const Launch& launch) { return {launch, kSlots, launch.args.world}; }
 
 enum Phase : uint32_t { kPushed, kCollected };

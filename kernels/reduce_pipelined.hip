@@ -81,13 +81,13 @@ DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
             [](uint64_t, uint64_t) {});
     } else {
         const bool staged = mine.staged;
-        const char* const contributions = cells.cell(args.rank, step, 0);
-        const uint64_t apart = uint64_t(args.chunk_packs) * HIPCOMM_PACK_BYTES; /* those of two ranks */
         reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
             args, {g.thread, mine.whole, g.threads, g.threads * kLinesOf<T>}, {args.rank, 1},
-            [=, &args](uint32_t rank, uint32_t i) {
+            [=](uint32_t rank, uint32_t i) {
+                const Launch again = new_phase(launch); /* fewer registers than to keep its arguments */
                 const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
-                return rank == args.rank ? load_pack(from + at) : load_staged(contributions + rank * apart + at);
+                return rank == again.args.rank ? load_pack(from + at)
+                                               : load_staged(cells_of(again).cell(again.args.rank, step, rank) + at);
             },
             [=](uint32_t, uint32_t i, Pack pack) {
                 char* at = to + uint64_t(i) * HIPCOMM_PACK_BYTES;
@@ -104,8 +104,8 @@ DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
     reduce_packs<T, Op, 1, 1, uint32_t>(
         args, {mine.whole + g.thread, mine.chunk.packs, g.threads, g.threads}, {args.rank, 1},
         [&](uint32_t rank, uint32_t i) {
-            if (rank == args.rank) return load_rows(mine.own, mine.chunk.first + i);
             const Launch again = new_phase(launch); /* keeps nothing in registers for the rare packs */
+            if (rank == again.args.rank) return load_rows(in_rows(again, send_segment(again, rank)), mine.chunk.first + i);
             return load_staged(cells_of(again).cell(again.args.rank, step, rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
         },
         [&](uint32_t, uint32_t i, Pack pack) {

@@ -1,7 +1,8 @@
 /* NVIDIA GPUs, sm_80 and later. Ordering as in the PTX memory consistency model. */
 #pragma once
 
-/* "1": one block an SM is enough. Without it ptxas spills registers to make room for more blocks. */
+/* "2": registers for two blocks of a kind on each SM, so that the launches of two communicators fit side by side:
+ * blocks wait for their peers' blocks, and a launch that does not fit beside another one waits for its end. */
 #define BLOCK_BOUNDS launch_bounds(MAX_THREADS, 2)
 
 #include "gpu.h"

@@ -46,6 +46,7 @@ DEVICE Launch new_phase_of(const Launch& launch, Part part) {
 struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */
     uint32_t mismatched; /* because a peer runs another algorithm */
+    uint32_t leave[2]; /* turns.h: the block leaves after this turn, by its parity */
 };
 constexpr uint32_t kTileOffset = 64;
 
@@ -61,6 +62,8 @@ DEVICE void clear_block_state(const Launch& launch) {
     if (launch.geometry.thread != 0) return;
     store_scratch(&block_state(launch)->failed, 0);
     store_scratch(&block_state(launch)->mismatched, 0);
+    store_scratch(&block_state(launch)->leave[0], 0);
+    store_scratch(&block_state(launch)->leave[1], 0);
 }
 
 /* True in all threads of the block or in none, when called right after a block_barrier() that

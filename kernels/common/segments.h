@@ -44,8 +44,7 @@ DEVICE Chunk chunk_of_segment(const Launch& launch, uint64_t segment_packs, uint
     return {first, left < args.chunk_packs ? uint32_t(left) : args.chunk_packs};
 }
 
-/* A cell of a staging slab: `cells` of one chunk each make a slot of a block, in a ring of
- * `ring` slots. The slab
+/* A cell of a staging slab: `cells` of one chunk each make a slot of a block, in a ring of `ring` slots. The slab
  * exists twice, by the parity of the epoch. */
 struct SegmentCells {
     const Launch& launch;

@@ -54,10 +54,14 @@ DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, Work
         if (is_in(launch, kControl) && turn >= 1 && turn - 1 + kDelay < turns && !is_idle(turn - 1))
             signal_turns(new_phase_of(launch, kControl), turn);
         work(turn);
-        if (is_in(launch, kControl) && turn + 1 >= kDelay && turn + 1 < turns && !is_idle(turn + 1))
+        /* Not block_failed(): while slow threads still look at it, the next turn's wait may set it. */
+        uint32_t* const leave = &block_state(launch)->leave[turn % 2];
+        if (is_in(launch, kControl) && turn + 1 >= kDelay && turn + 1 < turns && !is_idle(turn + 1)) {
             wait_for_turns(new_phase_of(launch, kControl), turn + 2 - kDelay);
+            if (block_failed(launch)) store_scratch(leave, 1);
+        }
         block_barrier(); /* stores of this turn come before its signal; loads of the next after the wait */
-        if (block_failed(launch)) return;
+        if (load_scratch(leave)) return;
     }
 }
 
