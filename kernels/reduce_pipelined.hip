@@ -80,15 +80,18 @@ DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
             },
             [](uint64_t, uint64_t) {});
     } else {
+        const bool staged = mine.staged;
+        const char* const contributions = cells.cell(args.rank, step, 0);
+        const uint64_t apart = uint64_t(args.chunk_packs) * HIPCOMM_PACK_BYTES; /* those of two ranks */
         reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
             args, {g.thread, mine.whole, g.threads, g.threads * kLinesOf<T>}, {args.rank, 1},
-            [&](uint32_t rank, uint32_t i) {
+            [=, &args](uint32_t rank, uint32_t i) {
                 const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
-                return rank == args.rank ? load_pack(from + at) : load_staged(cells.cell(args.rank, step, rank) + at);
+                return rank == args.rank ? load_pack(from + at) : load_staged(contributions + rank * apart + at);
             },
-            [&](uint32_t, uint32_t i, Pack pack) {
+            [=](uint32_t, uint32_t i, Pack pack) {
                 char* at = to + uint64_t(i) * HIPCOMM_PACK_BYTES;
-                mine.staged ? store_staged(at, pack) : store_pack(at, pack);
+                staged ? store_staged(at, pack) : store_pack(at, pack);
             });
     }
 }
@@ -98,12 +101,12 @@ DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;
     const OwnChunk mine = own_chunk(launch, step);
-    const SegmentCells cells = cells_of(launch);
     reduce_packs<T, Op, 1, 1, uint32_t>(
         args, {mine.whole + g.thread, mine.chunk.packs, g.threads, g.threads}, {args.rank, 1},
         [&](uint32_t rank, uint32_t i) {
-            return rank == args.rank ? load_rows(mine.own, mine.chunk.first + i)
-                                     : load_staged(cells.cell(args.rank, step, rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
+            if (rank == args.rank) return load_rows(mine.own, mine.chunk.first + i);
+            const Launch again = new_phase(launch); /* keeps nothing in registers for the rare packs */
+            return load_staged(cells_of(again).cell(again.args.rank, step, rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
         },
         [&](uint32_t, uint32_t i, Pack pack) {
             if (mine.staged)

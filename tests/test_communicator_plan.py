@@ -38,7 +38,7 @@ def test_all_ranks_have_the_same_plans(ranks, world):
 
 
 def plan_of_registered(comm, rng):
-    return comm.plan("all_reduce", 1 << 20), comm.plan("all_reduce", 1 << 20, registered=True)
+    return comm.plan("all_reduce", 4 << 20), comm.plan("all_reduce", 4 << 20, registered=True)
 
 
 @pytest.mark.parametrize("world", worlds(2))
