@@ -411,13 +411,16 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     def _say(self, operation: str, problem: str) -> str:
         return f"rank {self.rank}: {operation}: {problem}"
 
-    def _refuse_sizes(self, operation: str, send: Buffer, recv: Buffer, parts: int) -> NoReturn:
+    def _refuse_sizes(
+        self, operation: str, send: Buffer, recv: Buffer, parts: int, whole: str = "recvbuf"
+    ) -> NoReturn:
+        """Say that *whole* is not *parts* times as long as the other buffer, or of another dtype."""
         expected = f"{parts} times " if parts > 1 else ""
         raise InvalidArgument(
             self._say(
                 operation,
                 f"sendbuf has {send.count} elements of dtype {_dtype_name(send)}, recvbuf {recv.count} of "
-                f"{_dtype_name(recv)}; it must have {expected}as many, of the same dtype",
+                f"{_dtype_name(recv)}; {whole} must have {expected}as many, of the same dtype",
             )
         )
 

@@ -25,11 +25,13 @@ def _text(value: str) -> str:
     return value
 
 
-def _integer(minimum: int) -> Callable[[str], int]:
+def _integer(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     def parse(value: str) -> int:
         # str.isdecimal refuses what int() would let pass: signs, blanks and underscores.
         if not (value.isascii() and value.isdecimal()) or int(value) < minimum:
             raise ValueError(f"not a whole number of at least {minimum}")
+        if maximum is not None and int(value) > maximum:
+            raise ValueError(f"more than {maximum}")
         return int(value)
 
     return parse
@@ -108,7 +110,7 @@ class Variable(NamedTuple):
 
 VARIABLES = (
     Variable("HIPCOMM_RANK", None, "0 to world size - 1", "This process's rank.", _integer(0)),
-    Variable("HIPCOMM_WORLD_SIZE", None, "1 or more", "The number of ranks.", _integer(1)),
+    Variable("HIPCOMM_WORLD_SIZE", None, "1 to 16", "The number of ranks.", _integer(1)),
     Variable(
         "HIPCOMM_LOCAL_RANK",
         None,
@@ -145,7 +147,9 @@ VARIABLES = (
         "This rank's device; by default its local rank.",
         _text,
     ),
-    Variable("HIPCOMM_CPU_DEVICES", "16", "1 or more", "How many devices the CPU platform has.", _integer(1)),
+    Variable(
+        "HIPCOMM_CPU_DEVICES", "16", "1 to 254", "How many devices the CPU platform has.", _integer(1, 254)
+    ),
     Variable("HIPCOMM_TIMEOUT", "60", "seconds", "How long a collective waits for a peer.", _seconds),
     Variable("HIPCOMM_JOIN_TIMEOUT", "60", "seconds", "How long a rank waits for all to join.", _seconds),
     Variable(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from hipcomm.calls import Calls
 from hipcomm.core import ffi, lib
 from hipcomm.errors import InvalidArgument
@@ -63,7 +65,13 @@ class Movement(Calls):
             return
         if send_displacements is not None or recv_displacements is not None:
             raise InvalidArgument(self._say("all_to_all", "displacements need send_counts and recv_counts"))
-        total = None if count is None else count * self.world_size
+        if (
+            isinstance(count, bool)
+            or not isinstance(count, (int, np.integer, type(None)))
+            or (count or 0) < 0
+        ):
+            raise InvalidArgument(self._say("all_to_all", f"count {count!r} is not a number of elements"))
+        total = None if count is None else int(count) * self.world_size
         send = self._buffer(sendbuf, "sendbuf", "all_to_all", False, total, dtype)
         recv = self._buffer(recvbuf, "recvbuf", "all_to_all", True, total, dtype)
         if send.count != recv.count or send.dtype != recv.dtype:
@@ -177,7 +185,7 @@ class Movement(Calls):
             total = None if count is None else count * self.world_size
             send = self._buffer(sendbuf, "sendbuf", "scatter", False, total, dtype)
             if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
-                self._refuse_sizes("scatter", send, recv, self.world_size)
+                self._refuse_sizes("scatter", send, recv, self.world_size, "sendbuf")
         code = lib.hipcommScatter(
             send.address,
             recv.address,

@@ -49,7 +49,7 @@ class Reductions(Calls):
         send_count = None if count is None else count * self.world_size
         send = self._buffer(sendbuf, "sendbuf", "reduce_scatter", False, send_count, dtype)
         if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
-            self._refuse_sizes("reduce_scatter", send, recv, self.world_size)
+            self._refuse_sizes("reduce_scatter", send, recv, self.world_size, "sendbuf")
         code = lib.hipcommReduceScatterRows(
             send.address,
             recv.address,

@@ -133,9 +133,9 @@ def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[
     """Return what is added to our own environment for *rank*."""
     added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}
     added |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(endpoints.master_port)}
+    added |= options.env
     if options.platform is not None:
         added["HIPCOMM_PLATFORM"] = options.platform
-    added |= options.env
     if options.devices:
         added["HIPCOMM_DEVICE"] = options.devices[rank]
     size = str(options.nproc)

@@ -17,6 +17,7 @@ from harness import worlds
 from regions import arena
 
 import hipcomm
+from hipcomm.arrays import foreign_buffer
 
 WORLD = 2
 
@@ -305,6 +306,15 @@ def strange_interfaces(comm, rng):
 @pytest.mark.host_arrays
 def test_strange_interfaces(ranks):
     ranks.world(WORLD).run(strange_interfaces)
+
+
+@pytest.mark.parametrize("array", (np.zeros((3, 2)), OnlyArrayInterface(np.zeros(3)), [1.0]))
+def test_host_arrays_are_no_device_arrays(array):
+    """On a platform whose devices have memory of their own."""
+    with pytest.raises(
+        hipcomm.InvalidArgument, match=r"^sendbuf: .*(host memory|neither an array in device)"
+    ):
+        foreign_buffer(array, "sendbuf", False, host_is_device=False)
 
 
 class ArrayOfCupy:

@@ -79,6 +79,7 @@ def test_rendezvous_endpoint(text, endpoint):
     [
         ("HIPCOMM_PLATFORM", "gpu"),
         ("HIPCOMM_CPU_DEVICES", "0"),
+        ("HIPCOMM_CPU_DEVICES", "255"),
         ("HIPCOMM_CPU_DEVICES", "-1"),
         ("HIPCOMM_CPU_DEVICES", "1_0"),
         ("HIPCOMM_CPU_DEVICES", "²"),

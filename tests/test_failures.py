@@ -39,8 +39,11 @@ def attempt(call):
     return "none", "", None, time.monotonic()
 
 
+IN_PARTS = ("all_gather", "reduce_scatter", "all_to_all", "gather", "scatter")
+
+
 def operation_of(comm, operation, count):
-    region = buffer_of(count * (comm.world_size if operation == "all_gather" else 1))
+    region = buffer_of(count * (2 * comm.world_size if operation in IN_PARTS else 1))
     where = {"count": count, "dtype": "float32"}
     if operation == "all_reduce":
         comm.all_reduce(region.address, region.address, **where)
@@ -48,12 +51,24 @@ def operation_of(comm, operation, count):
         comm.all_gather(region.address + 4 * count * comm.rank, region.address, **where)
     elif operation == "broadcast":
         comm.broadcast(region.address, VICTIM, **where)
-    else:
+    elif operation == "reduce":
+        comm.reduce(region.address, root=VICTIM, **where)
+    elif operation == "barrier":
         comm.barrier()
+    else:
+        rooted = {"root": VICTIM} if operation in ("gather", "scatter") else {}
+        half = region.address + 4 * count * comm.world_size
+        getattr(comm, operation)(region.address, half, **where, **rooted)
     comm.synchronize()
 
 
 def good_call(comm, rng):
+    operation_of(comm, "all_reduce", 100)
+
+
+def good_call_in_registered_memory(comm, rng):
+    """From now on the memory of all calls is registered."""
+    comm.register(arena()._base, 64 << 20)
     operation_of(comm, "all_reduce", 100)
 
 
@@ -76,17 +91,25 @@ OPERATIONS = (
     ("broadcast", 1_000_000, "pipelined"),
     ("barrier", 0, "auto"),
 )
-with_every_operation = pytest.mark.parametrize(("operation", "count", "algorithm"), OPERATIONS)
+OTHERS = [
+    (operation, count, algorithm)
+    for operation in ("reduce_scatter", "reduce", "all_to_all", "gather", "scatter")
+    for count, algorithm in ((100, "one_shot"), (300_000, "pipelined"))
+]
+DIRECT = [
+    (operation, 300_000, "direct")
+    for operation in ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_to_all")
+]
 
 
 def others():
     return [rank for rank in range(WORLD) if rank != VICTIM]
 
 
-@with_every_operation
+@pytest.mark.parametrize(("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS, *DIRECT])
 def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, count, algorithm):
     world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
-    world.run(good_call)
+    world.run(good_call_in_registered_memory if algorithm == "direct" else good_call)
     for rank in others():
         world.start(rank, call_twice_and_close, operation, count)
     time.sleep(1.0)  # they wait in their kernels now
@@ -101,7 +124,8 @@ def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, co
             assert peer == VICTIM
             assert f"rank {VICTIM} died" in message
             assert f"rank {rank}" in message
-        assert operation in first[1]
+        assert f"{operation} (call 2, " in first[1]
+        assert algorithm == "auto" or f"{algorithm})" in first[1]
         print(f"rank {rank}: PeerDied {first[3] - killed:.3f} s after the kill; closing took {closing:.3f} s")
         assert first[3] - killed < SOON
         assert closing < SOON
@@ -120,10 +144,12 @@ def test_a_rank_is_killed_between_calls(own_ranks):
         assert first[2] == VICTIM
 
 
-@with_every_operation
+@pytest.mark.parametrize(
+    ("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS[:6], DIRECT[0], DIRECT[4]]
+)
 def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
     world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
-    world.run(good_call)
+    world.run(good_call_in_registered_memory if algorithm == "direct" else good_call)
     started = time.monotonic()
     for rank in others():
         world.start(rank, call_twice_and_close, operation, count)

@@ -150,10 +150,11 @@ def every_operation(comm, rng, seed, replays, inside):
     symmetric.free()
 
 
-@pytest.mark.parametrize("world", worlds(2, 5))
+@pytest.mark.parametrize("world", worlds(2, 5, 6, 7, 8, 12, 16))
 @pytest.mark.parametrize("inside", (False, True))
 def test_every_operation_in_one_graph(ranks, inside, world):
-    ranks.world(world).run(every_operation, 24, 200 if world == 2 else 60, inside)
+    replays = 200 if world == 2 else 60 if world < 8 else 10
+    ranks.world(world).run(every_operation, 24, replays, inside)
 
 
 def replays_in_a_row(comm, rng, replays):

@@ -150,6 +150,30 @@ def test_ranks_run(installed, environment, tmp_path):
     assert all(line.startswith(str(environment)) and line.endswith(" cpu {3.0}") for line in lines), lines
 
 
+WATCH = """
+import os, sys
+def watch(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect"):
+        host = arguments[1][0] if event == "socket.connect" else arguments[0]
+        if host not in ("127.0.0.1", "localhost"):
+            os._exit(99)
+sys.addaudithook(watch)
+"""
+
+
+def test_nothing_is_downloaded(environment, tmp_path):
+    """Neither launcher nor ranks look beyond this machine; all of them are watched, which is tried first."""
+    (tmp_path / "sitecustomize.py").write_text(WATCH)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    path = environment / "bin"
+    env = {"PATH": str(path), "HIPCOMM_PLATFORM": "cpu", "PYTHONPATH": str(tmp_path)}
+    outside = "import socket; socket.socket().connect(('192.0.2.1', 9))"
+    tried = subprocess.run([path / "python", "-c", outside], env=env, timeout=PATIENCE)
+    assert tried.returncode == 99
+    lines = run(path / "hipcomm-run", "-n", "2", "program.py", cwd=tmp_path, env=env).splitlines()
+    assert len(lines) == 2
+
+
 def test_the_benchmark_runs(installed):
     output = installed("hipcomm-bench", "-g", "2", "-b", "1K", "-e", "1K", "--budget", "0.01")
     assert " hipcomm\n" in output

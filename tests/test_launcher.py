@@ -68,6 +68,7 @@ def test_platform_devices_and_env():
         "import os; print(*(os.environ.get(n) for n in ('RANK', 'HIPCOMM_PLATFORM', 'HIPCOMM_DEVICE', 'A')))"
     )
     options = ["--platform", "cpu", "--devices", "5-6,0000:c1:00.0", "--env", "A=b=c", "--no-tag"]
+    options += ["--env", "HIPCOMM_PLATFORM=nvidia", "--env", "HIPCOMM_DEVICE=9"]  # the options say more
     result = hipcomm_run(*options, *python(code))
     assert sorted(result.stdout.splitlines()) == ["0 cpu 5 b=c", "1 cpu 6 b=c", "2 cpu 0000:c1:00.0 b=c"]
 
@@ -156,6 +157,15 @@ def test_dry_run_prints_commands_a_shell_takes_and_no_secret():
             ["sh", "-c", line.replace("<free port>", "1")], capture_output=True, text=True, timeout=PATIENCE
         )
         assert shell.stdout == "a b\n"
+
+
+def test_every_rank_leads_a_session_of_its_own():
+    result = hipcomm_run(
+        "-n", 3, "--no-tag", *python("import os; print(os.getpid(), os.getsid(0), os.getpgid(0))")
+    )
+    sessions = [line.split() for line in result.stdout.splitlines()]
+    assert all(pid == session == group for pid, session, group in sessions)
+    assert len({pid for pid, _, _ in sessions}) == 3
 
 
 def test_rank_0_has_our_standard_input(tmp_path):

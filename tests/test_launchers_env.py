@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -122,6 +123,22 @@ RESULTS = [f"{rank} {WORLD} 111" for rank in range(WORLD)]
 def test_under_another_launcher(launcher):
     job = uuid.uuid4().hex
     assert finish([start(launcher, rank, job) for rank in range(WORLD)]) == RESULTS
+
+
+@pytest.mark.skipif(not shutil.which("mpirun"), reason="needs Open MPI")
+def test_under_mpirun():
+    """Open MPI's own launcher, where it is installed."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", str(WORLD)]
+    done = subprocess.run(
+        [*command, sys.executable, "-c", PROGRAM],
+        env={**clean, "HIPCOMM_PLATFORM": PLATFORM},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split()) == sorted(" ".join(RESULTS).split())
 
 
 def test_rank_0_comes_last():

@@ -47,6 +47,11 @@ def test_mixed_calls(ranks, algorithm, world):
     assert made == [calls] * world
 
 
+@pytest.mark.parametrize("world", worlds(1, 5, 6, 7))
+def test_mixed_calls_in_the_other_worlds(ranks, world):
+    assert ranks.world(world).run(mixed_calls, 33, 2000) == [2000] * world
+
+
 def barriers(comm, rng, rounds):
     """Nobody passes a barrier before everybody has come: seen through a shared clock."""
     passed = []

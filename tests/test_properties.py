@@ -103,9 +103,7 @@ def test_any_calls_in_a_row(ranks, algorithm, world, data):
     assert made == [len(chosen)] * world
 
 
-@pytest.mark.parametrize("world", worlds(12, 16))
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_operation_in_large_worlds(ranks, algorithm, world):
+def every_operation():
     """Each operation, small and large, in registered memory and other; the roots are ranks beyond eight."""
     chosen = []
     for number, operation in enumerate(OPERATIONS):
@@ -116,5 +114,18 @@ def test_every_operation_in_large_worlds(ranks, algorithm, world):
                 dtype = ("float32", "bfloat16", "float8_e4m3fn")[(number + size) % 3]
                 case = kind(operation, count, dtype, "avg", 8 + number % 4, kind="plain", seed=seed)
                 chosen.append((case, registered))
+    return chosen
+
+
+@pytest.mark.parametrize("world", worlds(12, 16))
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_operation_in_large_worlds(ranks, algorithm, world):
+    chosen = every_operation()
     made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(make_calls, chosen)
     assert made == [len(chosen)] * world
+
+
+@pytest.mark.parametrize("world", worlds(9, 10, 11, 13, 14, 15))
+def test_every_operation_in_the_other_large_worlds(ranks, world):
+    chosen = every_operation()
+    assert ranks.world(world).run(make_calls, chosen) == [len(chosen)] * world

@@ -51,6 +51,18 @@ def test_a_program_runs(world):
     assert sorted(result.stdout.splitlines()) == [f"{rank} {world} {PLATFORM}" for rank in range(world)]
 
 
+def test_debug_log_of_a_program_that_has_set_up_none():
+    """On standard error: the device memory that the communicator costs, and each call's plan."""
+    code = "import hipcomm\nwith hipcomm.init() as comm: comm.barrier()\n"
+    env = {**os.environ, "HIPCOMM_PLATFORM": PLATFORM, "HIPCOMM_LOG": "debug"}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, env=env
+    )
+    assert result.returncode == 0, result.stderr
+    assert " bytes of device memory\n" in result.stderr
+    assert "hipcomm DEBUG: rank 0: barrier of 0 bytes" in result.stderr
+
+
 def test_importing_is_light():
     """`import hipcomm` loads neither NumPy nor a HIP library: the launcher and the doctor need neither."""
     code = "import sys, hipcomm; print(sorted({'numpy', 'rocm', 'hip', 'cffi', 'click'} & set(sys.modules)))"
@@ -74,6 +86,17 @@ def test_ranks_that_disagree_all_fail_alike(world):
         assert "HIPCOMM_ALGORITHM=two_shot" in line
         assert "HIPCOMM_ALGORITHM=auto" in line
         assert "rank 1" in line
+
+
+@pytest.mark.skipif(PLATFORM != "cpu", reason="needs 17 devices")
+def test_seventeen_ranks_are_refused():
+    code = "import hipcomm\ntry: hipcomm.init()\nexcept hipcomm.InvalidArgument as error: print(error)\n"
+    result = hipcomm_run(
+        "-n", "17", "--env", "HIPCOMM_CPU_DEVICES=17", "--no-tag", sys.executable, "-c", code
+    )
+    lines = result.stdout.splitlines()
+    assert len(lines) == 17, result.stderr
+    assert all("world size 17 is not between 1 and 16" in line for line in lines)
 
 
 @pytest.mark.parametrize("world", worlds(2))

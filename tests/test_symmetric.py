@@ -153,6 +153,34 @@ def test_slow_peers(ranks, world):
     ranks.world(world).run(slow_peers)
 
 
+def free_without_waiting(comm, rng):
+    """Fast ranks free two segments, of which one is unmapped and given back, and allocate again, while
+    the slow rank has not read yet what the collective has left in its memory."""
+    waited = []
+    for turn in range(4):
+        arrays = [comm.empty(3 << 20, "uint8") for _ in range(2)]  # a segment each
+        data = oracle.make_input((turn,), comm.rank, 3 << 20, np.dtype(np.uint8), "bits")
+        arrays[0].from_host(data)
+        comm.broadcast(arrays[0], root=turn % comm.world_size)
+        slow = comm.rank == (turn + 1) % comm.world_size
+        if slow:
+            time.sleep(0.3)
+            root = oracle.make_input((turn,), turn % comm.world_size, 3 << 20, np.dtype(np.uint8), "bits")
+            assert not oracle.difference(arrays[0].to_host(), root)
+        started = time.monotonic()
+        for array in arrays:
+            array.free()
+        waited.append((slow, time.monotonic() - started))
+        reduce_in(comm, comm.empty(1000), turn)
+    return waited
+
+
+@pytest.mark.parametrize("world", worlds(2, 3))
+def test_freeing_waits_for_slow_peers(ranks, world):
+    for waited in fresh(ranks, world).run(free_without_waiting):
+        assert all(seconds > 0.15 for slow, seconds in waited if not slow), waited
+
+
 # ---- what is refused -------------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """The rendezvous wire format: frames, message layouts and limits.
 
-``docs/rendezvous.md`` is the specification of what stands here, byte by byte; the C control plane
-speaks the same. All integers are little-endian and unsigned. Nothing in this file touches a socket.
+``docs/rendezvous.md`` is the specification of what stands here, byte by byte. All integers are
+little-endian and unsigned. Nothing in this file touches a socket.
 """
 
 from __future__ import annotations
