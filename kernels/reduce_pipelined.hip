@@ -36,9 +36,10 @@ DEVICE void push_contributions(const Launch& launch, uint32_t step) {
     NO_UNROLL
     for (uint32_t i = 0; i < world - 1; ++i) {
         const uint32_t owner = (rank + 1 + (i + launch.geometry.block) % (world - 1)) % world;
-        const Message send = send_segment(launch, owner);
-        stage_rows(launch, cells_of(launch).cell(owner, step, rank), in_rows(launch, send),
-                   chunk_of_segment(launch, packs_of(send.bytes), step));
+        const Launch again{reload_args(launch.args), launch.geometry, launch.epoch}; /* fewer registers */
+        const Message send = send_segment(again, owner);
+        stage_rows(again, cells_of(again).cell(owner, step, rank), in_rows(again, send),
+                   chunk_of_segment(again, packs_of(send.bytes), step));
     }
 }
 
@@ -104,8 +105,8 @@ DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
     reduce_packs<T, Op, 1, 1, uint32_t>(
         args, {mine.whole + g.thread, mine.chunk.packs, g.threads, g.threads}, {args.rank, 1},
         [&](uint32_t rank, uint32_t i) {
+            if (rank == args.rank) return load_rows(mine.own, mine.chunk.first + i);
             const Launch again = new_phase(launch); /* keeps nothing in registers for the rare packs */
-            if (rank == again.args.rank) return load_rows(in_rows(again, send_segment(again, rank)), mine.chunk.first + i);
             return load_staged(cells_of(again).cell(again.args.rank, step, rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
         },
         [&](uint32_t, uint32_t i, Pack pack) {
