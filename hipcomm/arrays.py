@@ -7,12 +7,13 @@ addresses as integers, which come with ``count=`` and ``dtype=``.
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from hipcomm.core import ffi
+from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, names, resolve
 from hipcomm.errors import InvalidArgument
 
@@ -98,7 +99,7 @@ def _cupy_buffer(array: Any, name: str) -> Buffer:
     code = CODES.get(array.dtype)
     if code is None:
         raise InvalidArgument(f"{name}: dtype {array.dtype} is not supported; these are: {names()}")
-    return Buffer(ffi.cast("void *", array.data.ptr), array.size, code)
+    return Buffer(ffi.cast(VOID_POINTER, array.data.ptr), array.size, code)
 
 
 def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool) -> Buffer:
@@ -106,17 +107,19 @@ def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool)
     dtype = resolve(getattr(obj, "dtype", None) or interface["typestr"])
     shape = interface["shape"]
     address, read_only = interface["data"]
-    if not _is_contiguous(shape, interface.get("strides"), dtype.itemsize):
+    strides = interface.get("strides")
+    if strides is not None and not _is_contiguous(shape, strides, dtype.itemsize):
         raise InvalidArgument(
             f"{name}: an array of shape {shape} and strides {interface['strides']} is not C-contiguous"
         )
     if writable and read_only:
         raise InvalidArgument(f"{name}: an array of shape {shape} is read-only")
-    return Buffer(ffi.cast("void *", address or 0), _product(shape), CODES[dtype])
+    count = shape[0] if len(shape) == 1 else math.prod(shape)
+    return Buffer(ffi.cast(VOID_POINTER, address or 0), count, CODES[dtype])
 
 
-def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> bool:
-    if strides is None or 0 in shape:
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:
+    if 0 in shape:
         return True
     expected = itemsize
     for extent, stride in zip(reversed(shape), reversed(strides), strict=True):
@@ -124,13 +127,6 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...] | None, item
             return False
         expected *= extent
     return True
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    count = 1
-    for extent in shape:
-        count *= extent
-    return count
 
 
 def _as_numpy(obj: Any, name: str) -> np.ndarray[Any, Any]:
@@ -170,4 +166,4 @@ def address_buffer(address: int, count: Any, dtype: Any, name: str) -> Buffer:
         raise InvalidArgument(f"{name}: count {count!r} is not a number of elements")
     if address < 0 or address >> 64:
         raise InvalidArgument(f"{name}: {address} is not an address")
-    return Buffer(ffi.cast("void *", address), int(count), CODES[resolve(dtype)])
+    return Buffer(ffi.cast(VOID_POINTER, address), int(count), CODES[resolve(dtype)])

@@ -15,7 +15,7 @@ import numpy as np
 from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
 from hipcomm.calls import OPERATIONS
-from hipcomm.core import error_of, ffi, lib
+from hipcomm.core import VOID_POINTER, error_of, ffi, lib
 from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
 from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout
 from hipcomm.memory_methods import MemoryMethods
@@ -445,7 +445,7 @@ def stream_handle(stream: Any) -> Any:
         InvalidArgument: it is not a stream.
     """
     if type(stream) is int and 0 <= stream < 1 << 64:  # the shortest way, as this is on every call's
-        return ffi.cast("void *", stream)
+        return ffi.cast(VOID_POINTER, stream)
     handle = getattr(stream, "ptr", stream)
     if hasattr(stream, "__cuda_stream__"):
         handle = stream.__cuda_stream__()[1]
@@ -456,4 +456,4 @@ def stream_handle(stream: Any) -> Any:
         value = -1
     if not 0 <= value < 1 << 64:
         raise InvalidArgument(f"stream {stream!r} is neither a handle nor a stream object")
-    return ffi.cast("void *", value)
+    return ffi.cast(VOID_POINTER, value)

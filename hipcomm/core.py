@@ -18,9 +18,12 @@ except ImportError as error:  # a checkout that was never built
         f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`"
     ) from error
 
-__all__ = ["check", "error_of", "ffi", "lib"]
+__all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib"]
 
 lib: Any = ffi.dlopen(get_library())
+
+# For ffi.cast() on the path of every call: the type's name would be looked up each time.
+VOID_POINTER = ffi.typeof("void *")
 
 
 def error_of(result: int, comm: Any = ffi.NULL) -> Error:
