@@ -111,22 +111,25 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             raise InvalidArgument(
                 self._say("all_reduce", f"op {op!r} is none of {', '.join(OPERATIONS)}")
             ) from None
-        if recvbuf is None and type(sendbuf) is _ndarray and stream is count is dtype is None:
+        if recvbuf is None:
+            recvbuf = sendbuf
+        if type(sendbuf) is type(recvbuf) is _ndarray and stream is count is dtype is None:
             # The call that every layer of a model makes, at half the cost of the way below, which also
-            # says what is wrong with an array that this one cannot take.
+            # says what is wrong with arrays that this one cannot take.
             dtype_code = self._fast_dtypes.get(sendbuf.dtype)
-            if dtype_code is not None:
+            if dtype_code is not None and (
+                recvbuf is sendbuf or (recvbuf.dtype == sendbuf.dtype and recvbuf.size == sendbuf.size)
+            ):
                 try:
-                    address = _from_buffer(sendbuf)
+                    target = _from_buffer(recvbuf)
+                    source = target if recvbuf is sendbuf else ffi.from_buffer(sendbuf)
                 except (BufferError, ValueError):
-                    address = None
-                if address is not None:
-                    code = _all_reduce(address, address, sendbuf.size, dtype_code, op_code, self._comm, _NULL)
+                    target = None
+                if target is not None:
+                    code = _all_reduce(source, target, sendbuf.size, dtype_code, op_code, self._comm, _NULL)
                     if code:
                         self._raise(code)
                     return
-        if recvbuf is None:
-            recvbuf = sendbuf
         recv = self._buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype)
         if recvbuf is sendbuf:
             send = recv
