@@ -28,6 +28,12 @@ DEVICE Cells cells_of(const Launch& launch) {
     return {launch, (launch.args.chunk_packs + world - 1) / world, world};
 }
 
+/* Where `reader` finds the result of `owner`: in its own staging memory, for GPUs write over links faster than
+ * they read. In one machine's memory (the CPU) it is the same wherever it lies, and once is enough. */
+DEVICE char* result_cell(const Cells& cells, uint32_t owner, uint32_t step, uint32_t reader) {
+    return cells.cell(kOneThread ? owner : reader, step, kResults, owner);
+}
+
 DEVICE void push_shards(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Cells cells = cells_of(launch);
@@ -49,7 +55,7 @@ DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
     char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
     const Cells cells = cells_of(launch);
     const auto contribution = [&](uint32_t rank) { return cells.cell(args.rank, step, kContributions, rank); };
-    const auto result_at = [&](uint32_t peer) { return cells.cell(peer, step, kResults, args.rank); };
+    const auto result_at = [&](uint32_t peer) { return result_cell(cells, args.rank, step, peer); };
     /* every rank begins with another peer, so that all links are busy */
     const Receivers everybody{args.rank + 1, args.world};
     if constexpr (kOneThread && kChosenByType<Op>) {
@@ -57,8 +63,7 @@ DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
             args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,
             [&](uint32_t rank) -> const char* { return rank == args.rank ? own : contribution(rank); },
             [&](uint64_t offset, uint64_t bytes) {
-                for (uint32_t peer = 0; peer < args.world; ++peer)
-                    if (peer != args.rank) __builtin_memcpy(result_at(peer) + offset, result + offset, bytes);
+                __builtin_memcpy(result_at(args.rank) + offset, result + offset, bytes);
             });
     } else {
         reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
@@ -90,7 +95,7 @@ DEVICE void collect_shards(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Cells cells = cells_of(launch);
     unstage_shards(launch, message(args.recv, args.bytes), chunk_of_step(launch, packs_of(args.bytes), step),
-                   args.rank, [&](uint32_t owner) { return cells.cell(args.rank, step, kResults, owner); });
+                   args.rank, [&](uint32_t owner) { return result_cell(cells, owner, step, args.rank); });
 }
 
 template <class T, class Op>
