@@ -339,6 +339,59 @@ def test_launch(fake_driver: Path) -> None:
     )
 
 
+EARLY_LAUNCH = """
+        assert hip.hipSetDevice(0) == 0
+        function, value = c_void_p(), c_int()
+        symbol = "cuModuleGetGlobal_v2 hipcomm_kernels_await_previous_launch"
+
+        def get_function():
+            journal()
+            assert hip.hipModuleGetFunction(byref(function), c_void_p(0x40), b"f") == 0
+            return symbol in journal()
+
+        def launch():
+            assert hip.hipModuleLaunchKernel(function, 1, 2, 3, 4, 5, 6, 7, c_void_p(0x70), params, None) == 0
+            return journal()
+
+        params = (c_void_p * 1)(0x90)
+        plain = ["cuLaunchKernel 0x50 1 2 3 4 5 6 7 0x70 params"]
+"""
+
+
+def test_kernels_that_await_the_previous_launch_begin_early(fake_driver: Path) -> None:
+    """Only those: any other would read what the launch before has not written. The driver never sees the mark."""
+    run(
+        EARLY_LAUNCH
+        + """
+        assert get_function()
+        assert launch() == ["cuLaunchKernelEx 0x50 1 2 3 4 5 6 7 0x70 params", "attribute 6 1"]
+        assert hip.hipModuleLaunchCooperativeKernel(function, 1, 2, 3, 4, 5, 6, 7, None, params) == 0
+        assert journal() == ["cuLaunchCooperativeKernel 0x50"]
+        assert hip.hipFuncGetAttribute(byref(value), 4, function) == 0
+        assert hip.hipFuncSetAttribute(function, 8, 100) == 0
+        assert hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(byref(value), function, 1, c_size_t(0)) == 0
+        assert all(line.endswith(" 0x50") for line in journal())
+
+        fail("cuModuleGetGlobal_v2", 500)
+        assert get_function()
+        assert launch() == plain
+        """,
+        fake_driver,
+    )
+
+
+def test_no_early_launch_with_a_driver_that_cannot_capture_it(fake_driver: Path) -> None:
+    run(
+        EARLY_LAUNCH
+        + """
+        assert not get_function()
+        assert launch() == plain
+        """,
+        fake_driver,
+        FAKE_CUDA_VERSION="12020",
+    )
+
+
 def test_memory_flags_and_sizes(fake_driver: Path) -> None:
     """HIP's allocation flags: which are accepted, what the driver is told, and what nothing is."""
     run(
@@ -514,8 +567,9 @@ def test_modules(fake_driver: Path, tmp_path: Path) -> None:
         assert journal() == ["cuModuleLoadDataEx good text"]
         assert hip.hipModuleLoad(byref(module), folder + b"/none") == 301
         assert hip.hipModuleLoad(byref(module), folder) == 301
+        fail("cuModuleGetGlobal_v2", 500)
         assert hip.hipModuleGetFunction(byref(function), module, b"f") == 0
-        assert journal() == ["cuModuleGetFunction", "cuFuncLoad"]
+        assert journal()[:2] == ["cuModuleGetFunction", "cuFuncLoad"] and function.value == 0x50
         fail("cuModuleGetFunction", 500)
         assert hip.hipModuleGetFunction(byref(function), module, b"g") == 500
         plain = hip.hipGetErrorString(218)

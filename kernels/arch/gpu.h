@@ -27,6 +27,7 @@
     extern "C" __attribute__((global, visibility("protected"), BLOCK_BOUNDS)) void name( \
         const Args args) {                                                                             \
         const auto& common = reinterpret_cast<const hipcommKernelArgs&>(args);                         \
+        await_previous_launch();                                                                       \
         function(args, Geometry{thread_index(), common.threads, block_index(), common.blocks,          \
                                 shared_scratch()});                                                    \
     }

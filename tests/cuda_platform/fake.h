@@ -6,7 +6,7 @@
  * Device d has the primary context 0xC0 + d.
  *
  * The environment says how many devices there are, FAKE_CUDA_DEVICES (2), and what cuInit answers,
- * FAKE_CUDA_INIT (0).
+ * FAKE_CUDA_INIT (0), and how new the driver is, FAKE_CUDA_VERSION (13000).
  */
 #ifndef TESTS_CUDA_PLATFORM_FAKE_H
 #define TESTS_CUDA_PLATFORM_FAKE_H

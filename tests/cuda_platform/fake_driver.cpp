@@ -253,6 +253,63 @@ EXPORT CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned
     return CUDA_ERROR_INVALID_PTX;
 }
 
+// Every symbol exists, unless fake_fail says otherwise.
+EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr* pointer, size_t* bytes, CUmodule, const char* name) {
+    note("cuModuleGetGlobal_v2 %s", name);
+    *pointer = reinterpret_cast<CUdeviceptr>(uintptr_t{0x80});
+    *bytes = 4;
+    return with_context("cuModuleGetGlobal_v2");
+}
+
+EXPORT CUresult cuModuleGetFunction(CUfunction* function, CUmodule, const char*) {
+    note("cuModuleGetFunction");
+    *function = reinterpret_cast<CUfunction>(uintptr_t{0x50});
+    return with_context("cuModuleGetFunction");
+}
+
+EXPORT CUresult cuDriverGetVersion(int* version) {
+    const char* text = std::getenv("FAKE_CUDA_VERSION");
+    *version = text != nullptr ? std::atoi(text) : 13000;
+    return without_context("cuDriverGetVersion");
+}
+
+EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** kernel_params,
+                                 void**) {
+    note("cuLaunchKernelEx %p %u %u %u %u %u %u %u %p %s", static_cast<void*>(function), config->gridDimX,
+         config->gridDimY, config->gridDimZ, config->blockDimX, config->blockDimY, config->blockDimZ,
+         config->sharedMemBytes, static_cast<void*>(config->hStream),
+         kernel_params != nullptr ? "params" : "no params");
+    for (unsigned i = 0; i < config->numAttrs; ++i) {
+        note("attribute %d %d", static_cast<int>(config->attrs[i].id),
+             config->attrs[i].value.programmaticStreamSerializationAllowed);
+    }
+    return with_context("cuLaunchKernelEx");
+}
+
+EXPORT CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned, unsigned, unsigned, unsigned, unsigned,
+                                          unsigned, unsigned, CUstream, void**) {
+    note("cuLaunchCooperativeKernel %p", static_cast<void*>(function));
+    return with_context("cuLaunchCooperativeKernel");
+}
+
+EXPORT CUresult cuFuncGetAttribute(int* value, CUfunction_attribute, CUfunction function) {
+    note("cuFuncGetAttribute %p", static_cast<void*>(function));
+    *value = 0;
+    return with_context("cuFuncGetAttribute");
+}
+
+EXPORT CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute, int) {
+    note("cuFuncSetAttribute %p", static_cast<void*>(function));
+    return with_context("cuFuncSetAttribute");
+}
+
+EXPORT CUresult cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, CUfunction function, int, size_t,
+                                                                     unsigned) {
+    note("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags %p", static_cast<void*>(function));
+    *blocks = 2;
+    return with_context("cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags");
+}
+
 EXPORT CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                                CUstream stream, void** kernel_params, void** extra) {

@@ -3,6 +3,7 @@
  * Which enumerators exist is found by test_platform_cuda_translation.py, which puts them into
  * ENUMERATORS_TO_COMPARE as S(name) S(name) ...
  */
+#include <cstddef>
 #include <type_traits>
 
 #include "cuda_driver.h"
@@ -28,6 +29,22 @@ static_assert(ours[4] == CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT);
 #define S(name) static_assert(static_cast<int>(hipcomm::cuda::name) == static_cast<int>(::name), #name);
 ENUMERATORS_TO_COMPARE
 #undef S
+
+// Structs that the driver reads.
+#define SAME_PLACE(type, field) \
+    static_assert(offsetof(hipcomm::cuda::type, field) == offsetof(::type, field), #type "." #field);
+static_assert(sizeof(hipcomm::cuda::CUlaunchConfig) == sizeof(::CUlaunchConfig));
+static_assert(sizeof(hipcomm::cuda::CUlaunchAttribute) == sizeof(::CUlaunchAttribute));
+SAME_PLACE(CUlaunchConfig, gridDimX)
+SAME_PLACE(CUlaunchConfig, blockDimX)
+SAME_PLACE(CUlaunchConfig, sharedMemBytes)
+SAME_PLACE(CUlaunchConfig, hStream)
+SAME_PLACE(CUlaunchConfig, attrs)
+SAME_PLACE(CUlaunchConfig, numAttrs)
+SAME_PLACE(CUlaunchAttribute, id)
+SAME_PLACE(CUlaunchAttribute, value)
+SAME_PLACE(CUlaunchAttributeValue, programmaticStreamSerializationAllowed)
+#undef SAME_PLACE
 
 // HIP constants that the platform hands to the driver as they are.
 static_assert(static_cast<int>(hipIpcMemLazyEnablePeerAccess) == CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS);

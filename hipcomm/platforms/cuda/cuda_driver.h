@@ -224,6 +224,28 @@ constexpr unsigned long CU_LAUNCH_PARAM_END_AS_INT = 0;
 constexpr unsigned long CU_LAUNCH_PARAM_BUFFER_POINTER_AS_INT = 1;
 constexpr unsigned long CU_LAUNCH_PARAM_BUFFER_SIZE_AS_INT = 2;
 
+// How a kernel is launched, and attributes of that; of the attribute's union of 64 bytes, what is used here.
+enum CUlaunchAttributeID : int {
+    CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6,
+};
+union CUlaunchAttributeValue {
+    char pad[64];
+    int programmaticStreamSerializationAllowed;
+};
+struct CUlaunchAttribute {
+    CUlaunchAttributeID id;
+    char pad[8 - sizeof(CUlaunchAttributeID)];
+    CUlaunchAttributeValue value;
+};
+struct CUlaunchConfig {
+    unsigned gridDimX, gridDimY, gridDimZ;
+    unsigned blockDimX, blockDimY, blockDimZ;
+    unsigned sharedMemBytes;
+    CUstream hStream;
+    CUlaunchAttribute* attrs;
+    unsigned numAttrs;
+};
+
 using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_data);
 
 }  // namespace hipcomm::cuda
@@ -344,6 +366,9 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuGraphExecDestroy, (CUgraphExec exec))
 
 // Used where the driver has them, done without where it is older.
-#define HIPCOMM_CUDA_OPTIONAL_FUNCTIONS(F) F(cuFuncLoad, (CUfunction function)) /* CUDA 12.4 */
+#define HIPCOMM_CUDA_OPTIONAL_FUNCTIONS(F)                                                              \
+    F(cuFuncLoad, (CUfunction function)) /* CUDA 12.4 */                                                \
+    F(cuLaunchKernelEx, (const CUlaunchConfig* config, CUfunction function, void** kernel_params,       \
+                         void** extra)) /* CUDA 11.8 */
 
 #endif  // HIPCOMM_PLATFORMS_CUDA_CUDA_DRIVER_H

@@ -1,5 +1,5 @@
 // Launching kernels.
-#include "context.h"
+#include "kernel.h"
 
 using namespace hipcomm::cuda;
 
@@ -34,9 +34,20 @@ bool translate_extra(void** extra, void** packed) {
     return true;
 }
 
+// A launch that the device may set up while the one before it on the stream is ending.
+hipError_t launch_early(hipFunction_t function, CUlaunchConfig config, void** kernel_params, void** extra) {
+    CUlaunchAttribute attribute{};
+    attribute.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    attribute.value.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    const CUlaunchConfig* const launched = &config;
+    return call(driver.cuLaunchKernelEx, launched, function_of(function), kernel_params, extra);
+}
+
 }  // namespace
 
-// The hot path of every collective: with kernel_params, one branch and the driver.
+// The hot path of every collective: with kernel_params, two branches and the driver.
 hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned int grid_x, unsigned int grid_y,
                                  unsigned int grid_z, unsigned int block_x, unsigned int block_y,
                                  unsigned int block_z, unsigned int shared_bytes, hipStream_t stream,
@@ -48,6 +59,11 @@ hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned int grid_x, un
         }
         extra = packed;
     }
+    if (begins_early(function)) {
+        const CUlaunchConfig config = {grid_x,  grid_y,       grid_z, block_x, block_y,
+                                       block_z, shared_bytes, stream, nullptr, 0};
+        return launch_early(function, config, kernel_params, extra);
+    }
     return call(driver.cuLaunchKernel, function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
                 shared_bytes, stream, kernel_params, extra);
 }
@@ -56,7 +72,7 @@ hipError_t hipModuleLaunchCooperativeKernel(hipFunction_t function, unsigned int
                                             unsigned int grid_z, unsigned int block_x, unsigned int block_y,
                                             unsigned int block_z, unsigned int shared_bytes,
                                             hipStream_t stream, void** kernel_params) {
-    return call(driver.cuLaunchCooperativeKernel, function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
+    return call(driver.cuLaunchCooperativeKernel, function_of(function), grid_x, grid_y, grid_z, block_x, block_y, block_z,
                 shared_bytes, stream, kernel_params);
 }
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <new>
 
-#include "context.h"
+#include "kernel.h"
 
 using namespace hipcomm::cuda;
 
@@ -42,6 +42,16 @@ hipError_t read_file(const char* path, Bytes* contents) {
     }
     close(fd);  // opened for reading: nothing is lost if this fails
     return error;
+}
+
+// Whether launches of this module's kernels may begin early.
+bool has_early_kernels(CUmodule module) {
+    int version = 0;
+    CUdeviceptr symbol = nullptr;
+    size_t bytes = 0;
+    return driver.cuLaunchKernelEx.bound() && driver.cuDriverGetVersion(&version) == CUDA_SUCCESS &&
+           version >= kEarlyDriverVersion &&
+           driver.cuModuleGetGlobal_v2(&symbol, &bytes, module, kEarlySymbol) == CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -87,6 +97,9 @@ hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t module, con
     if (error == hipSuccess && driver.cuFuncLoad.bound()) {
         error = call(driver.cuFuncLoad, *function);
     }
+    if (error == hipSuccess && has_early_kernels(module)) {
+        *function = early_handle(*function);
+    }
     return error;
 }
 
@@ -100,12 +113,12 @@ hipError_t hipModuleGetGlobal(hipDeviceptr_t* pointer, size_t* bytes, hipModule_
 // HIP declares const void*: a program without a host compiler of its own has no other handle.
 hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipFunction_t function) {
     CUfunction_attribute cuda_attribute = attribute;
-    return call(driver.cuFuncGetAttribute, value, cuda_attribute, function);
+    return call(driver.cuFuncGetAttribute, value, cuda_attribute, function_of(function));
 }
 
 hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute, int value) {
     CUfunction_attribute cuda_attribute = attribute;
-    auto handle = static_cast<hipFunction_t>(const_cast<void*>(function));
+    CUfunction handle = function_of(static_cast<hipFunction_t>(const_cast<void*>(function)));
     return call(driver.cuFuncSetAttribute, handle, cuda_attribute, value);
 }
 
@@ -113,7 +126,7 @@ hipError_t hipFuncGetAttributes(hipFuncAttributes* attributes, const void* funct
     if (attributes == nullptr) {
         return report(hipErrorInvalidValue);
     }
-    auto handle = static_cast<hipFunction_t>(const_cast<void*>(function));
+    CUfunction handle = function_of(static_cast<hipFunction_t>(const_cast<void*>(function)));
     constexpr int attribute_count = HIP_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT + 1;
     int values[attribute_count];
     for (CUfunction_attribute attribute = 0; attribute < attribute_count; ++attribute) {
@@ -145,6 +158,6 @@ hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFu
 hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, hipFunction_t function,
                                                                        int block_size, size_t shared_bytes,
                                                                        unsigned int flags) {
-    return call(driver.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, blocks, function, block_size,
-                shared_bytes, flags);
+    return call(driver.cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags, blocks, function_of(function),
+                block_size, shared_bytes, flags);
 }
