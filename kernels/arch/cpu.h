@@ -52,7 +52,6 @@ DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all regi
 
 DEVICE char* global_pointer(uint64_t address) { return reinterpret_cast<char*>(address); }
 DEVICE void block_barrier() {}
-DEVICE void admit_next_launch() {} /* launches run in the calling thread, one after another */
 
 /* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */
 DEVICE uint64_t clock_ticks() {

@@ -36,19 +36,16 @@ DEVICE uint64_t clock_ticks() {
 
 DEVICE void spin_pause(uint32_t) {}
 
-/* Programmatic dependent launch: a launch may get its blocks and its arguments onto the device while the one
- * before it on the stream is in its last instructions. A kernel that is launched like that touches no memory
- * before await_previous_launch() has returned: then the launch before is over and all its writes are visible.
- * admit_next_launch() is for the end of a kernel, when it waits for no peer any more: blocks of the next
- * launch take up registers, and a wait that lasts could keep out what the peer waits for.
+/* Programmatic dependent launch: the device sets a launch up, arguments and all, while the one before it on
+ * the stream is ending. A kernel that is launched like that touches no memory before this has returned: then
+ * the launch before is over and all its writes are visible. Nobody asks for the next launch before the end
+ * (griddepcontrol.launch_dependents): that gained nothing, and its blocks would take up registers.
  * The symbol tells hipcomm/platforms/cuda that all kernels of this module keep to that. */
 #if __CUDA_ARCH__ >= 900
 DEVICE void await_previous_launch() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-DEVICE void admit_next_launch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 extern "C" __attribute__((device, used)) uint32_t hipcomm_kernels_await_previous_launch = 1;
 #else
 DEVICE void await_previous_launch() {}
-DEVICE void admit_next_launch() {}
 #endif
 
 /* A part of a line is two words: a vector access is treated as that many single accesses of its element

@@ -53,7 +53,6 @@ DEVICE void end_launch(const Launch& whole_launch) {
     const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
     block_barrier(); /* thread 0 of a fast warp must not advance the word before a slow warp reads it */
-    admit_next_launch();
     tell_of_mismatch(launch);
     for (uint32_t slot = g.block + g.blocks * g.thread; slot < launch.args.epoch_slots;
          slot += g.blocks * g.threads)
