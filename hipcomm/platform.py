@@ -289,6 +289,8 @@ class Kernels:
         self.functions = ffi.new("void *[]", count)
         file, name = ffi.new("char **"), ffi.new("char **")
         for index in range(count):
+            if not lib.hipcommKernelIsFor(arch.encode(), index):
+                continue
             lib.hipcommKernelInfo(index, file, name)
             module = self._module(directory, ffi.string(file[0]).decode(), arch)
             function = call("hipModuleGetFunction", module, ffi.string(name[0]))

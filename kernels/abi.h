@@ -17,6 +17,9 @@
 /* User data moves in packs of 16 bytes; a pack with its flags is a line of 32 bytes. */
 #define HIPCOMM_PACK_BYTES 16
 #define HIPCOMM_LINE_BYTES 32
+/* A wide line: three packs in the room of two lines. For targets whose 128-bit atomics reach other GPUs (NVIDIA). */
+#define HIPCOMM_WIDE_LINE_PACKS 3
+#define HIPCOMM_WIDE_LINE_BYTES 64
 
 /* ---- control slab -----------------------------------------------------------------------------
  *

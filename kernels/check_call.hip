@@ -11,7 +11,7 @@
 #include "common/line.h"
 
 /* Lines from each sender: its call and its counts, and then what it found. */
-enum Line : uint32_t { kCall, kCounts, kFinding, kFirstCall, kFirstCounts, kSecondCall, kSecondCounts, kLines };
+enum CallLine : uint32_t { kCall, kCounts, kFinding, kFirstCall, kFirstCounts, kSecondCall, kSecondCounts, kLines };
 
 DEVICE Pack two_words(uint64_t a, uint64_t b) {
     return Pack{uint32_t(a), uint32_t(a >> 32), uint32_t(b), uint32_t(b >> 32)};

@@ -6,32 +6,11 @@ from typing import Any, NamedTuple
 
 import oracle
 
+from hipcomm.calls import OPERATIONS as REDUCTIONS
 from hipcomm.core import ffi, lib
 from hipcomm.dtypes import CODES
+from hipcomm.plan import OPERATIONS
 
-OPERATIONS = {
-    "all_reduce": lib.hipcommOpAllReduce,
-    "all_gather": lib.hipcommOpAllGather,
-    "broadcast": lib.hipcommOpBroadcast,
-    "barrier": lib.hipcommOpBarrier,
-    "reduce_scatter": lib.hipcommOpReduceScatter,
-    "reduce": lib.hipcommOpReduce,
-    "all_to_all": lib.hipcommOpAllToAll,
-    "all_to_all_v": lib.hipcommOpAllToAllv,
-    "all_gather_v": lib.hipcommOpAllGatherv,
-    "all_gather_rows": lib.hipcommOpAllGatherRows,
-    "gather": lib.hipcommOpGather,
-    "scatter": lib.hipcommOpScatter,
-    "send": lib.hipcommOpSend,
-    "recv": lib.hipcommOpRecv,
-}
-REDUCTIONS = {
-    "sum": lib.hipcommSum,
-    "avg": lib.hipcommAvg,
-    "max": lib.hipcommMax,
-    "min": lib.hipcommMin,
-    "prod": lib.hipcommProd,
-}
 ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy")  # by the core's numbers
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
@@ -45,6 +24,7 @@ class Plan(NamedTuple):
     blocks: int
     threads: int
     shared_bytes: int
+    line_packs: int
     tile_shift: int
     chunk_packs: int
     bytes_per_launch: int
@@ -86,7 +66,7 @@ def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_bl
 
     sizes = {0, PACK, PACK * world, PACK * (world + 1)}
     huge = plan_of(1 << 32)
-    tile = PACK << huge.tile_shift
+    tile = PACK * max(1, huge.line_packs) << huge.tile_shift
     sizes |= {tile, 2 * tile, tile * world, tile * (world + 1)}
     if huge.bytes_per_launch != NO_LIMIT:
         sizes |= {huge.bytes_per_launch, 2 * huge.bytes_per_launch}

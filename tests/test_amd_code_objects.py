@@ -100,6 +100,8 @@ def kernel_names() -> dict[str, set[str]]:
     """Kernels by the file that holds them, as the C core will look them up."""
     files: dict[str, set[str]] = {}
     for index in range(lib.hipcommKernelCount()):
+        if not lib.hipcommKernelIsFor(b"gfx942", index):
+            continue
         file, name = ffi.new("const char **"), ffi.new("const char **")
         assert lib.hipcommKernelInfo(index, file, name) == lib.hipcommSuccess
         files.setdefault(ffi.string(file[0]).decode(), set()).add(ffi.string(name[0]).decode())

@@ -24,7 +24,8 @@ NATIVE = REPOSITORY / "hipcomm" / "native"
 KERNELS = REPOSITORY / "kernels"
 MAX_BLOCKS = 256
 TILE_OFFSET = 64  # bytes of shared memory before the tile
-LINE = 32  # bytes
+LINE, WIDE_LINE = 32, 64  # bytes
+WIDE_LINE_PACKS = 3
 MIB = 1 << 20
 # epochs, signals[parity][block][phase][sender], regions, channels: numbers, two tables of words, refusals,
 # envelopes, slots
@@ -242,15 +243,17 @@ def check_lines(request, row, plan):
     assert plan.bytes_per_launch >= PACK
     assert plan.bytes_per_launch % PACK == 0
     world, packs = request.world, -(-min(request.nbytes, plan.bytes_per_launch) // PACK)
-    shards = -(-packs // world)
-    lines = {"broadcast": packs}.get(request.operation, packs * world)
+    assert plan.line_packs in (1, WIDE_LINE_PACKS)
+    of_rank = -(-packs // plan.line_packs)  # lines
+    of_shard = -(-of_rank // world)
+    lines = {"broadcast": of_rank}.get(request.operation, of_rank * world)
     if plan.algorithm == "two_shot":
-        lines = 2 * shards * world
-    assert lines <= row["line_capacity"]
+        lines = 2 * of_shard * world
+    assert lines * (LINE if plan.line_packs == 1 else WIDE_LINE) <= row["line_capacity"] * LINE
     if request.operation in ("all_reduce", "reduce_scatter", "reduce"):
         tile = 1 << plan.tile_shift
-        of_a_rank, tiles = (packs, world) if plan.algorithm == "one_shot" else (shards, world + 1)
-        assert TILE_OFFSET + tiles * tile * PACK <= plan.shared_bytes
+        of_a_rank, tiles = (of_rank, world) if plan.algorithm == "one_shot" else (of_shard, world + 1)
+        assert TILE_OFFSET + tiles * tile * plan.line_packs * PACK <= plan.shared_bytes
         assert (plan.blocks - 1) * tile < of_a_rank
     else:
         assert (plan.blocks - 1) * plan.threads < packs * world
@@ -363,7 +366,7 @@ def test_the_kernel_is_that_of_the_call(algorithm):
 
 def test_every_kernel_has_its_own_name():
     count = lib.hipcommKernelCount()
-    names = {kernel_name(Plan("", index, 0, 0, 0, 0, 0, 0)) for index in range(count)}
+    names = {kernel_name(Plan("", index, *[0] * 7)) for index in range(count)}
     assert len(names) == count
     for index in (-1, count):
         assert (

@@ -200,7 +200,8 @@ typedef struct {
     uint32_t blocks;
     uint32_t threads;
     uint32_t shared_bytes;     /* of dynamic shared memory */
-    uint32_t tile_shift;       /* flag-in-data: log2 of the 16-byte packs of a tile */
+    uint32_t line_packs;       /* flag-in-data: 16-byte packs of a line */
+    uint32_t tile_shift;       /* flag-in-data: log2 of the lines of a tile */
     uint32_t chunk_packs;      /* pipelined: packs of one block's step */
     uint64_t bytes_per_launch; /* longer messages take several launches */
 } hipcommPlan;
@@ -216,8 +217,10 @@ const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
 
 /* ---- communicators ------------------------------------------------------------------------------ */
 
-/* The kernels a communicator needs: file (without extension) and name of kernel `index`. */
+/* The kernels a communicator needs: file (without extension) and name of kernel `index`, and whether an
+ * architecture has it: kernels for wide lines are for GPUs with 128-bit atomics. */
 int hipcommKernelCount(void);
+int hipcommKernelIsFor(const char* arch, int index);
 hipcommResult_t hipcommKernelInfo(int index, const char** file, const char** name);
 
 /* Sizes that the slabs of a communicator must have. */
@@ -250,7 +253,7 @@ typedef struct {
     void* const* staging; /* [world] staging slabs */
     void* status_host;    /* pinned page, host and device address */
     void* status_device;
-    void* const* functions; /* [hipcommKernelCount()] hipFunction_t */
+    void* const* functions; /* [hipcommKernelCount()] hipFunction_t; NULL where hipcommKernelIsFor says no */
 } hipcommConfig;
 
 /* On an error *comm is NULL and hipcommGetLastError(NULL) has this thread's message. */

@@ -3,10 +3,12 @@
 #include <stddef.h>
 
 #include "names.h"
+#include "tuning.h"
 
-/* Reductions come first: [file][operation][dtype], named <file>_<operation>_<dtype>; then one kernel for all
- * 8-bit floats and operations, <file>_float8. The average runs the sum's kernel. */
-enum { kReductions = 4, kDtypes = hipcommBfloat16 + 1, kPerFile = kReductions * kDtypes + 1 };
+/* Reductions come first: [algorithm][operation][dtype], named <algorithm>_<operation>_<dtype>; then one kernel
+ * for all 8-bit floats and operations, <algorithm>_float8. The average runs the sum's kernel. An algorithm is
+ * a file under kernels/; its twin for wide lines, where it has one, is in the same file. */
+enum { kReductions = 4, kDtypes = hipcommBfloat16 + 1, kPerAlgorithm = kReductions * kDtypes + 1 };
 enum {
     kAllReduceOneShot,
     kAllReduceTwoShot,
@@ -15,12 +17,15 @@ enum {
     kReduceOneShot,
     kReducePipelined,
     kReduceScatterDirect,
-    kReducingFiles
+    kAllReduceOneShotWide,
+    kAllReduceTwoShotWide,
+    kReduceOneShotWide,
+    kReducingAlgorithms
 };
 
 /* Behind them the kernels that only move data. */
 enum {
-    kAllGatherOneShot = kReducingFiles * kPerFile,
+    kAllGatherOneShot = kReducingAlgorithms * kPerAlgorithm,
     kAllGatherPipelined,
     kBroadcastOneShot,
     kBroadcastPipelined,
@@ -33,32 +38,39 @@ enum {
     kExchangeDirect,
     kSend,
     kRecv,
+    kAllGatherOneShotWide,
     kKernels
 };
 
-#define DTYPES_OF(file, op)                                                                           \
-    {#file, "hipcomm_" #file "_" #op "_int8"}, {#file, "hipcomm_" #file "_" #op "_uint8"},            \
-        {#file, "hipcomm_" #file "_" #op "_int32"}, {#file, "hipcomm_" #file "_" #op "_uint32"},      \
-        {#file, "hipcomm_" #file "_" #op "_int64"}, {#file, "hipcomm_" #file "_" #op "_uint64"},      \
-        {#file, "hipcomm_" #file "_" #op "_float16"}, {#file, "hipcomm_" #file "_" #op "_float32"},   \
-        {#file, "hipcomm_" #file "_" #op "_float64"}, { #file, "hipcomm_" #file "_" #op "_bfloat16" }
-#define REDUCTIONS_OF(file)                                                                  \
-    DTYPES_OF(file, sum), DTYPES_OF(file, prod), DTYPES_OF(file, max), DTYPES_OF(file, min), \
-        { #file, "hipcomm_" #file "_float8" }
-#define MOVE(file) \
-    { #file, "hipcomm_" #file }
+#define KERNEL_OF(file, name, twin) {#file, "hipcomm_" #name, twin}
+#define DTYPES_OF(file, name, twin)                                                  \
+    KERNEL_OF(file, name##_int8, twin), KERNEL_OF(file, name##_uint8, twin),         \
+        KERNEL_OF(file, name##_int32, twin), KERNEL_OF(file, name##_uint32, twin),   \
+        KERNEL_OF(file, name##_int64, twin), KERNEL_OF(file, name##_uint64, twin),   \
+        KERNEL_OF(file, name##_float16, twin), KERNEL_OF(file, name##_float32, twin), \
+        KERNEL_OF(file, name##_float64, twin), KERNEL_OF(file, name##_bfloat16, twin)
+#define REDUCTIONS_OF(file, name, twin)                                    \
+    DTYPES_OF(file, name##_sum, twin), DTYPES_OF(file, name##_prod, twin), \
+        DTYPES_OF(file, name##_max, twin), DTYPES_OF(file, name##_min, twin), KERNEL_OF(file, name##_float8, twin)
+#define REDUCE(file) REDUCTIONS_OF(file, file, false)
+#define REDUCE_WIDE(file) REDUCTIONS_OF(file, file##_wide, true)
+#define MOVE(file) KERNEL_OF(file, file, false)
 
 static const struct {
     const char* file;
     const char* name;
+    bool wide;
 } kernels[kKernels] = {
-    REDUCTIONS_OF(all_reduce_one_shot),
-    REDUCTIONS_OF(all_reduce_two_shot),
-    REDUCTIONS_OF(all_reduce_pipelined),
-    REDUCTIONS_OF(all_reduce_direct),
-    REDUCTIONS_OF(reduce_one_shot),
-    REDUCTIONS_OF(reduce_pipelined),
-    REDUCTIONS_OF(reduce_scatter_direct),
+    REDUCE(all_reduce_one_shot),
+    REDUCE(all_reduce_two_shot),
+    REDUCE(all_reduce_pipelined),
+    REDUCE(all_reduce_direct),
+    REDUCE(reduce_one_shot),
+    REDUCE(reduce_pipelined),
+    REDUCE(reduce_scatter_direct),
+    REDUCE_WIDE(all_reduce_one_shot),
+    REDUCE_WIDE(all_reduce_two_shot),
+    REDUCE_WIDE(reduce_one_shot),
     MOVE(all_gather_one_shot),
     MOVE(all_gather_pipelined),
     MOVE(broadcast_one_shot),
@@ -72,12 +84,13 @@ static const struct {
     MOVE(exchange_direct),
     MOVE(send),
     MOVE(recv),
+    KERNEL_OF(all_gather_one_shot, all_gather_one_shot_wide, true),
 };
 
-static int reduction_index(int file, hipcommDataType_t dtype, hipcommRedOp_t op) {
-    if (dtype_is_float8(dtype)) return file * kPerFile + kReductions * kDtypes;
+static int reduction_index(int algorithm, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    if (dtype_is_float8(dtype)) return algorithm * kPerAlgorithm + kReductions * kDtypes;
     const int reduction = op == hipcommAvg ? hipcommSum : (int)op;
-    return file * kPerFile + reduction * kDtypes + (int)dtype;
+    return algorithm * kPerAlgorithm + reduction * kDtypes + (int)dtype;
 }
 
 static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t dtype, hipcommRedOp_t op) {
@@ -120,6 +133,19 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
     }
 }
 
+int wide_kernel_index(int index) {
+    if (index == kAllGatherOneShot) return kAllGatherOneShotWide;
+    if (index < 0 || index >= kReducingAlgorithms * kPerAlgorithm) return -1;
+    int wide;
+    switch (index / kPerAlgorithm) {
+        case kAllReduceOneShot: wide = kAllReduceOneShotWide; break;
+        case kAllReduceTwoShot: wide = kAllReduceTwoShotWide; break;
+        case kReduceOneShot: wide = kReduceOneShotWide; break;
+        default: return -1;
+    }
+    return wide * kPerAlgorithm + index % kPerAlgorithm;
+}
+
 int check_kernel_index(void) { return kCheckCall; }
 
 int hipcommKernelCount(void) { return kKernels; }
@@ -129,4 +155,9 @@ hipcommResult_t hipcommKernelInfo(int index, const char** file, const char** nam
     *file = kernels[index].file;
     *name = kernels[index].name;
     return hipcommSuccess;
+}
+
+int hipcommKernelIsFor(const char* arch, int index) {
+    if (index < 0 || index >= kKernels || !arch) return 0;
+    return !kernels[index].wide || has_wide_lines(tuning_row(arch));
 }

@@ -9,6 +9,9 @@
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op);
 
+/* The same kernel for wide lines (kernels/common/line.h); -1 where it has none. */
+int wide_kernel_index(int index);
+
 /* The kernel that compares the ranks' calls. */
 int check_kernel_index(void);
 

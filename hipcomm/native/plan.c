@@ -11,18 +11,26 @@ static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 /* Bytes of dynamic shared memory for a tile of packs from each rank, and, for the two-shot, one more. */
-static uint32_t tile_bytes(uint32_t tile_shift, int ranks) {
+static uint32_t tile_bytes(uint32_t packs, int ranks) {
     enum { kBlockState = 64 }; /* kernels/common/launch.h */
-    return kBlockState + ((uint32_t)ranks << tile_shift) * HIPCOMM_PACK_BYTES;
+    return kBlockState + (uint32_t)ranks * packs * HIPCOMM_PACK_BYTES;
 }
 
-/* Packs that one flag-in-data launch can carry, by the lines that it needs per pack. */
-static uint64_t line_packs(const TuningRow* row, hipcommOperation_t operation, hipcommAlgorithm_t algorithm,
-                           int world) {
-    if (operation == hipcommOpBroadcast) return row->line_capacity;
-    if (algorithm != hipcommAlgorithmTwoShot) return row->line_capacity / (uint64_t)world;
+/* Flag-in-data: a block takes tiles of lines. The others' threads stand side by side for (pack, peer). */
+static bool works_in_tiles(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduce || operation == hipcommOpAllGather ||
+           operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
+}
+
+/* Packs that one flag-in-data launch can carry, by the lines that it needs. */
+static uint64_t packs_in_lines(const hipcommPlanRequest* request, const TuningRow* row, const hipcommPlan* plan) {
+    const uint64_t world = (uint64_t)request->world;
+    const uint64_t line_bytes = plan->line_packs == 1 ? HIPCOMM_LINE_BYTES : HIPCOMM_WIDE_LINE_BYTES;
+    const uint64_t lines = row->line_capacity * HIPCOMM_LINE_BYTES / line_bytes;
+    if (request->operation == hipcommOpBroadcast) return lines;
+    if (plan->algorithm != hipcommAlgorithmTwoShot) return lines / world * plan->line_packs;
     /* two-shot: contributions and results, a shard from each rank, shards rounded up */
-    return (row->line_capacity / 2 / (uint64_t)world) * (uint64_t)world;
+    return lines / 2 / world * world * plan->line_packs;
 }
 
 static bool is_point_to_point(hipcommOperation_t operation) {
@@ -75,33 +83,34 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
     }
 }
 
-/* Flag-in-data: a block takes tiles of packs. The others' threads stand side by side for (pack, peer). */
-static bool works_in_tiles(hipcommOperation_t operation) {
-    return operation == hipcommOpAllReduce || operation == hipcommOpAllGather ||
-           operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
-}
-
 static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                        hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t capacity = line_packs(row, request->operation, plan->algorithm, request->world);
+    const int class = world_class(request->world);
+    const bool in_tiles = works_in_tiles(request->operation);
+    const int wide_kernel = wide_kernel_index(plan->kernel);
+    const bool wide = wide_kernel >= 0 && request->bytes >= row->wide_lines[class];
+    if (wide) plan->kernel = wide_kernel;
+    plan->line_packs = wide ? HIPCOMM_WIDE_LINE_PACKS : 1;
+    const uint64_t capacity = packs_in_lines(request, row, plan);
     plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
     const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
     uint64_t blocks;
-    if (!works_in_tiles(request->operation)) {
+    if (!in_tiles) {
         plan->shared_bytes = tile_bytes(0, 0);
         blocks = ceil_div(packs * world, row->threads);
     } else {
         const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
-        const uint64_t per_rank = two_shot ? ceil_div(packs, world) : packs;
+        const uint64_t lines = ceil_div(packs, plan->line_packs);
+        const uint64_t per_rank = two_shot ? ceil_div(lines, world) : lines;
         /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
          * need not take several tiles in turn */
-        uint32_t shift = row->tile_shift;
+        uint32_t shift = wide ? row->wide_tile_shift[class] : row->tile_shift;
         while (ceil_div(per_rank, 1ull << shift) > max_blocks && world << (shift + 1) <= row->threads) ++shift;
         plan->tile_shift = shift;
-        plan->shared_bytes = tile_bytes(shift, request->world + (two_shot ? 1 : 0));
+        plan->shared_bytes = tile_bytes(plan->line_packs << shift, request->world + (two_shot ? 1 : 0));
         blocks = ceil_div(per_rank, 1ull << shift);
-        /* a thread per pack and rank of the tile; fewer threads start and meet faster */
+        /* a thread per line and rank of the tile; fewer threads start and meet faster */
         plan->threads = (uint32_t)min_u64(row->threads, world << shift);
     }
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));

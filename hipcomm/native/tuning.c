@@ -8,6 +8,8 @@
 
 int world_class(int world) { return world <= 2 ? 0 : world <= 4 ? 1 : world <= 8 ? 2 : 3; }
 
+bool has_wide_lines(const TuningRow* row) { return row->wide_lines[0] != NEVER; }
+
 /* docs/performance.md says where each number comes from. Rows marked "derived" were not measured on
  * the chip they are for. */
 static const TuningRow rows[] = {
@@ -16,6 +18,7 @@ static const TuningRow rows[] = {
         .max_blocks = 1,
         .threads = 1,
         .tile_shift = 6,
+        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
         .line_capacity = 16384,
         .all_reduce_one_shot = {64, 64, 64, 64}, /* a line takes longer than a barrier here */
         .all_reduce_two_shot = {64, 64, 64, 64},
@@ -41,12 +44,14 @@ static const TuningRow rows[] = {
         .max_blocks = 128,
         .threads = 512,
         .tile_shift = 6,
-        .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
-        .all_reduce_one_shot = {512 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .all_reduce_two_shot = {1 MiB, 1 MiB, 512 KiB, 256 KiB},
-        .all_gather_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
+        .wide_lines = {192 KiB, 48 KiB, 24 KiB, 24 KiB},
+        .wide_tile_shift = {6, 5, 5, 5},
+        .line_capacity = 176128, /* wide lines of a two-shot of 2 MiB, and room for uneven shards */
+        .all_reduce_one_shot = {1 MiB, 128 KiB, 32 KiB, 16 KiB},
+        .all_reduce_two_shot = {2 MiB, 2 MiB, 1 MiB, 512 KiB},
+        .all_gather_one_shot = {1 MiB, 512 KiB, 256 KiB, 128 KiB},
         .broadcast_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
-        .reduce_scatter_one_shot = {128 KiB, 64 KiB, 64 KiB, 32 KiB}, /* derived from all_reduce's */
+        .reduce_scatter_one_shot = {2 MiB, 512 KiB, 256 KiB, 128 KiB},
         .reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* likewise */
         .exchange_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
         .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
@@ -67,6 +72,7 @@ static const TuningRow rows[] = {
         .max_blocks = 64,
         .threads = 512,
         .tile_shift = 6,
+        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
         .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
         .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
         .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
@@ -88,6 +94,7 @@ static const TuningRow rows[] = {
         .max_blocks = 64,
         .threads = 512,
         .tile_shift = 6,
+        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
         .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
         .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
         .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
@@ -109,6 +116,7 @@ static const TuningRow rows[] = {
         .max_blocks = 64,
         .threads = 512,
         .tile_shift = 6,
+        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
         .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
         .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
         .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},

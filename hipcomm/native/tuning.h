@@ -16,7 +16,9 @@ typedef struct TuningRow {
     uint32_t threads;    /* per block */
 
     /* flag-in-data */
-    uint32_t tile_shift;                          /* log2 of the packs of a tile, or more */
+    uint32_t tile_shift;                          /* log2 of the lines of a tile, or more */
+    uint64_t wide_lines[kWorldClasses];           /* bytes: from here on lines are wide (kernels/common/line.h) */
+    uint32_t wide_tile_shift[kWorldClasses];      /* log2 of the wide lines of a tile, or more */
     uint32_t line_capacity;                       /* lines per parity in the control slab */
     uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */
     uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it: pipelined */
@@ -42,6 +44,9 @@ typedef struct TuningRow {
     uint64_t max_chunk;     /* bytes: nor more */
     uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */
 } TuningRow;
+
+/* Whether kernels for wide lines exist. */
+bool has_wide_lines(const TuningRow* row);
 
 /* Never NULL: unknown architectures get the row of the most careful GPU. */
 const TuningRow* tuning_row(const char* arch);

@@ -77,15 +77,16 @@ DEVICE void await_previous_launch() {}
 
 /* A part of a line is one word: a 64-bit relaxed system-scope atomic is the widest access that the model
  * promises not to tear. A group is a wave's worth (two waves' on gfx11 and gfx12). */
-constexpr uint32_t kPartWords = 1;
+constexpr uint32_t kPartBytes = 8;
+constexpr uint32_t kPartData = 1;
 constexpr uint32_t kLineGroup = 64;
 
-DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
-    store_relaxed(part, uint64_t(epoch) << 32 | pack[word]);
+DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
+    store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
 }
-DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
-    const uint64_t value = load_relaxed(part);
-    pack[word] = uint32_t(value);
+DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
+    const uint64_t value = load_relaxed(reinterpret_cast<const uint64_t*>(part));
+    data[0] = uint32_t(value);
     return uint32_t(value >> 32) == epoch;
 }
 

@@ -167,14 +167,15 @@ DEVICE void copy_from_staging(char* to, const char* from, uint32_t packs, const 
 
 /* A part of a line (common/line.h): one word, stored and loaded as one relaxed atomic, so a word whose
  * epoch is right holds the right data. One thread wants one line in one place: groups of one. */
-constexpr uint32_t kPartWords = 1;
+constexpr uint32_t kPartBytes = 8;
+constexpr uint32_t kPartData = 1;
 constexpr uint32_t kLineGroup = 1;
 
-DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
-    store_relaxed(part, uint64_t(epoch) << 32 | pack[word]);
+DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
+    store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
 }
-DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
-    const uint64_t value = load_relaxed(part);
-    pack[word] = uint32_t(value);
+DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
+    const uint64_t value = load_relaxed(reinterpret_cast<const uint64_t*>(part));
+    data[0] = uint32_t(value);
     return uint32_t(value >> 32) == epoch;
 }

@@ -34,7 +34,12 @@ DEVICE uint64_t clock_ticks() {
     return now;
 }
 
-DEVICE void spin_pause(uint32_t) {}
+/* Nothing at first: a pause would add to every call. But who has waited for 20 us polls less often: with all
+ * threads of 128 blocks polling, lines of 256 KiB messages were now and then held up for 0.6 ms, until the
+ * pollers turned to their time-out check. */
+DEVICE void spin_pause(uint32_t spins) {
+    if (UNLIKELY(spins > 32)) __nvvm_nanosleep(100);
+}
 
 /* Programmatic dependent launch: the device sets a launch up, arguments and all, while the one before it on
  * the stream is ending. A kernel that is launched like that touches no memory before this has returned: then
@@ -48,26 +53,35 @@ extern "C" __attribute__((device, used)) uint32_t hipcomm_kernels_await_previous
 DEVICE void await_previous_launch() {}
 #endif
 
-/* A part of a line is two words: a vector access is treated as that many single accesses of its element
- * type, each of which is the 64-bit relaxed system-scope atomic that the line needs (PTX ISA, "vector
- * data types"). A group is a warp's worth. */
-constexpr uint32_t kPartWords = 2;
+/* A part of a line: 12 bytes of data and the epoch, as one 128-bit relaxed atomic at system scope (PTX ISA 8.4,
+ * ld and st of .b128 with .sys; what libcu++ makes of a 16-byte cuda::atomic_ref). Three packs fill four parts: a wide line.
+ * A group is a warp's worth. */
+constexpr uint32_t kPartBytes = 16;
+constexpr uint32_t kPartData = 3;
 constexpr uint32_t kLineGroup = 32;
+#define HAS_WIDE_LINES
 
-DEVICE void store_part(uint64_t* part, Pack pack, uint32_t word, uint32_t epoch) {
-    asm volatile("st.relaxed.sys.global.v2.b64 [%0], {%1, %2};" ::"l"((GLOBAL(uint64_t)*)part),
-                 "l"(uint64_t(epoch) << 32 | pack[word]), "l"(uint64_t(epoch) << 32 | pack[word + 1])
-                 : "memory");
+DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
+    asm volatile(
+        "{\n\t.reg .b128 part;\n\t"
+        "mov.b128 part, {%1, %2};\n\t"
+        "st.relaxed.sys.global.b128 [%0], part;\n\t}" ::"l"((GLOBAL(char)*)part),
+        "l"(uint64_t(data[1]) << 32 | data[0]), "l"(uint64_t(epoch) << 32 | data[2])
+        : "memory");
 }
-DEVICE bool load_part(const uint64_t* part, Pack& pack, uint32_t word, uint32_t epoch) {
-    uint64_t first, second;
-    asm volatile("ld.relaxed.sys.global.v2.b64 {%0, %1}, [%2];"
-                 : "=l"(first), "=l"(second)
-                 : "l"((const GLOBAL(uint64_t)*)part)
-                 : "memory");
-    pack[word] = uint32_t(first);
-    pack[word + 1] = uint32_t(second);
-    return uint32_t(first >> 32) == epoch && uint32_t(second >> 32) == epoch;
+DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
+    uint64_t low, high;
+    asm volatile(
+        "{\n\t.reg .b128 part;\n\t"
+        "ld.relaxed.sys.global.b128 part, [%2];\n\t"
+        "mov.b128 {%0, %1}, part;\n\t}"
+        : "=l"(low), "=l"(high)
+        : "l"((const GLOBAL(char)*)part)
+        : "memory");
+    data[0] = uint32_t(low);
+    data[1] = uint32_t(low >> 32);
+    data[2] = uint32_t(high);
+    return uint32_t(high >> 32) == epoch;
 }
 
 /* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are

@@ -31,7 +31,7 @@ DEVICE void scrub_old_flags(const Launch& launch) {
     const Geometry& g = launch.geometry;
     const uint64_t first = uint64_t(g.block) * g.threads + g.thread;
     const uint64_t stride = uint64_t(g.blocks) * g.threads;
-    auto* lines = line_at(launch, launch.args.rank, parity, 0);
+    auto* lines = reinterpret_cast<uint64_t*>(line_area(launch, launch.args.rank, parity));
     for (uint64_t i = first; i < launch.args.line_capacity * 4; i += stride) store_relaxed(lines + i, 0);
     for (uint64_t i = first; i < uint64_t(launch.args.epoch_slots) * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS;
          i += stride)
