@@ -75,6 +75,8 @@ def run(program: str, driver: Path | None, **environment: str) -> None:
     env = {"PATH": os.environ["PATH"], "HIP_LIBRARY": str(LIBRARY), **environment}
     if driver is not None:
         env["LD_LIBRARY_PATH"] = str(driver)
+    if "PYTHONPATH" in os.environ:  # where hip-python was carried to a machine without a package index
+        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
     command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -359,7 +361,10 @@ EARLY_LAUNCH = """
 
 
 def test_kernels_that_await_the_previous_launch_begin_early(fake_driver: Path) -> None:
-    """Only those: any other would read what the launch before has not written. The driver never sees the mark."""
+    """Only those: any other would read what the launch before has not written.
+
+    The driver never sees the mark.
+    """
     run(
         EARLY_LAUNCH
         + """
@@ -369,7 +374,8 @@ def test_kernels_that_await_the_previous_launch_begin_early(fake_driver: Path) -
         assert journal() == ["cuLaunchCooperativeKernel 0x50"]
         assert hip.hipFuncGetAttribute(byref(value), 4, function) == 0
         assert hip.hipFuncSetAttribute(function, 8, 100) == 0
-        assert hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(byref(value), function, 1, c_size_t(0)) == 0
+        occupancy = hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor
+        assert occupancy(byref(value), function, 1, c_size_t(0)) == 0
         assert all(line.endswith(" 0x50") for line in journal())
 
         fail("cuModuleGetGlobal_v2", 500)
