@@ -41,6 +41,13 @@ class Calls:
         ) -> NoReturn: ...
         def _raise(self, code: int) -> NoReturn: ...
 
+    def _run(self, function: Any, operation: str, stream: Any, *arguments: Any) -> None:
+        """Call a function of the C core, which takes communicator and stream last. Raises what it reports."""
+        handle = ffi.NULL if stream is None else self._stream(stream, operation)
+        code = function(*arguments, self._comm, handle)
+        if code:
+            self._raise(code)
+
     def _root(self, root: Any, operation: str) -> int:
         """*root* as a rank. Raises InvalidArgument."""
         if (

@@ -137,7 +137,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             send = self._buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype)
             if send.count != recv.count or send.dtype != recv.dtype:
                 self._refuse_sizes("all_reduce", send, recv, 1)
-        code = _all_reduce(
+        code = _all_reduce(  # not by _run: this one is called in decode loops
             send.address,
             recv.address,
             send.count,
@@ -179,16 +179,15 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
         if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
             self._refuse_sizes("all_gather", send, recv, self.world_size)
-        code = _all_gather(
+        self._run(
+            _all_gather,
+            "all_gather",
+            stream,
             send.address,
             recv.address,
             send.count,
             send.dtype,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_gather"),
         )
-        if code:
-            self._raise(code)
 
     def broadcast(
         self,
@@ -211,26 +210,23 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         """
         root = self._root(root, "broadcast")
         buffer = self._buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
-        code = _broadcast(
+        self._run(
+            _broadcast,
+            "broadcast",
+            stream,
             buffer.address,
             buffer.address,
             buffer.count,
             buffer.dtype,
             root,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "broadcast"),
         )
-        if code:
-            self._raise(code)
 
     def barrier(self, *, stream: Any = None) -> None:
         """No rank's stream passes this call before every rank's stream has come to it.
 
         Like every collective it is enqueued: the host does not wait (:meth:`synchronize` does).
         """
-        code = lib.hipcommBarrier(self._comm, ffi.NULL if stream is None else self._stream(stream, "barrier"))
-        if code:
-            self._raise(code)
+        self._run(lib.hipcommBarrier, "barrier", stream)
 
     def synchronize(self, *, stream: Any = None) -> None:
         """Make the host wait for the stream, and raise what went wrong on it.
@@ -239,11 +235,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             PeerTimeout, PeerDied: a collective on the stream failed.
             PlatformError: the stream failed.
         """
-        code = lib.hipcommStreamSynchronize(
-            self._comm, ffi.NULL if stream is None else self._stream(stream, "synchronize")
-        )
-        if code:
-            self._raise(code)
+        self._run(lib.hipcommStreamSynchronize, "synchronize", stream)
 
     # ---- launch plans ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hipcomm.calls import Calls
-from hipcomm.core import ffi, lib
+from hipcomm.core import lib
 from hipcomm.errors import InvalidArgument
 
 
@@ -77,16 +77,15 @@ class Movement(Calls):
         if send.count != recv.count or send.dtype != recv.dtype:
             self._refuse_sizes("all_to_all", send, recv, 1)
         self._divisible(send.count, "sendbuf", "all_to_all")
-        code = lib.hipcommAllToAll(
+        self._run(
+            lib.hipcommAllToAll,
+            "all_to_all",
+            stream,
             send.address,
             recv.address,
             send.count // self.world_size,
             send.dtype,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_to_all"),
         )
-        if code:
-            self._raise(code)
 
     def _all_to_all_v(
         self,
@@ -101,7 +100,10 @@ class Movement(Calls):
         recv = self._parts_buffer(recvbuf, "recvbuf", "all_to_all", True, received[3], dtype)
         if send.dtype != recv.dtype:
             self._refuse_sizes("all_to_all", send, recv, 1)
-        code = lib.hipcommAllToAllv(
+        self._run(
+            lib.hipcommAllToAllv,
+            "all_to_all",
+            stream,
             send.address,
             sent[1],
             sent[2],
@@ -109,11 +111,7 @@ class Movement(Calls):
             received[1],
             received[2],
             send.dtype,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_to_all"),
         )
-        if code:
-            self._raise(code)
 
     def gather(
         self,
@@ -144,17 +142,16 @@ class Movement(Calls):
             recv = self._buffer(recvbuf, "recvbuf", "gather", True, total, dtype)
             if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
                 self._refuse_sizes("gather", send, recv, self.world_size)
-        code = lib.hipcommGather(
+        self._run(
+            lib.hipcommGather,
+            "gather",
+            stream,
             send.address,
             recv.address,
             send.count,
             send.dtype,
             root,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "gather"),
         )
-        if code:
-            self._raise(code)
 
     def scatter(
         self,
@@ -186,17 +183,16 @@ class Movement(Calls):
             send = self._buffer(sendbuf, "sendbuf", "scatter", False, total, dtype)
             if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
                 self._refuse_sizes("scatter", send, recv, self.world_size, "sendbuf")
-        code = lib.hipcommScatter(
+        self._run(
+            lib.hipcommScatter,
+            "scatter",
+            stream,
             send.address,
             recv.address,
             recv.count,
             recv.dtype,
             root,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "scatter"),
         )
-        if code:
-            self._raise(code)
 
     def all_gather_v(
         self,
@@ -227,17 +223,16 @@ class Movement(Calls):
         recv = self._parts_buffer(recvbuf, "recvbuf", "all_gather_v", True, extent, dtype)
         if send.dtype != recv.dtype:
             self._refuse_sizes("all_gather_v", send, recv, 1)
-        code = lib.hipcommAllGatherv(
+        self._run(
+            lib.hipcommAllGatherv,
+            "all_gather_v",
+            stream,
             send.address,
             recv.address,
             sizes,
             begins,
             send.dtype,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_gather_v"),
         )
-        if code:
-            self._raise(code)
 
     def _all_gather_along(self, sendbuf: Any, recvbuf: Any, dim: Any, stream: Any) -> None:
         """all_gather() along a dimension other than the first."""
@@ -246,17 +241,16 @@ class Movement(Calls):
         recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, None, None)
         if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
             self._refuse_sizes("all_gather", send, recv, self.world_size)
-        code = lib.hipcommAllGatherRows(
+        self._run(
+            lib.hipcommAllGatherRows,
+            "all_gather",
+            stream,
             send.address,
             recv.address,
             rows,
             row,
             send.dtype,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_gather"),
         )
-        if code:
-            self._raise(code)
 
     def _divisible(self, elements: int, name: str, operation: str) -> None:
         if elements % self.world_size:

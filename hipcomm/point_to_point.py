@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hipcomm.calls import Calls
-from hipcomm.core import ffi, lib
+from hipcomm.core import lib
 from hipcomm.errors import InvalidArgument
 
 
@@ -46,16 +46,15 @@ class PointToPoint(Calls):
                 message may be gone by then.
         """
         buffer = self._buffer(buf, "buf", "send", False, count, dtype)
-        code = lib.hipcommSend(
+        self._run(
+            lib.hipcommSend,
+            "send",
+            stream,
             buffer.address,
             buffer.count,
             buffer.dtype,
             self._peer(dest, "dest", "send"),
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "send"),
         )
-        if code:
-            self._raise(code)
 
     def recv(
         self, buf: Any, source: int, *, count: int | None = None, dtype: Any = None, stream: Any = None
@@ -74,16 +73,15 @@ class PointToPoint(Calls):
             CallMismatch: the message is of another number of bytes.
         """
         buffer = self._buffer(buf, "buf", "recv", True, count, dtype)
-        code = lib.hipcommRecv(
+        self._run(
+            lib.hipcommRecv,
+            "recv",
+            stream,
             buffer.address,
             buffer.count,
             buffer.dtype,
             self._peer(source, "source", "recv"),
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "recv"),
         )
-        if code:
-            self._raise(code)
 
     def _peer(self, peer: Any, name: str, operation: str) -> int:
         """*peer* as an int; the core says whether it is a rank. Raises InvalidArgument."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hipcomm.calls import Calls
-from hipcomm.core import ffi, lib
+from hipcomm.core import lib
 
 
 class Reductions(Calls):
@@ -50,18 +50,17 @@ class Reductions(Calls):
         send = self._buffer(sendbuf, "sendbuf", "reduce_scatter", False, send_count, dtype)
         if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
             self._refuse_sizes("reduce_scatter", send, recv, self.world_size, "sendbuf")
-        code = lib.hipcommReduceScatterRows(
+        self._run(
+            lib.hipcommReduceScatterRows,
+            "reduce_scatter",
+            stream,
             send.address,
             recv.address,
             rows,
             recv.count if rows == 1 else row,
             recv.dtype,
             op_code,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "reduce_scatter"),
         )
-        if code:
-            self._raise(code)
 
     def reduce(
         self,
@@ -98,15 +97,14 @@ class Reductions(Calls):
         recv = send if in_place else self._buffer(recvbuf, "recvbuf", "reduce", True, count, dtype)
         if send.count != recv.count or send.dtype != recv.dtype:
             self._refuse_sizes("reduce", send, recv, 1)
-        code = lib.hipcommReduce(
+        self._run(
+            lib.hipcommReduce,
+            "reduce",
+            stream,
             send.address,
             recv.address,
             send.count,
             send.dtype,
             op_code,
             root,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "reduce"),
         )
-        if code:
-            self._raise(code)
