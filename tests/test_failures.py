@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from harness import ALGORITHMS, SEED, worlds
 from regions import Region, arena
+from segments import DeviceArray
 
 import hipcomm
 
@@ -39,7 +40,16 @@ def attempt(call):
     return "none", "", None, time.monotonic()
 
 
-IN_PARTS = ("all_gather", "reduce_scatter", "all_to_all", "gather", "scatter")
+IN_PARTS = (
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "all_to_all_v",
+    "all_gather_v",
+    "all_gather_rows",
+    "gather",
+    "scatter",
+)
 
 
 def operation_of(comm, operation, count):
@@ -55,6 +65,20 @@ def operation_of(comm, operation, count):
         comm.reduce(region.address, root=VICTIM, **where)
     elif operation == "barrier":
         comm.barrier()
+    elif operation == "all_gather_rows":
+        own = DeviceArray(region.address, (2, count // 2), np.dtype("float32"))
+        whole = DeviceArray(
+            region.address + 4 * count, (2, count // 2 * comm.world_size), np.dtype("float32")
+        )
+        comm.all_gather(own, whole, dim=1)
+    elif operation in ("all_to_all_v", "all_gather_v"):
+        counts = [count - rank for rank in range(comm.world_size)]
+        half = region.address + 4 * count * comm.world_size
+        if operation == "all_gather_v":
+            comm.all_gather_v(region.address, half, counts, dtype="float32")
+        else:
+            sent = [counts[comm.rank]] * comm.world_size
+            comm.all_to_all(region.address, half, send_counts=sent, recv_counts=counts, dtype="float32")
     else:
         rooted = {"root": VICTIM} if operation in ("gather", "scatter") else {}
         half = region.address + 4 * count * comm.world_size
@@ -96,6 +120,14 @@ OTHERS = [
     for operation in ("reduce_scatter", "reduce", "all_to_all", "gather", "scatter")
     for count, algorithm in ((100, "one_shot"), (300_000, "pipelined"))
 ]
+WITH_COUNTS = [
+    ("all_to_all_v", 100, "auto"),
+    ("all_to_all_v", 300_000, "auto"),
+    ("all_gather_v", 100, "one_shot"),
+    ("all_gather_v", 300_000, "pipelined"),
+    ("all_gather_rows", 100, "one_shot"),
+    ("all_gather_rows", 300_000, "pipelined"),
+]
 DIRECT = [
     (operation, 300_000, "direct")
     for operation in ("all_reduce", "all_gather", "broadcast", "reduce_scatter", "all_to_all")
@@ -106,7 +138,7 @@ def others():
     return [rank for rank in range(WORLD) if rank != VICTIM]
 
 
-@pytest.mark.parametrize(("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS, *DIRECT])
+@pytest.mark.parametrize(("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS, *WITH_COUNTS, *DIRECT])
 def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, count, algorithm):
     world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
     world.run(good_call_in_registered_memory if algorithm == "direct" else good_call)
@@ -145,7 +177,7 @@ def test_a_rank_is_killed_between_calls(own_ranks):
 
 
 @pytest.mark.parametrize(
-    ("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS[:6], DIRECT[0], DIRECT[4]]
+    ("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS[:6], *WITH_COUNTS[1:3], DIRECT[0], DIRECT[4]]
 )
 def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
     world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
