@@ -1,0 +1,88 @@
+"""The PTX of the NVIDIA kernels, as built: what early launches and lines rest on (kernels/arch/nvptx.h).
+
+No GPU is involved: the text is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hipcomm.core", reason="hipcomm is not built")
+
+from hipcomm.core import ffi, lib
+
+CODE_OBJECTS = Path(__file__).resolve().parent.parent / "hipcomm" / "code_objects"
+ARCHS = ("sm_80", "sm_90", "sm_100")
+IN_CI = bool(os.environ.get("CI"))  # .ci/run sets it: there the objects are always built
+
+if not (IN_CI or any((CODE_OBJECTS / arch).is_dir() for arch in ARCHS)):
+    pytest.skip(
+        "no PTX: make builds it where there is clang 20 or newer (Debian: clang-22 lld-22)",
+        allow_module_level=True,
+    )
+
+EARLY_SYMBOL = "hipcomm_kernels_await_previous_launch"
+# of memory that others see: not arguments, nor a thread's stack
+MEMORY_ACCESS = re.compile(r"^\s*(?:@!?%p\d+ )?(?:ld|st|atom|red|cp|prefetch)\.(?!param|local)", re.MULTILINE)
+WAIT = "griddepcontrol.wait;"
+
+
+def kernels_of(arch: str) -> dict[str, list[str]]:
+    """Names of the kernels that an architecture should have, by file."""
+    files: dict[str, list[str]] = {}
+    for index in range(lib.hipcommKernelCount()):
+        if not lib.hipcommKernelIsFor(arch.encode(), index):
+            continue
+        file, name = ffi.new("const char **"), ffi.new("const char **")
+        assert lib.hipcommKernelInfo(index, file, name) == lib.hipcommSuccess
+        files.setdefault(ffi.string(file[0]).decode(), []).append(ffi.string(name[0]).decode())
+    return files
+
+
+@cache
+def entries(arch: str, file: str) -> tuple[str, dict[str, str]]:
+    """What stands before the first kernel of an object, and the text of each kernel."""
+    text = (CODE_OBJECTS / arch / f"{file}.ptx").read_text()
+    head, *bodies = re.split(r"^\.visible \.entry ", text, flags=re.MULTILINE)
+    return head, {re.match(r"\w+", body).group(): body for body in bodies}
+
+
+on_every_arch = pytest.mark.parametrize("arch", ARCHS)
+FILES = sorted(kernels_of("sm_90"))
+
+
+@on_every_arch
+def test_every_kernel_is_there(arch):
+    for file, names in kernels_of(arch).items():
+        assert set(entries(arch, file)[1]) == set(names)
+
+
+@on_every_arch
+@pytest.mark.parametrize("file", FILES)
+def test_a_kernel_that_may_begin_early_waits_before_it_touches_memory(arch, file):
+    """All kernels of a module keep to what its symbol says, and a module without it waits for nothing."""
+    head, kernels = entries(arch, file)
+    early = arch != "sm_80"
+    assert (f" {EARLY_SYMBOL}" in head) == early
+    for name, body in kernels.items():
+        assert body.count(WAIT) == early, name
+        first = MEMORY_ACCESS.search(body)
+        assert first is not None, name
+        if early:
+            assert body.index(WAIT) < first.start(), name
+            assert "ret;" not in body[: body.index(WAIT)], name
+        assert "griddepcontrol.launch_dependents" not in body, name
+
+
+@on_every_arch
+@pytest.mark.parametrize("file", [file for file in FILES if "_shot" in file])
+def test_lines_are_moved_by_128_bit_atomics(arch, file):
+    for name, body in entries(arch, file)[1].items():
+        assert "st.relaxed.sys.global.b128" in body, name
+        assert "ld.relaxed.sys.global.b128" in body, name
+        assert "relaxed.sys.global.v2" not in body, f"{name}: two atomics, which come one by one"
