@@ -1,10 +1,12 @@
-"""Fixtures of the tests that need ranks."""
+"""Fixtures that several test files share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fake_cuda import build_driver
 from harness import PLATFORM, RankPool
 
 
@@ -22,6 +24,12 @@ def own_ranks() -> Iterator[RankPool]:
     pool = RankPool()
     yield pool
     pool.end()
+
+
+@pytest.fixture(scope="session")
+def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a libcuda.so.1 that notes calls."""
+    return build_driver(tmp_path_factory.mktemp("fake_cuda"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 static char calls[1024];
 

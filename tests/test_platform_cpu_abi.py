@@ -66,7 +66,7 @@ def test_device_properties_layout(tmp_path: Path) -> None:
         for _, name, _ in fields
     )
     source = f"""
-        #include "hip_abi.h"
+        #include "hip_functions.h"
         #include <stdio.h>
         #include <string.h>
         hipError_t hipGetDevicePropertiesR0600(hipDeviceProp_tR0600* p, int device) {{

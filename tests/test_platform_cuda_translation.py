@@ -10,76 +10,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
+from fake_cuda import COMPILE, LIBRARY, PLATFORMS, SOURCES, run
 
-ROOT = Path(__file__).resolve().parent.parent
-PLATFORMS = ROOT / "hipcomm" / "platforms"
-LIBRARY = PLATFORMS / "cuda" / "lib" / "libamdhip64.so"
-SOURCES = Path(__file__).resolve().parent / "cuda_platform"
-COMPILE = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", f"-I{PLATFORMS}", f"-I{PLATFORMS / 'cuda'}"]
 CUDA_HOMES = [home for home in (os.environ.get("CUDA_HOME"), "/usr/local/cuda") if home]
-
-PRELUDE = """
-import ctypes, os, threading
-from ctypes import byref, c_int, c_size_t, c_uint, c_void_p
-
-hip = ctypes.CDLL(os.environ["HIP_LIBRARY"])
-hip.hipGetErrorName.restype = hip.hipGetErrorString.restype = ctypes.c_char_p
-fake = ctypes.CDLL("libcuda.so.1") if os.environ.get("LD_LIBRARY_PATH") else None
-
-def journal():
-    text = ctypes.create_string_buffer(1 << 16)
-    fake.fake_journal(text, c_size_t(len(text)))
-    return text.value.decode().splitlines()
-
-def fail(name, code):
-    fake.fake_fail(name.encode(), code)
-
-def in_thread(function):
-    result = []
-    thread = threading.Thread(target=lambda: result.append(function()))
-    thread.start()
-    thread.join(30)
-    return result[0]
-
-def malloc(nbytes=100):
-    pointer = c_void_p()
-    return hip.hipMalloc(byref(pointer), c_size_t(nbytes))
-
-def device():
-    ordinal = c_int(-1)
-    assert hip.hipGetDevice(byref(ordinal)) == 0
-    return ordinal.value
-
-ATTACH_0 = ["cuDevicePrimaryCtxRetain 0", "cuCtxSetCurrent 0xc0"]
-"""
-
-
-@pytest.fixture(scope="session")
-def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a libcuda.so.1 that notes calls."""
-    folder = tmp_path_factory.mktemp("fake_cuda")
-    sources = [str(SOURCES / "fake_defaults.cpp"), str(SOURCES / "fake_driver.cpp")]
-    flags = ["-O1", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", str(folder / "libcuda.so.1")]
-    subprocess.run([*COMPILE, *flags, *sources, "-lpthread"], check=True, timeout=120)
-    return folder
-
-
-def run(program: str, driver: Path | None, **environment: str) -> None:
-    """Run a program against the platform library, with the given folder's driver or with none."""
-    assert LIBRARY.exists(), f"{LIBRARY} is not built: run make"
-    env = {"PATH": os.environ["PATH"], "HIP_LIBRARY": str(LIBRARY), **environment}
-    if driver is not None:
-        env["LD_LIBRARY_PATH"] = str(driver)
-    if "PYTHONPATH" in os.environ:  # where hip-python was carried to a machine without a package index
-        env["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(program)]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 def test_declarations_agree_with_nvidias_header() -> None:
@@ -99,8 +35,8 @@ def test_declarations_agree_with_nvidias_header() -> None:
 
 
 def test_exports_what_the_header_declares() -> None:
-    """Every function of hip_abi.h is exported, and nothing else is."""
-    header = (PLATFORMS / "hip_abi.h").read_text()
+    """Every function of hip_functions.h is exported, and nothing else is."""
+    header = (PLATFORMS / "hip_functions.h").read_text()
     declared = set(re.findall(r"^(?:hipError_t|const char\*) (hip\w+)\(", header, re.MULTILINE))
     listing = subprocess.run(
         ["nm", "-D", "--defined-only", str(LIBRARY)], check=True, capture_output=True, text=True, timeout=60
@@ -308,96 +244,6 @@ def test_threads_may_make_the_first_call_together(fake_driver: Path) -> None:
 # ---- arguments ------------------------------------------------------------------------------------------
 
 
-def test_launch(fake_driver: Path) -> None:
-    """kernelParams pass through; HIP's `extra` list becomes CUDA's, whose end mark differs."""
-    run(
-        """
-        assert hip.hipSetDevice(0) == 0
-        journal()
-        function, stream = c_void_p(0x50), c_void_p(0x70)
-        def launch(params, extra):
-            return hip.hipModuleLaunchKernel(function, 1, 2, 3, 4, 5, 6, 7, stream, params, extra)
-        params = (c_void_p * 1)(0x90)
-        assert launch(params, None) == 0
-        assert journal() == ["cuLaunchKernel 0x50 1 2 3 4 5 6 7 0x70 params"]
-        swapped = (c_void_p * 5)(2, 0x222, 1, 0x111, 3)
-        for extra in ((c_void_p * 5)(1, 0x111, 2, 0x222, 3), swapped):
-            assert launch(None, extra) == 0
-            assert journal() == ["cuLaunchKernel 0x50 1 2 3 4 5 6 7 0x70 no params", "extra 0x1",
-                                 "extra 0x111", "extra 0x2", "extra 0x222", "extra (nil)"]
-        assert launch(params, swapped) == 1  # one or the other
-        assert launch(None, (c_void_p * 3)(1, 0x111, 3)) == 1  # no size
-        assert launch(None, (c_void_p * 5)(1, 0x111, 9, 0x222, 3)) == 1
-        assert launch(None, (c_void_p * 7)(1, 0x111, 2, 0x222, 1, 0x111, 3)) == 1
-        assert journal() == []
-
-        class Dim3(ctypes.Structure):
-            _fields_ = [("x", c_uint), ("y", c_uint), ("z", c_uint)]
-        grid, block = Dim3(1, 2, 3), Dim3(4, 5, 6)
-        assert hip.hipLaunchKernel(function, grid, block, params, c_size_t(7), None) == 0
-        assert journal() == ["cuLaunchKernel 0x50 1 2 3 4 5 6 7 (nil) params"]
-        """,
-        fake_driver,
-    )
-
-
-EARLY_LAUNCH = """
-        assert hip.hipSetDevice(0) == 0
-        function, value = c_void_p(), c_int()
-        symbol = "cuModuleGetGlobal_v2 hipcomm_kernels_await_previous_launch"
-
-        def get_function():
-            journal()
-            assert hip.hipModuleGetFunction(byref(function), c_void_p(0x40), b"f") == 0
-            return symbol in journal()
-
-        def launch():
-            assert hip.hipModuleLaunchKernel(function, 1, 2, 3, 4, 5, 6, 7, c_void_p(0x70), params, None) == 0
-            return journal()
-
-        params = (c_void_p * 1)(0x90)
-        plain = ["cuLaunchKernel 0x50 1 2 3 4 5 6 7 0x70 params"]
-"""
-
-
-def test_kernels_that_await_the_previous_launch_begin_early(fake_driver: Path) -> None:
-    """Only those: any other would read what the launch before has not written.
-
-    The driver never sees the mark.
-    """
-    run(
-        EARLY_LAUNCH
-        + """
-        assert get_function()
-        assert launch() == ["cuLaunchKernelEx 0x50 1 2 3 4 5 6 7 0x70 params", "attribute 6 1"]
-        assert hip.hipModuleLaunchCooperativeKernel(function, 1, 2, 3, 4, 5, 6, 7, None, params) == 0
-        assert journal() == ["cuLaunchCooperativeKernel 0x50"]
-        assert hip.hipFuncGetAttribute(byref(value), 4, function) == 0
-        assert hip.hipFuncSetAttribute(function, 8, 100) == 0
-        occupancy = hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor
-        assert occupancy(byref(value), function, 1, c_size_t(0)) == 0
-        assert all(line.endswith(" 0x50") for line in journal())
-
-        fail("cuModuleGetGlobal_v2", 500)
-        assert get_function()
-        assert launch() == plain
-        """,
-        fake_driver,
-    )
-
-
-def test_no_early_launch_with_a_driver_that_cannot_capture_it(fake_driver: Path) -> None:
-    run(
-        EARLY_LAUNCH
-        + """
-        assert not get_function()
-        assert launch() == plain
-        """,
-        fake_driver,
-        FAKE_CUDA_VERSION="12020",
-    )
-
-
 def test_memory_flags_and_sizes(fake_driver: Path) -> None:
     """HIP's allocation flags: which are accepted, what the driver is told, and what nothing is."""
     run(
@@ -552,37 +398,6 @@ def test_attributes_that_an_old_driver_does_not_know_are_zero(fake_driver: Path)
         fail("cuDeviceGetAttribute", 709)
         assert hip.hipDeviceGetAttribute(byref(value), 63, 0) == 709
         assert hip.hipGetDevicePropertiesR0600(ctypes.create_string_buffer(4096), 0) == 709
-        """,
-        fake_driver,
-    )
-
-
-# ---- modules --------------------------------------------------------------------------------------------
-
-
-def test_modules(fake_driver: Path, tmp_path: Path) -> None:
-    """Images from memory and from files, the assembler's complaint, and code that is loaded at once."""
-    (tmp_path / "kernel.ptx").write_text("good text")  # no NUL in the file
-    run(
-        f"""
-        folder = {os.fspath(tmp_path)!r}.encode()
-        assert hip.hipSetDevice(0) == 0
-        journal()
-        module, function = c_void_p(), c_void_p()
-        assert hip.hipModuleLoad(byref(module), folder + b"/kernel.ptx") == 0 and module.value == 0x40
-        assert journal() == ["cuModuleLoadDataEx good text"]
-        assert hip.hipModuleLoad(byref(module), folder + b"/none") == 301
-        assert hip.hipModuleLoad(byref(module), folder) == 301
-        fail("cuModuleGetGlobal_v2", 500)
-        assert hip.hipModuleGetFunction(byref(function), module, b"f") == 0
-        assert journal()[:2] == ["cuModuleGetFunction", "cuFuncLoad"] and function.value == 0x50
-        fail("cuModuleGetFunction", 500)
-        assert hip.hipModuleGetFunction(byref(function), module, b"g") == 500
-        plain = hip.hipGetErrorString(218)
-        assert hip.hipModuleLoadData(byref(module), b"bad text") == 218
-        assert hip.hipGetErrorString(218) == plain + b": ptxas fatal : line 7 is nonsense"
-        assert in_thread(lambda: hip.hipGetErrorString(218)) == plain  # told to the thread that asked
-        assert hip.hipModuleLoadData(byref(module), None) == 1 and hip.hipModuleLoadData(None, b"x") == 1
         """,
         fake_driver,
     )

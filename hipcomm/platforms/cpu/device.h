@@ -1,7 +1,7 @@
 // The devices: how many, which one is current, how they are told apart.
 #pragma once
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cpu {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cpu {
 

@@ -4,7 +4,7 @@
 #include <new>
 #include <system_error>
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cpu {
 

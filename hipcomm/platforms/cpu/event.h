@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cpu {
 struct Capture;

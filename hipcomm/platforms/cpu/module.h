@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "file_descriptor.h"
-#include "hip_abi.h"
+#include "hip_functions.h"
 #include "kernel_abi.h"
 
 namespace hipcomm::cpu {

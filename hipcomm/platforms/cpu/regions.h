@@ -10,7 +10,7 @@
 #include <shared_mutex>
 
 #include "file_descriptor.h"
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cpu {
 

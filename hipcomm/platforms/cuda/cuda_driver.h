@@ -9,7 +9,7 @@
 #ifndef HIPCOMM_PLATFORMS_CUDA_CUDA_DRIVER_H
 #define HIPCOMM_PLATFORMS_CUDA_CUDA_DRIVER_H
 
-#include "hip_abi.h"
+#include "hip_functions.h"
 
 namespace hipcomm::cuda {
 
