@@ -19,7 +19,7 @@ DEVICE SegmentCells cells_of(const Launch& launch) { return {launch, kSlots, lau
 enum Phase : uint32_t { kPushed, kCollected };
 
 /* Packs of a segment that go as lines, in this launch; and those that go through staging memory. */
-DEVICE uint32_t line_packs(const Launch& launch, uint64_t bytes) {
+DEVICE uint32_t packs_in_lines(const Launch& launch, uint64_t bytes) {
     return bytes <= segment_args(launch).line_bytes ? packs_of_launch(launch, bytes) : 0;
 }
 DEVICE uint64_t staged_packs(const Launch& launch, uint64_t bytes) {
@@ -44,8 +44,8 @@ DEVICE void push_lines(const Launch& whole_launch, uint32_t most) {
         const uint32_t peer = i / most;
         const uint32_t pack = i % most;
         const Message send = send_segment(launch, peer);
-        if (peer == launch.args.rank || pack >= line_packs(launch, send.bytes)) continue;
-        send_line(launch, peer, segment_line(launch, launch.args.rank, pack),
+        if (peer == launch.args.rank || pack >= packs_in_lines(launch, send.bytes)) continue;
+        send_line(launch, peer, segment_line<1>(launch, launch.args.rank, pack),
                   load_message(send, segment_args(launch).first_pack + pack));
     }
 }
@@ -57,7 +57,7 @@ DEVICE void signal_idle_pairs(const Launch& whole_launch) {
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
         const uint64_t bytes = segment_args(launch).segments[peer].send_bytes;
-        if (peer != launch.args.rank && line_packs(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
+        if (peer != launch.args.rank && packs_in_lines(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
             signal_one(launch, peer, kPushed, 0);
     }
 }
@@ -68,7 +68,7 @@ DEVICE void wait_for_idle_pairs(const Launch& whole_launch) {
     if (g.block != 0) return;
     for (uint32_t peer = g.thread; peer < launch.args.world; peer += g.threads) {
         const uint64_t bytes = segment_args(launch).segments[peer].recv_bytes;
-        if (peer != launch.args.rank && line_packs(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
+        if (peer != launch.args.rank && packs_in_lines(launch, bytes) == 0 && staged_packs(launch, bytes) == 0)
             wait_for_signal(launch, peer, kPushed, 0);
     }
 }
@@ -81,11 +81,11 @@ DEVICE void collect_lines(const Launch& whole_launch, uint32_t most) {
         const uint32_t sender = i / most;
         const uint32_t pack = i % most;
         const Message recv = recv_segment(launch, sender);
-        if (pack >= line_packs(launch, recv.bytes)) continue;
+        if (pack >= packs_in_lines(launch, recv.bytes)) continue;
         const uint64_t in_segment = segment_args(launch).first_pack + pack;
         const Pack arrived = sender == launch.args.rank
                                  ? load_message(send_segment(launch, sender), in_segment)
-                                 : receive_line(launch, sender, segment_line(launch, sender, pack));
+                                 : receive_line(launch, sender, segment_line<1>(launch, sender, pack));
         if (block_failed(launch)) break;
         store_rows(in_rows(launch, recv), in_segment, arrived);
     }
@@ -172,8 +172,8 @@ DEVICE Longest longest_segments(const Launch& whole_launch) {
     NO_UNROLL
     for (uint32_t peer = 0; peer < launch.args.world; ++peer) {
         const hipcommSegment& segment = segment_args(launch).segments[peer];
-        most.sent_lines = uint32_t(larger(most.sent_lines, line_packs(launch, segment.send_bytes)));
-        most.received_lines = uint32_t(larger(most.received_lines, line_packs(launch, segment.recv_bytes)));
+        most.sent_lines = uint32_t(larger(most.sent_lines, packs_in_lines(launch, segment.send_bytes)));
+        most.received_lines = uint32_t(larger(most.received_lines, packs_in_lines(launch, segment.recv_bytes)));
         most.staged = larger(most.staged, staged_packs(launch, larger(segment.send_bytes, segment.recv_bytes)));
     }
     return most;

@@ -33,14 +33,6 @@ DEVICE uint32_t line_index(const Launch& launch, uint32_t tile, uint32_t i) {
     return (tile << shift) + (i & ((1u << shift) - 1));
 }
 
-/* Where line `line` of a segment arrives. Every sender has the same share of the lines, for nobody knows how
- * much others send. */
-template <uint32_t kPacks>
-DEVICE uint64_t place_of_line(const Launch& launch, uint32_t sender, uint32_t line) {
-    const uint64_t lines = launch.args.line_capacity * HIPCOMM_LINE_BYTES / kLineBytesOf<kPacks>;
-    return sender * (lines / launch.args.world) + line;
-}
-
 /* Line `line` of the `packs` packs that this launch moves of a segment. */
 template <uint32_t kPacks>
 DEVICE Line<kPacks> load_segment_line(const Launch& launch, const Message& segment, uint32_t packs, uint32_t line) {
@@ -62,7 +54,7 @@ DEVICE void push_segments(const Launch& whole_launch) {
             const Message send = send_segment(launch, owner);
             const uint32_t packs = packs_of_launch(launch, send.bytes);
             if (owner == args.rank || line >= lines_of<kPacks>(packs)) continue;
-            send_line(launch, owner, place_of_line<kPacks>(launch, args.rank, line),
+            send_line(launch, owner, segment_line<kPacks>(launch, args.rank, line),
                       load_segment_line<kPacks>(launch, send, packs, line));
         }
     }
@@ -82,7 +74,7 @@ DEVICE void receive_tile(const Launch& whole_launch, uint32_t tile) {
         if (line >= lines_of<kPacks>(packs)) continue;
         const Line<kPacks> arrived =
             sender == args.rank ? load_segment_line<kPacks>(launch, own, packs, line)
-                                : receive_packs<kPacks>(launch, sender, place_of_line<kPacks>(launch, sender, line));
+                                : receive_packs<kPacks>(launch, sender, segment_line<kPacks>(launch, sender, line));
         store_scratch_line(tile_memory(launch), i, arrived);
     }
 }

@@ -68,6 +68,12 @@ def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_bl
     huge = plan_of(1 << 32)
     tile = PACK * max(1, huge.line_packs) << huge.tile_shift
     sizes |= {tile, 2 * tile, tile * world, tile * (world + 1)}
+    if huge.line_packs > plan_of(PACK).line_packs:  # wide lines: from where on, their last line, a tile
+        narrow, wide = PACK, 1 << 32
+        while wide - narrow > 1:
+            middle = (narrow + wide) // 2
+            narrow, wide = (narrow, middle) if plan_of(middle).line_packs > 1 else (middle, wide)
+        sizes |= {narrow, wide, wide + PACK, wide + 2 * PACK, wide + tile, wide + tile * world}
     if huge.bytes_per_launch != NO_LIMIT:
         sizes |= {huge.bytes_per_launch, 2 * huge.bytes_per_launch}
     if huge.chunk_packs:

@@ -129,17 +129,9 @@ def test_under_another_launcher(launcher):
 def test_under_mpirun(tmp_path):
     """Open MPI's own launcher, where it is installed. It may tear lines: each rank has a file of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    # isolated: of this machine alone; or Open MPI looks for an ssh that it will not use
-    command = [
-        "mpirun",
-        "--mca",
-        "plm",
-        "isolated",
-        "--allow-run-as-root",
-        "--oversubscribe",
-        "-n",
-        str(WORLD),
-    ]
+    # Open MPI looks for an ssh, which it does not use on one machine
+    command = ["mpirun", "--mca", "plm_rsh_agent", "true", "--allow-run-as-root", "--oversubscribe"]
+    command += ["-n", str(WORLD)]
     into_file = 'exec "$0" -c "$1" > "$2/$OMPI_COMM_WORLD_RANK"'
     done = subprocess.run(
         [*command, "sh", "-c", into_file, sys.executable, PROGRAM, str(tmp_path)],

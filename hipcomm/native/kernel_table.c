@@ -42,16 +42,16 @@ enum {
     kKernels
 };
 
-#define KERNEL_OF(file, name, twin) {#file, "hipcomm_" #name, twin}
-#define DTYPES_OF(file, name, twin)                                                  \
-    KERNEL_OF(file, name##_int8, twin), KERNEL_OF(file, name##_uint8, twin),         \
-        KERNEL_OF(file, name##_int32, twin), KERNEL_OF(file, name##_uint32, twin),   \
-        KERNEL_OF(file, name##_int64, twin), KERNEL_OF(file, name##_uint64, twin),   \
-        KERNEL_OF(file, name##_float16, twin), KERNEL_OF(file, name##_float32, twin), \
-        KERNEL_OF(file, name##_float64, twin), KERNEL_OF(file, name##_bfloat16, twin)
-#define REDUCTIONS_OF(file, name, twin)                                    \
-    DTYPES_OF(file, name##_sum, twin), DTYPES_OF(file, name##_prod, twin), \
-        DTYPES_OF(file, name##_max, twin), DTYPES_OF(file, name##_min, twin), KERNEL_OF(file, name##_float8, twin)
+#define KERNEL_OF(file, name, wide) {#file, "hipcomm_" #name, wide}
+#define DTYPES_OF(file, name, wide)                                                  \
+    KERNEL_OF(file, name##_int8, wide), KERNEL_OF(file, name##_uint8, wide),         \
+        KERNEL_OF(file, name##_int32, wide), KERNEL_OF(file, name##_uint32, wide),   \
+        KERNEL_OF(file, name##_int64, wide), KERNEL_OF(file, name##_uint64, wide),   \
+        KERNEL_OF(file, name##_float16, wide), KERNEL_OF(file, name##_float32, wide), \
+        KERNEL_OF(file, name##_float64, wide), KERNEL_OF(file, name##_bfloat16, wide)
+#define REDUCTIONS_OF(file, name, wide)                                    \
+    DTYPES_OF(file, name##_sum, wide), DTYPES_OF(file, name##_prod, wide), \
+        DTYPES_OF(file, name##_max, wide), DTYPES_OF(file, name##_min, wide), KERNEL_OF(file, name##_float8, wide)
 #define REDUCE(file) REDUCTIONS_OF(file, file, false)
 #define REDUCE_WIDE(file) REDUCTIONS_OF(file, file##_wide, true)
 #define MOVE(file) KERNEL_OF(file, file, false)

@@ -8,7 +8,11 @@
 
 int world_class(int world) { return world <= 2 ? 0 : world <= 4 ? 1 : world <= 8 ? 2 : 3; }
 
-bool has_wide_lines(const TuningRow* row) { return row->wide_lines[0] != NEVER; }
+bool has_wide_lines(const TuningRow* row) {
+    for (int class = 0; class < kWorldClasses; ++class)
+        if (row->wide_lines[class] != NEVER) return true;
+    return false;
+}
 
 /* docs/performance.md says where each number comes from. Rows marked "derived" were not measured on
  * the chip they are for. */
@@ -52,7 +56,7 @@ static const TuningRow rows[] = {
         .all_gather_one_shot = {1 MiB, 512 KiB, 256 KiB, 128 KiB},
         .broadcast_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
         .reduce_scatter_one_shot = {2 MiB, 512 KiB, 256 KiB, 128 KiB},
-        .reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* likewise */
+        .reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* derived from all_reduce's */
         .exchange_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
         .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
         /* reading over NVLink is slower than writing into staging memory, unless there is but one peer */

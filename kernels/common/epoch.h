@@ -22,9 +22,11 @@ DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
 
 /* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
  * of the counter would be taken for fresh; so twice in every 2^30 launches, once for each parity, the
- * launch wipes the flags of the *other* parity. Nobody reads those now (this rank's kernels of that
- * parity are over), and nobody writes them before all blocks of this launch have sent something: a peer
- * enters the next epoch only when each of its blocks has heard from the same block of this rank. */
+ * launch wipes the flags of the *other* parity. Nobody reads those now: this rank's kernels of that parity
+ * are over. And nobody writes them before the wiping is over, for a peer enters the next epoch only when each
+ * of its blocks has heard from the same block of this rank. In two kinds of call some blocks hear from nobody
+ * (reduce_one_shot: a root's blocks but the first; the short last launch of a forced algorithm): there a block
+ * that wipes for longer than its whole launch takes could wipe what is new, and the wait would end by time-out. */
 DEVICE void scrub_old_flags(const Launch& launch) {
     if (!UNLIKELY(launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH <= 1)) return;
     const uint32_t parity = launch.parity() ^ 1;

@@ -8,8 +8,8 @@
  *
  * Neighbouring threads move neighbouring lines, a part per access. So lines lie in groups of kLineGroup, part
  * by part: first part 0 of all lines of the group, then part 1, ... One access of a warp is then one
- * contiguous piece of memory, and goes over a link in few full packets. Where an epoch stands in memory
- * depends on the part alone: what one kind of line has left is never a fresh line of another kind.
+ * contiguous piece of memory, and goes over a link in few full packets. All parts are of one
+ * size and aligned to it: where one kind of line has an epoch the other has an epoch too, and never data.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* Segments: what a rank exchanges with each other rank, where that differs from peer to peer. */
 #pragma once
 
+#include "line.h"
 #include "rows.h"
 
 /* The arguments of a launch of a kernel that takes hipcommSegmentArgs. */
@@ -30,10 +31,12 @@ DEVICE uint32_t packs_of_launch(const Launch& launch, uint64_t bytes) {
     return uint32_t(left < args.most_packs ? left : args.most_packs);
 }
 
-/* The line in which pack `pack` of this launch's packs from `sender` arrives. Every sender has the same
- * share of the lines, for nobody knows how much others send. */
-DEVICE uint64_t segment_line(const Launch& launch, uint32_t sender, uint32_t pack) {
-    return sender * (launch.args.line_capacity / launch.args.world) + pack;
+/* Where line `line` of this launch's lines from `sender` arrives. Every sender has the same share of the lines,
+ * for nobody knows how much others send. */
+template <uint32_t kPacks>
+DEVICE uint64_t segment_line(const Launch& launch, uint32_t sender, uint32_t line) {
+    const uint64_t lines = launch.args.line_capacity / (kLineBytesOf<kPacks> / HIPCOMM_LINE_BYTES);
+    return sender * (lines / launch.args.world) + line;
 }
 
 /* Packs of step `step` of this block, of a segment; none if the segment is too short to have it. */

@@ -3,8 +3,8 @@
  * signature with a real cuda.h where there is one.
  *
  * A HIP handle of this platform *is* the CUDA handle and a pointer is a pointer, so the types are HIP's:
- * streams, events, modules, functions, graphs and IPC handles pass through without a look-up.  A CUdeviceptr,
- * an unsigned 64-bit integer in cuda.h, is written void* here: both travel in the same register.
+ * streams, events, modules, graphs and IPC handles pass through without a look-up; functions carry a mark
+ * (kernel.h).  A CUdeviceptr, an unsigned 64-bit integer in cuda.h, is written void* here: both travel in the same register.
  */
 #ifndef HIPCOMM_PLATFORMS_CUDA_CUDA_DRIVER_H
 #define HIPCOMM_PLATFORMS_CUDA_CUDA_DRIVER_H
@@ -21,7 +21,7 @@ using CUcontext = struct CUctx_st*;
 using CUstream = hipStream_t;
 using CUevent = hipEvent_t;
 using CUmodule = hipModule_t;
-using CUfunction = hipFunction_t;
+using CUfunction = struct CUfunc_st*;
 using CUgraph = hipGraph_t;
 using CUgraphNode = hipGraphNode_t;
 using CUgraphExec = hipGraphExec_t;

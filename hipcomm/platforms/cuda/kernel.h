@@ -29,8 +29,8 @@ inline CUfunction function_of(hipFunction_t handle) {
     return reinterpret_cast<CUfunction>(reinterpret_cast<uintptr_t>(handle) & ~kEarlyMark);
 }
 
-inline hipFunction_t early_handle(CUfunction function) {
-    return reinterpret_cast<hipFunction_t>(reinterpret_cast<uintptr_t>(function) | kEarlyMark);
+inline hipFunction_t handle_of(CUfunction function, bool early) {
+    return reinterpret_cast<hipFunction_t>(reinterpret_cast<uintptr_t>(function) | (early ? kEarlyMark : 0));
 }
 
 }  // namespace hipcomm::cuda

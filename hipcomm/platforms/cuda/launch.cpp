@@ -64,7 +64,7 @@ hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned int grid_x, un
                                        block_z, shared_bytes, stream, nullptr, 0};
         return launch_early(function, config, kernel_params, extra);
     }
-    return call(driver.cuLaunchKernel, function, grid_x, grid_y, grid_z, block_x, block_y, block_z,
+    return call(driver.cuLaunchKernel, function_of(function), grid_x, grid_y, grid_z, block_x, block_y, block_z,
                 shared_bytes, stream, kernel_params, extra);
 }
 

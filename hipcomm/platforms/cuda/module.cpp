@@ -93,12 +93,16 @@ hipError_t hipModuleUnload(hipModule_t module) { return call(driver.cuModuleUnlo
 // CUDA loads a kernel's code at its first launch, and then may wait for the whole device: for ever, if a
 // kernel of another rank is spinning there.  So the code is loaded here.
 hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t module, const char* name) {
-    hipError_t error = call(driver.cuModuleGetFunction, function, module, name);
-    if (error == hipSuccess && driver.cuFuncLoad.bound()) {
-        error = call(driver.cuFuncLoad, *function);
+    if (function == nullptr) {
+        return report(hipErrorInvalidValue);
     }
-    if (error == hipSuccess && has_early_kernels(module)) {
-        *function = early_handle(*function);
+    CUfunction loaded = nullptr;
+    hipError_t error = call(driver.cuModuleGetFunction, &loaded, module, name);
+    if (error == hipSuccess && driver.cuFuncLoad.bound()) {
+        error = call(driver.cuFuncLoad, loaded);
+    }
+    if (error == hipSuccess) {
+        *function = handle_of(loaded, has_early_kernels(module));
     }
     return error;
 }
