@@ -66,15 +66,8 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
 
 def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
     """Return mpirun's command line up to Python's arguments, and what to tell the reader about it."""
-    command = [
-        "mpirun",
-        "--mca",
-        "plm_rsh_agent",
-        "true",
-        "--oversubscribe",
-        "-n",
-        str(ranks),
-    ]  # needs no ssh
+    # Open MPI looks for an ssh, which it does not use on one machine
+    command = ["mpirun", "--mca", "plm_rsh_agent", "true", "--oversubscribe", "-n", str(ranks)]
     if os.geteuid() == 0:
         command.insert(1, "--allow-run-as-root")
     if ranks <= usable_cores():

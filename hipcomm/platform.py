@@ -285,11 +285,12 @@ class Kernels:
         """Load all kernels for *arch*. Raises PlatformError where there is no code object for it."""
         directory = _code_object_directory(arch)
         self._modules: dict[str, Any] = {}
+        name_of_arch = arch.encode()
         count = lib.hipcommKernelCount()
         self.functions = ffi.new("void *[]", count)
         file, name = ffi.new("char **"), ffi.new("char **")
         for index in range(count):
-            if not lib.hipcommKernelIsFor(arch.encode(), index):
+            if not lib.hipcommKernelIsFor(name_of_arch, index):
                 continue
             lib.hipcommKernelInfo(index, file, name)
             module = self._module(directory, ffi.string(file[0]).decode(), arch)

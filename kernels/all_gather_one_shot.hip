@@ -32,9 +32,9 @@ DEVICE void all_gather_one_shot(const hipcommKernelArgs& args, const Geometry& g
             const uint32_t line = (tile << args.tile_shift) + (i & (tile_lines - 1));
             if (line >= lines) continue;
             const Message recv = message(static_cast<char*>(args.recv) + sender * args.recv_stride, args.bytes);
-            const Line<kPacks> arrived = sender == args.rank
-                                       ? load_own(line)
-                                       : receive_packs<kPacks>(launch, sender, uint64_t(sender) * lines + line);
+            const Line<kPacks> arrived =
+                sender == args.rank ? load_own(line)
+                                    : receive_packs<kPacks>(launch, sender, uint64_t(sender) * lines + line);
             if (block_failed(launch)) break;
             store_packs<kPacks>(packs, line, arrived, [&](uint32_t pack, Pack p) { store_message(recv, pack, p); });
         }

@@ -51,9 +51,10 @@ DEVICE void all_reduce_one_shot(const hipcommKernelArgs& args, const Geometry& g
             const uint32_t peer = i >> args.tile_shift;
             const uint32_t line = line_index(tile, i);
             if (line >= lines) continue;
-            store_scratch_line<kPacks>(arrived, i,
-                            peer == args.rank ? load(tile, i)
-                                              : receive_packs<kPacks>(launch, peer, uint64_t(peer) * lines + line));
+            store_scratch_line(
+                arrived, i,
+                peer == args.rank ? load(tile, i)
+                                  : receive_packs<kPacks>(launch, peer, uint64_t(peer) * lines + line));
         }
         block_barrier();
         if (block_failed(launch)) break;

@@ -49,9 +49,10 @@ DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g
             const uint32_t in_shard = (tile << args.tile_shift) + (i & (tile_lines - 1));
             const uint32_t line = args.rank * shard + in_shard;
             if (in_shard >= shard || line >= lines) continue;
-            store_scratch_line<kPacks>(arrived, i,
-                            sender == args.rank ? load_own(line)
-                                                : receive_packs<kPacks>(launch, sender, sender * shard + in_shard));
+            store_scratch_line(
+                arrived, i,
+                sender == args.rank ? load_own(line)
+                                    : receive_packs<kPacks>(launch, sender, sender * shard + in_shard));
         }
         block_barrier();
         if (block_failed(launch)) return end_launch(launch);

@@ -25,8 +25,7 @@ from amd_objects import (
     object_path,
     read_object,
 )
-
-from hipcomm.core import ffi, lib
+from kernel_files import kernels_by_file
 
 # .ci/run sets CI: there the objects are always built, and what is missing fails the tests.
 IN_CI = bool(os.environ.get("CI"))
@@ -96,19 +95,7 @@ WRITING = STAGING | {"send"}
 WITHOUT_EPOCH = {"send", "recv"}
 
 
-def kernel_names() -> dict[str, set[str]]:
-    """Kernels by the file that holds them, as the C core will look them up."""
-    files: dict[str, set[str]] = {}
-    for index in range(lib.hipcommKernelCount()):
-        if not lib.hipcommKernelIsFor(b"gfx942", index):
-            continue
-        file, name = ffi.new("const char **"), ffi.new("const char **")
-        assert lib.hipcommKernelInfo(index, file, name) == lib.hipcommSuccess
-        files.setdefault(ffi.string(file[0]).decode(), set()).add(ffi.string(name[0]).decode())
-    return files
-
-
-FILES = kernel_names()
+FILES = kernels_by_file("gfx942")  # of all AMD targets
 
 
 def objects(target: Target) -> Iterator[tuple[str, CodeObject]]:

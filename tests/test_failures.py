@@ -54,6 +54,7 @@ IN_PARTS = (
 
 def operation_of(comm, operation, count):
     region = buffer_of(count * (2 * comm.world_size if operation in IN_PARTS else 1))
+    half = region.address + 4 * count * comm.world_size
     where = {"count": count, "dtype": "float32"}
     if operation == "all_reduce":
         comm.all_reduce(region.address, region.address, **where)
@@ -73,7 +74,6 @@ def operation_of(comm, operation, count):
         comm.all_gather(own, whole, dim=1)
     elif operation in ("all_to_all_v", "all_gather_v"):
         counts = [count - rank for rank in range(comm.world_size)]
-        half = region.address + 4 * count * comm.world_size
         if operation == "all_gather_v":
             comm.all_gather_v(region.address, half, counts, dtype="float32")
         else:
@@ -81,7 +81,6 @@ def operation_of(comm, operation, count):
             comm.all_to_all(region.address, half, send_counts=sent, recv_counts=counts, dtype="float32")
     else:
         rooted = {"root": VICTIM} if operation in ("gather", "scatter") else {}
-        half = region.address + 4 * count * comm.world_size
         getattr(comm, operation)(region.address, half, **where, **rooted)
     comm.synchronize()
 

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("hipcomm.core", reason="hipcomm is not built")
 
-from hipcomm.core import ffi, lib
+from kernel_files import kernels_by_file
 
 CODE_OBJECTS = Path(__file__).resolve().parent.parent / "hipcomm" / "code_objects"
 ARCHS = ("sm_80", "sm_90", "sm_100")
@@ -32,18 +32,6 @@ MEMORY_ACCESS = re.compile(r"^\s*(?:@!?%p\d+ )?(?:ld|st|atom|red|cp|prefetch)\.(
 WAIT = "griddepcontrol.wait;"
 
 
-def kernels_of(arch: str) -> dict[str, list[str]]:
-    """Names of the kernels that an architecture should have, by file."""
-    files: dict[str, list[str]] = {}
-    for index in range(lib.hipcommKernelCount()):
-        if not lib.hipcommKernelIsFor(arch.encode(), index):
-            continue
-        file, name = ffi.new("const char **"), ffi.new("const char **")
-        assert lib.hipcommKernelInfo(index, file, name) == lib.hipcommSuccess
-        files.setdefault(ffi.string(file[0]).decode(), []).append(ffi.string(name[0]).decode())
-    return files
-
-
 @cache
 def entries(arch: str, file: str) -> tuple[str, dict[str, str]]:
     """What stands before the first kernel of an object, and the text of each kernel."""
@@ -53,13 +41,13 @@ def entries(arch: str, file: str) -> tuple[str, dict[str, str]]:
 
 
 on_every_arch = pytest.mark.parametrize("arch", ARCHS)
-FILES = sorted(kernels_of("sm_90"))
+FILES = sorted(kernels_by_file("sm_90"))
 
 
 @on_every_arch
 def test_every_kernel_is_there(arch):
-    for file, names in kernels_of(arch).items():
-        assert set(entries(arch, file)[1]) == set(names)
+    for file, names in kernels_by_file(arch).items():
+        assert set(entries(arch, file)[1]) == names
 
 
 @on_every_arch

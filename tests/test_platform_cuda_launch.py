@@ -23,7 +23,8 @@ def test_modules(fake_driver: Path, tmp_path: Path) -> None:
         assert hip.hipModuleLoad(byref(module), folder) == 301
         fail("cuModuleGetGlobal_v2", 500)
         assert hip.hipModuleGetFunction(byref(function), module, b"f") == 0
-        assert journal()[:2] == ["cuModuleGetFunction", "cuFuncLoad"] and function.value == 0x50
+        asked = "cuModuleGetGlobal_v2 hipcomm_kernels_await_previous_launch"
+        assert journal() == ["cuModuleGetFunction", "cuFuncLoad", asked] and function.value == 0x50
         fail("cuModuleGetFunction", 500)
         assert hip.hipModuleGetFunction(byref(function), module, b"g") == 500
         plain = hip.hipGetErrorString(218)
