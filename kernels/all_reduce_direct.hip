@@ -29,15 +29,10 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
     const Receivers everybody{args.rank + 1, args.world};
     if constexpr (kOneThread && kChosenByType<Op>) {
         const uint64_t first = begin * HIPCOMM_PACK_BYTES;
-        char* const result = buffers->recv(args.rank) + first;
         reduce_run<T, Op>(
-            args, g.block == 0 ? (middle - begin) * HIPCOMM_PACK_BYTES : 0, result,
+            args, g.block == 0 ? (middle - begin) * HIPCOMM_PACK_BYTES : 0, everybody,
             [&](uint32_t rank) -> const char* { return buffers->send(rank) + first; },
-            [&](uint64_t offset, uint64_t bytes) {
-                for (uint32_t peer = 0; peer < args.world; ++peer)
-                    if (peer != args.rank)
-                        __builtin_memcpy(buffers->recv(peer) + first + offset, result + offset, bytes);
-            });
+            [&](uint32_t rank) { return buffers->recv(rank) + first; });
     } else {
         reduce_side_by_side<T, Op, kLinesOf<T>, kRanksInFlight>(
             launch, begin, middle, everybody,

@@ -29,9 +29,10 @@ DEVICE Cells cells_of(const Launch& launch) {
 }
 
 /* Where `reader` finds the result of `owner`: in its own staging memory, for GPUs write over links faster than
- * they read. In one machine's memory (the CPU) it is the same wherever it lies, and once is enough. */
+ * they read. In one machine's memory (the CPU) in the very cell where its contribution was: so a cache line
+ * goes to and fro between two cores and is never fetched only to be overwritten (docs/performance.md). */
 DEVICE char* result_cell(const Cells& cells, uint32_t owner, uint32_t step, uint32_t reader) {
-    return cells.cell(kOneThread ? owner : reader, step, kResults, owner);
+    return kOneThread ? cells.cell(owner, step, kContributions, reader) : cells.cell(reader, step, kResults, owner);
 }
 
 DEVICE void push_shards(const Launch& launch, uint32_t step) {
@@ -60,11 +61,9 @@ DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
     const Receivers everybody{args.rank + 1, args.world};
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_run<T, Op>(
-            args, uint64_t(whole) * HIPCOMM_PACK_BYTES, result,
+            args, uint64_t(whole) * HIPCOMM_PACK_BYTES, everybody,
             [&](uint32_t rank) -> const char* { return rank == args.rank ? own : contribution(rank); },
-            [&](uint64_t offset, uint64_t bytes) {
-                __builtin_memcpy(result_at(args.rank) + offset, result + offset, bytes);
-            });
+            [&](uint32_t rank) { return rank == args.rank ? result : result_at(rank); });
     } else {
         reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
             args, {g.thread, whole, g.threads, g.threads * kLinesOf<T>}, everybody,
@@ -106,11 +105,12 @@ DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& 
                reducers = part_of_stage(kReduce, steps),
                collectors = part_of_stage(kCollect, steps);
     in_turns(launch, steps, 3, [&](uint32_t turn) INLINE_LAMBDA {
-        if (is_in(launch, pushers) && turn < steps) push_shards(new_phase_of(launch, pushers), turn);
-        if (is_in(launch, reducers) && has_step(turn, kDelay, steps))
-            reduce_shard<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
+        /* collected before the same slot is pushed into: on the CPU they share a cell */
         if (is_in(launch, collectors) && has_step(turn, 2 * kDelay, steps))
             collect_shards(new_phase_of(launch, collectors), turn - 2 * kDelay);
+        if (is_in(launch, reducers) && has_step(turn, kDelay, steps))
+            reduce_shard<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
+        if (is_in(launch, pushers) && turn < steps) push_shards(new_phase_of(launch, pushers), turn);
     });
     end_launch(launch);
 }

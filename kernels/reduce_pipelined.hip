@@ -75,11 +75,11 @@ DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
     const SegmentCells cells = cells_of(launch);
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_run<T, Op>(
-            args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, to,
+            args, uint64_t(mine.whole) * HIPCOMM_PACK_BYTES, {args.rank, 1},
             [&](uint32_t rank) -> const char* {
                 return rank == args.rank ? from : cells.cell(args.rank, step, rank);
             },
-            [](uint64_t, uint64_t) {});
+            [=](uint32_t) { return to; });
     } else {
         const bool staged = mine.staged;
         reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(

@@ -20,11 +20,12 @@ template <class T, class Op>
 DEVICE void reduce_rows(const Launch& launch) {
     const Geometry& g = launch.geometry;
     const Rows own = in_rows(launch, contribution(launch, launch.args.rank));
+    char* const result = static_cast<char*>(launch.args.recv);
     for (uint64_t row = g.block; row * own.row_bytes < own.all.bytes; row += g.blocks)
         reduce_run<T, Op>(
-            launch.args, own.row_bytes, static_cast<char*>(launch.args.recv) + row * own.row_bytes,
+            launch.args, own.row_bytes, {launch.args.rank, 1},
             [&](uint32_t rank) -> const char* { return contribution(launch, rank).base + row * own.row_stride; },
-            [](uint64_t, uint64_t) {});
+            [&](uint32_t) { return result + row * own.row_bytes; });
 }
 
 /* Packs that may be moved whole on all ranks, from the first on. */

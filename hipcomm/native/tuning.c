@@ -40,7 +40,7 @@ static const TuningRow rows[] = {
         .pipelined_blocks = 1,
         .staging_bytes = 32 MiB,
         .min_chunk = 64 KiB,
-        .max_chunk = 256 KiB,
+        .max_chunk = 512 KiB,
         .min_steps = 1,
     },
     {

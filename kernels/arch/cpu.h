@@ -18,11 +18,12 @@
 #define INLINE_LAMBDA __attribute__((always_inline)) /* or it is not compiled for each processor */
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
+#define INDEPENDENT _Pragma("GCC ivdep") /* no pass of the loop reads what another writes: it may be vectorised */
 
 /* Each kernel is compiled twice into its object, for any x86-64 and with AVX2; the dynamic linker takes what
  * the processor has. The same bits: wider vectors, no fused multiply-add (the build turns contraction off). */
 #ifdef __x86_64__
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=haswell", "default")))
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
 #else
 #define FOR_EACH_PROCESSOR
 #endif

@@ -16,6 +16,7 @@
 #define UNROLL(n) _Pragma(UNROLL_TEXT(unroll n))
 /* loops over ranks: unrolling them costs registers and hides nothing */
 #define NO_UNROLL _Pragma("unroll 1")
+#define INDEPENDENT /* for loops of one thread */
 #define UNROLL_TEXT(text) #text
 
 /* Most threads of a block; the tuning table (hipcomm/native/tuning.c) stays below it. */
