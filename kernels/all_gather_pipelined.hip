@@ -11,8 +11,8 @@
 using Cells = Staging<1>;
 
 /* Who does what. */
-constexpr Part kPush{1, 4};
-constexpr Part kCollect{5, 3};
+enum Stage : uint32_t { kPush, kCollect };
+constexpr Weights<2> kWeights{{4, 3}};
 
 DEVICE void push_chunk(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
@@ -43,11 +43,11 @@ DEVICE void collect_chunks(const Launch& launch, uint32_t step) {
 DEVICE void all_gather_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-    const Part pushers = part_of_stage(kPush, steps), collectors = part_of_stage(kCollect, steps);
-    in_turns(launch, steps, 2, [&](uint32_t turn) INLINE_LAMBDA {
-        if (is_in(launch, pushers) && turn < steps) push_chunk(new_phase_of(launch, pushers), turn);
-        if (is_in(launch, collectors) && has_step(turn, kDelay, steps))
-            collect_chunks(new_phase_of(launch, collectors), turn - kDelay);
+    in_turns(launch, steps, 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+        in_stage(launch, kWeights, kPush, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_chunk(part, step); });
+        in_stage(launch, kWeights, kCollect, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_chunks(part, step); });
     });
     end_launch(launch);
 }

@@ -18,10 +18,8 @@ enum Area : uint32_t { kContributions, kResults, kAreas };
 
 using Cells = Staging<kAreas>;
 
-/* Who does what. */
-constexpr Part kPush{1, 2};
-constexpr Part kReduce{3, 3};
-constexpr Part kCollect{6, 2};
+enum Stage : uint32_t { kPush, kReduce, kCollect };
+constexpr Weights<3> kWeights{{2, 3, 2}};
 
 DEVICE Cells cells_of(const Launch& launch) {
     const uint32_t world = launch.args.world;
@@ -101,16 +99,15 @@ template <class T, class Op>
 DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-    const Part pushers = part_of_stage(kPush, steps),
-               reducers = part_of_stage(kReduce, steps),
-               collectors = part_of_stage(kCollect, steps);
-    in_turns(launch, steps, 3, [&](uint32_t turn) INLINE_LAMBDA {
+    const bool one_step = packs_of(args.bytes) <= uint64_t(args.blocks) * args.chunk_packs; /* of every block */
+    in_turns(launch, steps, 3, one_step ? 3 : 2, [&](uint32_t turn) INLINE_LAMBDA {
         /* collected before the same slot is pushed into: on the CPU they share a cell */
-        if (is_in(launch, collectors) && has_step(turn, 2 * kDelay, steps))
-            collect_shards(new_phase_of(launch, collectors), turn - 2 * kDelay);
-        if (is_in(launch, reducers) && has_step(turn, kDelay, steps))
-            reduce_shard<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
-        if (is_in(launch, pushers) && turn < steps) push_shards(new_phase_of(launch, pushers), turn);
+        in_stage(launch, kWeights, kCollect, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_shards(part, step); });
+        in_stage(launch, kWeights, kReduce, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { reduce_shard<T, Op>(part, step); });
+        in_stage(launch, kWeights, kPush, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_shards(part, step); });
     });
     end_launch(launch);
 }

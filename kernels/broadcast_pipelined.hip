@@ -11,6 +11,8 @@
 
 using Cells = Staging<1>;
 
+constexpr Weights<1> kAlone{{1}}; /* a rank has one of the stages only */
+
 DEVICE void push_chunk(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Message send = message(args.send, args.bytes);
@@ -34,11 +36,13 @@ DEVICE void broadcast_pipelined(const hipcommKernelArgs& args, const Geometry& g
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
     const bool is_root = args.rank == args.root;
-    const Part workers = part_of_stage(kWorkers, steps);
-    in_turns(launch, steps, 2, [&](uint32_t turn) INLINE_LAMBDA {
-        if (!is_in(launch, workers)) return;
-        if (is_root && turn < steps) push_chunk(new_phase_of(launch, workers), turn);
-        if (!is_root && has_step(turn, kDelay, steps)) collect_chunk(new_phase_of(launch, workers), turn - kDelay);
+    in_turns(launch, steps, 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+        if (is_root)
+            in_stage(launch, kAlone, 0, turn, steps,
+                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_chunk(part, step); });
+        else if (turn >= kDelay)
+            in_stage(launch, kAlone, 0, turn - kDelay, steps,
+                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_chunk(part, step); });
     });
     end_launch(launch);
 }

@@ -18,9 +18,7 @@
 #include "common/turns.h"
 
 /* Who does what. */
-constexpr Part kPush{1, 3};
-constexpr Part kReduce{4, 3};
-constexpr Part kCollect{7, 1}; /* the root's, of a reduce */
+enum Stage : uint32_t { kPush, kReduce, kCollect }; /* the last is the root's, of a reduce */
 
 /* Of a reduce; a reduce_scatter has none. */
 DEVICE bool has_root(const Launch& launch) { return launch.args.root < launch.args.world; }
@@ -132,17 +130,18 @@ template <class T, class Op>
 DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     const uint32_t steps = steps_of_block(launch, args.most_packs);
-    const Part pushers = part_of_stage(kPush, steps),
-               reducers = part_of_stage(kReduce, steps),
-               collectors = part_of_stage(kCollect, steps);
-    in_turns(launch, steps, has_root(launch) ? 3 : 2, [&](uint32_t turn) INLINE_LAMBDA {
-        if (is_in(launch, pushers) && turn < steps) push_contributions(new_phase_of(launch, pushers), turn);
-        if (is_in(launch, reducers) && has_step(turn, kDelay, steps)) {
-            reduce_whole_packs<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
-            reduce_other_packs<T, Op>(new_phase_of(launch, reducers), turn - kDelay);
-        }
-        if (is_in(launch, collectors) && launch.args.rank == launch.args.root && has_step(turn, 2 * kDelay, steps))
-            collect_results(new_phase_of(launch, collectors), turn - 2 * kDelay);
+    const bool collects = launch.args.rank == launch.args.root;
+    const Weights<3> weights{{3, 3, collects ? 1u : 0u}};
+    in_turns(launch, steps, has_root(launch) ? 3 : 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+        in_stage(launch, weights, kPush, turn, steps,
+                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_contributions(part, step); });
+        in_stage(launch, weights, kReduce, turn, steps, [](const Launch& part, uint32_t step) INLINE_LAMBDA {
+            reduce_whole_packs<T, Op>(part, step);
+            reduce_other_packs<T, Op>(part, step);
+        });
+        if (collects)
+            in_stage(launch, weights, kCollect, turn, steps,
+                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_results(part, step); });
     });
     end_launch(launch);
 }

@@ -127,8 +127,22 @@ static uint64_t cells_of_slot(const hipcommPlanRequest* request) {
     }
 }
 
+/* Operations whose message has a part for each rank, or from each; request->bytes is the length of one. */
+static bool has_parts(hipcommOperation_t operation) {
+    return operation != hipcommOpAllReduce && operation != hipcommOpBroadcast && operation != hipcommOpReduce;
+}
+
 static uint64_t pipeline_chunk(uint64_t packs, uint64_t chunks, uint64_t least, uint64_t unit) {
     return ceil_div(max_u64(least, ceil_div(packs, chunks)), unit) * unit;
+}
+
+/* As few steps as chunks may be long; few steps need few slots. */
+static uint64_t steps_wanted(const hipcommPlanRequest* request, const TuningRow* row, uint64_t blocks, uint64_t packs) {
+    if (request->operation == hipcommOpAllToAllv) return HIPCOMM_RING_SLOTS;
+    if (!has_parts(request->operation))
+        return max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
+    if (packs * (uint64_t)request->world <= blocks * (row->max_one_step / HIPCOMM_PACK_BYTES)) return 1;
+    return max_u64(row->min_part_steps, ceil_div(packs, blocks * (row->max_part_chunk / HIPCOMM_PACK_BYTES)));
 }
 
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
@@ -145,9 +159,7 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     /* a cell's packs if a block has one slot; and what they come in: an all-reduce's chunk is whole shards */
     const uint64_t room = staging / (blocks * cells_of_slot(request) * HIPCOMM_PACK_BYTES);
     const uint64_t unit = request->operation == hipcommOpAllReduce ? world : 1;
-    /* as few steps as chunks may be long; few steps need few slots */
-    uint64_t steps = max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
-    if (request->operation == hipcommOpAllToAllv) steps = HIPCOMM_RING_SLOTS;
+    uint64_t steps = steps_wanted(request, row, blocks, packs);
     uint64_t chunk = pipeline_chunk(packs, blocks * steps, least, unit);
     for (; steps < HIPCOMM_RING_SLOTS && chunk > room / steps; chunk = pipeline_chunk(packs, blocks * steps, least, unit))
         ++steps;

@@ -42,6 +42,8 @@ static const TuningRow rows[] = {
         .min_chunk = 64 KiB,
         .max_chunk = 512 KiB,
         .min_steps = 1,
+        .max_part_chunk = 512 KiB,
+        .min_part_steps = 1,
     },
     {
         .arch = "sm_*", /* measured on sm_90 with NVLink */
@@ -70,6 +72,9 @@ static const TuningRow rows[] = {
         .min_chunk = 8 KiB,
         .max_chunk = 48 KiB,
         .min_steps = 1,
+        .max_one_step = 64 KiB,
+        .max_part_chunk = 16 KiB,
+        .min_part_steps = 4,
     },
     {
         .arch = "gfx90a", /* derived; docs/amd.md says why its staging is uncached */
@@ -92,6 +97,8 @@ static const TuningRow rows[] = {
         .min_chunk = 16 KiB,
         .max_chunk = 1 MiB,
         .min_steps = 2,
+        .max_part_chunk = 1 MiB,
+        .min_part_steps = 2,
     },
     {
         .arch = "gfx11*", /* derived; likewise */
@@ -114,6 +121,8 @@ static const TuningRow rows[] = {
         .min_chunk = 16 KiB,
         .max_chunk = 1 MiB,
         .min_steps = 2,
+        .max_part_chunk = 1 MiB,
+        .min_part_steps = 2,
     },
     {
         .arch = "gfx*", /* derived */
@@ -140,6 +149,8 @@ static const TuningRow rows[] = {
         .min_chunk = 16 KiB,
         .max_chunk = 1 MiB,
         .min_steps = 2,
+        .max_part_chunk = 1 MiB,
+        .min_part_steps = 2,
     },
 };
 enum { kRows = sizeof rows / sizeof rows[0] };

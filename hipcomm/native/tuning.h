@@ -43,6 +43,11 @@ typedef struct TuningRow {
     uint64_t min_chunk;     /* bytes: a block takes no less, if the message has it */
     uint64_t max_chunk;     /* bytes: nor more */
     uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */
+    /* Where every rank has a part of the message (reduce_scatter, all_gather, all_to_all) a block takes a chunk of
+     * each part: */
+    uint64_t max_one_step;   /* bytes of all of them that it takes in a single step */
+    uint64_t max_part_chunk; /* if they are more: bytes of one, */
+    uint32_t min_part_steps; /* and steps */
 } TuningRow;
 
 /* Whether kernels for wide lines exist. */

@@ -166,6 +166,9 @@ DEVICE void copy_from_staging(char* to, const char* from, uint32_t packs, const 
     memcpy(to, from, uint64_t(packs) * HIPCOMM_PACK_BYTES);
 }
 
+/* Whether a release waits for stores that other threads of the block have under way (common/stagger.h). */
+constexpr bool kReleaseWaitsForAll = false;
+
 /* A part of a line (common/line.h): one word, stored and loaded as one relaxed atomic, so a word whose
  * epoch is right holds the right data. One thread wants one line in one place: groups of one. */
 constexpr uint32_t kPartBytes = 8;

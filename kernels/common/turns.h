@@ -14,17 +14,41 @@
 #pragma once
 
 #include "signal.h"
+#include "stagger.h"
 #include "staging.h"
 
 constexpr uint32_t kTurnsSignal = 0; /* the signal phase */
 
 /* Of the threads of a block, these signal and wait; the others work. */
 constexpr Part kControl{0, 1};
-constexpr Part kWorkers{1, 7};
-constexpr Part kEverybody{0, 8};
+constexpr uint32_t kWorkers = 7; /* eighths of the block, behind those */
 
-/* The threads of a stage: all of them in a short pipeline, where stages never meet in one turn. */
-DEVICE Part part_of_stage(Part part, uint32_t steps) { return steps <= kDelay ? kEverybody : part; }
+/* How a kernel's workers are shared out over its stages, when all of them have a step. */
+template <uint32_t kStages>
+struct Weights {
+    uint32_t of[kStages];
+};
+
+/* Whether a stage that lags `lag` turns has a step in this turn. */
+DEVICE bool has_step(uint32_t turn, uint32_t lag, uint32_t steps) { return turn >= lag && turn - lag < steps; }
+
+/* Stage `stage` of this turn, if it has a step: work(launch, step), in its share of the workers. Stages that have
+ * none leave theirs to the others. */
+template <uint32_t kStages, class Work>
+DEVICE void in_stage(const Launch& launch, const Weights<kStages>& weights, uint32_t stage, uint32_t turn,
+                     uint32_t steps, Work work) {
+    if (!has_step(turn, stage * kDelay, steps)) return;
+    uint32_t before = 0, all = 0;
+    UNROLL(4)
+    for (uint32_t other = 0; other < kStages; ++other) {
+        const uint32_t weight = has_step(turn, other * kDelay, steps) ? weights.of[other] : 0;
+        if (other < stage) before += weight;
+        all += weight;
+    }
+    const uint32_t first = kWorkers * before / all;
+    const Part part{1 + first, kWorkers * (before + weights.of[stage]) / all - first};
+    if (is_in(launch, part)) work(new_phase_of(launch, part), turn - stage * kDelay);
+}
 
 /* Some threads: tell every peer that this block has done `turns` turns. */
 DEVICE void signal_turns(const Launch& launch, uint32_t turns) {
@@ -42,15 +66,18 @@ DEVICE void wait_for_turns(const Launch& launch, uint32_t turns) {
 
 /* All threads: a pipeline of `stages` stages over `steps` steps. work(turn) is called for every turn, with
  * everybody's turns up to turn - kDelay done and visible. Leaves early, in all threads alike, if the block has
- * failed. At least two stages: whoever leaves has then heard from everybody (kernels/abi.h). */
+ * failed. At least two stages: whoever leaves has then heard from everybody (kernels/abi.h). The blocks begin
+ * in `groups` groups (stagger.h). */
 template <class Work>
-DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, Work work) {
+DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, uint32_t groups, Work work) {
     const uint32_t most = steps ? steps : 1; /* who has nothing to do says so */
     const uint32_t turns = most + (stages - 1) * kDelay;
     /* in the turns between, no stage has a step: fewer steps than the delay */
     const auto is_idle = [=](uint32_t turn) { return turn % kDelay >= most; };
+    if (!wait_for_group_before(launch, groups)) return;
     NO_UNROLL
     for (uint32_t turn = 0; turn < turns; ++turn) {
+        if (turn == 1) let_group_behind_begin(launch, groups);
         if (is_in(launch, kControl) && turn >= 1 && turn - 1 + kDelay < turns && !is_idle(turn - 1))
             signal_turns(new_phase_of(launch, kControl), turn);
         work(turn);
@@ -64,6 +91,3 @@ DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, Work
         if (load_scratch(leave)) return;
     }
 }
-
-/* Whether the stage that lags `lag` turns has a step in this turn. */
-DEVICE bool has_step(uint32_t turn, uint32_t lag, uint32_t steps) { return turn >= lag && turn - lag < steps; }
