@@ -218,6 +218,27 @@ def check_direct(request, plan):
     assert (plan.blocks - 1) * plan.threads < packs
 
 
+@every_row
+@pytest.mark.parametrize("operation", ("reduce_scatter", "all_gather", "all_to_all"))
+@pytest.mark.parametrize("world", (2, 4, 8))
+def test_parts_of_a_message_take_one_step_or_several(pattern, operation, world):
+    """As measured: a block takes little in one step, for there is nothing to overlap, and more in several."""
+    row = TABLE[pattern]
+
+    def steps_and_chunk(nbytes):
+        plan = make_plan(operation, nbytes, world, arch_of(pattern), algorithm="pipelined")
+        return -(-(nbytes // PACK) // (plan.blocks * plan.chunk_packs)), plan.chunk_packs * PACK
+
+    all_blocks = row["pipelined_blocks"] * max(row["min_chunk"], row.get("max_one_step", 0) // world)
+    if "max_one_step" in row:
+        assert steps_and_chunk(all_blocks)[0] == 1
+    for times in (2, 3, 16, 100):
+        steps, chunk = steps_and_chunk(all_blocks * times)
+        most = all_blocks * times // row["pipelined_blocks"] // row["min_chunk"]  # steps of min_chunk
+        assert steps >= min(row["min_part_steps"], most)
+        assert chunk <= row["max_part_chunk"]
+
+
 def cells_of(operation, world):
     """Cells of a chunk each in a block's slot: areas of a slot, cells of an area."""
     areas = {"all_reduce": 2, "reduce": 2}.get(operation, 1)
