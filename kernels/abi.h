@@ -27,7 +27,8 @@
  *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
  *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
  *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
- *                   (direct kernels, first phase) the sender's send and receive places
+ *                   (direct kernels, first phase) the sender's send and receive places; second phase, from
+ *                   this rank to itself: between its own blocks (kernels/common/stagger.h)
  *   REGIONS         addresses of registered memory as mapped here: [region][rank], written by the host
  *   CHANNELS        what send and recv use: see below
  *   LINES           flag-in-data lines: [parity 2][line_capacity]

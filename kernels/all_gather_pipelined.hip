@@ -10,7 +10,6 @@
 
 using Cells = Staging<1>;
 
-/* Who does what. */
 enum Stage : uint32_t { kPush, kCollect };
 constexpr Weights<2> kWeights{{4, 3}};
 

@@ -10,7 +10,6 @@
 #include "common/segments.h"
 #include "common/turns.h"
 
-/* Who does what. */
 enum Stage : uint32_t { kPush, kCollect };
 constexpr Weights<2> kWeights{{4, 3}};
 

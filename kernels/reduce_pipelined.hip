@@ -17,7 +17,6 @@
 #include "common/segments.h"
 #include "common/turns.h"
 
-/* Who does what. */
 enum Stage : uint32_t { kPush, kReduce, kCollect }; /* the last is the root's, of a reduce */
 
 /* Of a reduce; a reduce_scatter has none. */

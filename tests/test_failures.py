@@ -16,6 +16,7 @@ from regions import Region, arena
 from segments import DeviceArray
 
 import hipcomm
+from hipcomm.core import ffi, lib
 
 SOON = 20.0  # seconds; a second is the goal, which is printed: a busy machine must not fail a test
 TIMEOUT = "2"  # seconds: enough for the calls before the one that fails, on a loaded machine
@@ -258,6 +259,25 @@ def test_abort(own_ranks):
         assert name == "PeerDied"
         assert peer == VICTIM
         assert "enough of this" in message
+
+
+def wait_for_itself(comm, rng):
+    """What a kernel records whose blocks wait for others of its own (kernels/common/stagger.h) in vain."""
+    status = ffi.cast("uint32_t *", comm._bootstrap._status.host)  # kernels/abi.h: hipcommStatus
+    status[2], status[3] = lib.hipcommOpAllReduce, lib.hipcommAlgorithmPipelined
+    status[4], status[5] = comm.rank, 2
+    status[1] = 1  # HIPCOMM_FAULT_TIMEOUT
+    return attempt(comm.barrier)
+
+
+def test_a_kernel_that_waits_for_its_own_blocks_names_no_rank(own_ranks):
+    world = own_ranks.world(WORLD)
+    world.start(VICTIM, wait_for_itself)
+    name, message, peer, _ = world.finish(VICTIM).value
+    assert name == "PeerTimeout"
+    assert peer is None
+    assert f"rank {VICTIM}: all_reduce (call 1, pipelined) waited" in message
+    assert "for blocks of its own kernel" in message
 
 
 def leave_alone(comm, rng):

@@ -220,23 +220,32 @@ def check_direct(request, plan):
 
 @every_row
 @pytest.mark.parametrize("operation", ("reduce_scatter", "all_gather", "all_to_all"))
-@pytest.mark.parametrize("world", (2, 4, 8))
+@pytest.mark.parametrize("world", (2, 3, 4, 8, 9, 16))
 def test_parts_of_a_message_take_one_step_or_several(pattern, operation, world):
-    """As measured: a block takes little in one step, for there is nothing to overlap, and more in several."""
+    """As measured: a block takes little in one step, for there is nothing to overlap, and more in several;
+    none of them is smaller than a chunk has to be, unless the staging slab is too small for that."""
     row = TABLE[pattern]
-
-    def steps_and_chunk(nbytes):
+    blocks, smallest = row["pipelined_blocks"], row["min_chunk"]
+    one_step = blocks * max(smallest, row.get("max_one_step", 0) // world)
+    sizes = [one_step * times // 4 for times in (4, 5, 6, 8, 9, 10, 12, 16, 20, 64, 400)] + [
+        1088 << 10,
+        5 << 19,
+    ]
+    for nbytes in sizes:
         plan = make_plan(operation, nbytes, world, arch_of(pattern), algorithm="pipelined")
-        return -(-(nbytes // PACK) // (plan.blocks * plan.chunk_packs)), plan.chunk_packs * PACK
-
-    all_blocks = row["pipelined_blocks"] * max(row["min_chunk"], row.get("max_one_step", 0) // world)
-    if "max_one_step" in row:
-        assert steps_and_chunk(all_blocks)[0] == 1
-    for times in (2, 3, 16, 100):
-        steps, chunk = steps_and_chunk(all_blocks * times)
-        most = all_blocks * times // row["pipelined_blocks"] // row["min_chunk"]  # steps of min_chunk
-        assert steps >= min(row["min_part_steps"], most)
-        assert chunk <= row["max_part_chunk"]
+        chunk, chunks = plan.chunk_packs * PACK, -(-(nbytes // PACK) // plan.chunk_packs)
+        steps = -(-chunks // plan.blocks)
+        possible = max(1, nbytes // (blocks * smallest))
+        room = row["staging_bytes"] // 2 // (plan.blocks * cells_of(operation, world) * RING)
+        if nbytes == one_step and "max_one_step" in row and room >= chunk:
+            assert steps == 1
+        if nbytes >= blocks * smallest:
+            assert chunk >= min(smallest, room // PACK * PACK)
+            assert steps >= min(row["min_part_steps"], possible) or nbytes * world <= blocks * row.get(
+                "max_one_step", 0
+            )
+        if nbytes > one_step:
+            assert chunk <= max(row["max_part_chunk"], 2 * smallest)
 
 
 def cells_of(operation, world):

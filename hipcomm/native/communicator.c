@@ -47,15 +47,25 @@ static void describe_fault(const hipcommStatus* status, char* text, size_t size)
              status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm));
 }
 
+/* Whom a kernel was waiting for: a rank, or, where blocks begin in groups (kernels/common/stagger.h), itself. */
+static void describe_awaited(hipcommComm_t comm, char* text, size_t size) {
+    if (comm->status->peer == comm->args.rank)
+        snprintf(text, size, "blocks of its own kernel (does another program keep the device busy?)");
+    else
+        snprintf(text, size, "rank %u", comm->status->peer);
+}
+
 /* Turn a time-out that a kernel has recorded into the communicator's failure. */
 static void adopt_fault(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
-    char what[96], message[512];
+    char what[96], awaited[96], message[512];
     describe_fault(status, what, sizeof what);
+    describe_awaited(comm, awaited, sizeof awaited);
     snprintf(message, sizeof message,
-             "rank %u: %s waited %.3g s for rank %u, which did not come; HIPCOMM_TIMEOUT sets how long to wait",
-             comm->args.rank, what, (double)status->waited_ticks / comm->ticks_per_second, status->peer);
-    hipcommCommAbort(comm, hipcommPeerTimeout, (int)status->peer, message);
+             "rank %u: %s waited %.3g s for %s, which did not come; HIPCOMM_TIMEOUT sets how long to wait",
+             comm->args.rank, what, (double)status->waited_ticks / comm->ticks_per_second, awaited);
+    const bool own = status->peer == comm->args.rank;
+    hipcommCommAbort(comm, hipcommPeerTimeout, own ? -1 : (int)status->peer, message);
 }
 
 /* The same for a peer that ran another algorithm. */
@@ -94,11 +104,11 @@ static hipcommResult_t report_failure(hipcommComm_t comm) {
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
     if (fault == HIPCOMM_FAULT_ABORTED) {
-        char what[96];
+        char what[96], awaited[96];
         describe_fault(status, what, sizeof what);
-        return set_error(comm, (hipcommResult_t)result,
-                         "rank %u: %s was waiting for rank %u when the job failed: %s", comm->args.rank, what,
-                         status->peer, comm->failure);
+        describe_awaited(comm, awaited, sizeof awaited);
+        return set_error(comm, (hipcommResult_t)result, "rank %u: %s was waiting for %s when the job failed: %s",
+                         comm->args.rank, what, awaited, comm->failure);
     }
     return set_error(comm, (hipcommResult_t)result, "%s", comm->failure);
 }

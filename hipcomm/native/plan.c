@@ -142,7 +142,10 @@ static uint64_t steps_wanted(const hipcommPlanRequest* request, const TuningRow*
     if (!has_parts(request->operation))
         return max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
     if (packs * (uint64_t)request->world <= blocks * (row->max_one_step / HIPCOMM_PACK_BYTES)) return 1;
-    return max_u64(row->min_part_steps, ceil_div(packs, blocks * (row->max_part_chunk / HIPCOMM_PACK_BYTES)));
+    const uint64_t wanted =
+        max_u64(row->min_part_steps, ceil_div(packs, blocks * (row->max_part_chunk / HIPCOMM_PACK_BYTES)));
+    /* no more than chunks of the smallest size make: a step without a chunk takes room from the others' */
+    return max_u64(1, min_u64(wanted, packs / (blocks * (row->min_chunk / HIPCOMM_PACK_BYTES))));
 }
 
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,

@@ -40,14 +40,14 @@ typedef struct TuningRow {
     uint32_t pipelined_blocks;
     uint64_t staging_bytes; /* default size of the staging slab */
     bool staging_uncached;  /* docs/amd.md: where cached memory of a peer cannot be kept coherent */
-    uint64_t min_chunk;     /* bytes: a block takes no less, if the message has it */
+    uint64_t min_chunk;     /* bytes: a block takes no less, if the message and the staging slab have it */
+    /* all_reduce, broadcast, reduce, send and recv: */
     uint64_t max_chunk;     /* bytes: nor more */
     uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */
-    /* Where every rank has a part of the message (reduce_scatter, all_gather, all_to_all) a block takes a chunk of
-     * each part: */
-    uint64_t max_one_step;   /* bytes of all of them that it takes in a single step */
-    uint64_t max_part_chunk; /* if they are more: bytes of one, */
-    uint32_t min_part_steps; /* and steps */
+    /* the others, where every rank has a part of the message and a block takes a chunk of each: */
+    uint64_t max_one_step;   /* bytes of all parts together that it takes in a single step; 0: no such rule */
+    uint64_t max_part_chunk; /* if they are more: bytes of a part, */
+    uint32_t min_part_steps; /* and steps, if they come to min_chunk */
 } TuningRow;
 
 /* Whether kernels for wide lines exist. */

@@ -75,8 +75,8 @@ DEVICE void spin_pause(uint32_t) { __builtin_amdgcn_s_sleep(0); }
 /* A launch begins when the one before it on the stream is over (see nvptx.h). */
 DEVICE void await_previous_launch() {}
 
-/* Whether a release waits for stores that other waves have under way (common/stagger.h): s_waitcnt counts the
- * own wave's. */
+/* Whether a release waits for stores that other waves have under way (common/stagger.h). Derived: s_waitcnt counts
+ * the own wave's; what writing back the L2 waits for has to be measured. */
 constexpr bool kReleaseWaitsForAll = false;
 
 /* A part of a line is one word: a 64-bit relaxed system-scope atomic is the widest access that the model

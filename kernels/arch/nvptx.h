@@ -53,7 +53,8 @@ extern "C" __attribute__((device, used)) uint32_t hipcomm_kernels_await_previous
 DEVICE void await_previous_launch() {}
 #endif
 
-/* Whether a release waits for stores that other warps have under way (common/stagger.h): so it was measured. */
+/* Whether a release waits for stores that other warps have under way (common/stagger.h): so it is inferred from
+ * what helped (docs/performance.md). */
 constexpr bool kReleaseWaitsForAll = true;
 
 /* A part of a line: 12 bytes of data and the epoch, as one 128-bit relaxed atomic at system scope (PTX ISA 8.4,

@@ -1,12 +1,14 @@
 /* Turns: how the pipelined kernels march in step.
  *
  * A block does its work in turns, together with the same block of all other ranks. A turn works on several
- * steps of the pipeline at once: stage s (push, reduce, collect) on step t - s kDelay, each stage by a part of
- * the block's threads of its own. Meanwhile the control threads do what takes long: they release and signal
+ * steps of the pipeline at once: stage s (push, reduce, collect) on step t - s kDelay, each stage by threads of
+ * its own; those of a stage that has no step help the others. Meanwhile the control threads do what takes long: they release and signal
  * what the turn before has written, and wait for what the next turn will read.
  *
  * So what is written in turn t is signalled during turn t + 1 and read in turn t + 2: kDelay. A ring of
- * 2 kDelay slots (staging.h) is enough: everybody has read it before anybody begins turn t + 2 kDelay.
+ * 2 kDelay slots (staging.h) is enough: everybody has read it before anybody begins turn t + 2 kDelay. (But for
+ * all_reduce on the CPU, where a result lies in the cell of the contribution: whoever writes there in turn
+ * t + 2 kDelay has read it in that turn.)
  *
  * Why all this: with stages one after the other, and release, signal and wait between turns, a turn cost
  * 2.6 us on top of what its bytes take over the links (docs/performance.md).
@@ -21,7 +23,7 @@ constexpr uint32_t kTurnsSignal = 0; /* the signal phase */
 
 /* Of the threads of a block, these signal and wait; the others work. */
 constexpr Part kControl{0, 1};
-constexpr uint32_t kWorkers = 7; /* eighths of the block, behind those */
+constexpr uint32_t kWorkerEighths = 8 - kControl.eighths; /* of the block, behind those */
 
 /* How a kernel's workers are shared out over its stages, when all of them have a step. */
 template <uint32_t kStages>
@@ -45,8 +47,8 @@ DEVICE void in_stage(const Launch& launch, const Weights<kStages>& weights, uint
         if (other < stage) before += weight;
         all += weight;
     }
-    const uint32_t first = kWorkers * before / all;
-    const Part part{1 + first, kWorkers * (before + weights.of[stage]) / all - first};
+    const uint32_t first = kWorkerEighths * before / all;
+    const Part part{kControl.eighths + first, kWorkerEighths * (before + weights.of[stage]) / all - first};
     if (is_in(launch, part)) work(new_phase_of(launch, part), turn - stage * kDelay);
 }
 
@@ -74,6 +76,8 @@ DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, uint
     const uint32_t turns = most + (stages - 1) * kDelay;
     /* in the turns between, no stage has a step: fewer steps than the delay */
     const auto is_idle = [=](uint32_t turn) { return turn % kDelay >= most; };
+    static_assert(kDelay >= 2, "turn 0 waits for nobody, so a group always begins, and wait_for_group_before() may "
+                               "look at block_failed()");
     if (!wait_for_group_before(launch, groups)) return;
     NO_UNROLL
     for (uint32_t turn = 0; turn < turns; ++turn) {

@@ -45,7 +45,7 @@ DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint
     uint32_t kind = HIPCOMM_FAULT_NONE;
     if (now - started > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
     /* Nobody can finish an epoch in which ranks run different algorithms. One rank's signal at each check:
-     * slots of ranks that do not exist, and of this one, stay empty. */
+     * slots of ranks that do not exist, and of this one, stay empty in this phase. */
     const Launch launch = new_phase(whole_launch);
     const uint32_t other = check % HIPCOMM_MAX_RANKS;
     const uint64_t signal = load_relaxed(signal_slot(launch, launch.args.rank, 0, other));
