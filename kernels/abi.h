@@ -14,6 +14,9 @@
 /* Most blocks that one launch may have. One epoch word per block lives in the control slab. */
 #define HIPCOMM_MAX_BLOCKS 256
 
+/* Most threads of a block of the kernels in which a thread takes a unit of all ranks (kernels/common/unit.h). */
+#define HIPCOMM_MAX_UNIT_THREADS 256
+
 /* User data moves in packs of 16 bytes; a pack with its flags is a line of 32 bytes. */
 #define HIPCOMM_PACK_BYTES 16
 #define HIPCOMM_LINE_BYTES 32
@@ -197,7 +200,7 @@ typedef struct hipcommKernelArgs {
     uint32_t threads; /* per block */
 
     uint32_t epoch_slots;   /* epoch words in use: the most blocks any launch may have */
-    uint32_t tile_shift;    /* flag-in-data kernels: log2 of the lines of one tile (one block's step) */
+    uint32_t tile_shift;    /* flag-in-data kernels with tiles: log2 of the lines of one tile (one block's step) */
     uint32_t chunk_packs;   /* pipelined kernels: packs of one block's step, over all ranks' shards */
     uint32_t root;        /* send and recv: the other rank */
     uint32_t average;     /* reductions: divide the sum by the world size */

@@ -8,9 +8,9 @@ DEVICE void wait_for_sender(const Launch& launch, Ready ready) {
 
 /* The pack that arrives in a line; anything if the wait failed. */
 DEVICE Pack receive_from(const Launch& launch, const char* line) {
-    Line<1> arrived{};
+    Words<kPackWords> arrived{};
     wait_for_sender(launch, [&] { return load_line(line, arrived, launch.epoch); });
-    return arrived.pack[0];
+    return __builtin_bit_cast(Pack, arrived);
 }
 
 /* Tell the sender that its message of `sent` bytes is not what this rank expects. */

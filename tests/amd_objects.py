@@ -18,6 +18,7 @@ LLVM_VERSIONS = range(25, 19, -1)  # as in the Makefile
 
 NT_AMDGPU_METADATA = 32
 BLOCK_THREADS = 512  # MAX_THREADS of kernels/arch/gpu.h
+UNIT_BLOCK_THREADS = 256  # HIPCOMM_MAX_UNIT_THREADS of kernels/abi.h
 
 
 @dataclass(frozen=True)

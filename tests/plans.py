@@ -24,6 +24,7 @@ class Plan(NamedTuple):
     blocks: int
     threads: int
     shared_bytes: int
+    unit_bytes: int
     line_packs: int
     tile_shift: int
     chunk_packs: int
@@ -68,6 +69,9 @@ def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_bl
     huge = plan_of(1 << 32)
     tile = PACK * max(1, huge.line_packs) << huge.tile_shift
     sizes |= {tile, 2 * tile, tile * world, tile * (world + 1)}
+    if unit := huge.unit_bytes or plan_of(PACK).unit_bytes:  # a block's units, and those of all blocks
+        block = unit * plan_of(PACK).threads
+        sizes |= {unit, unit + PACK, block, block + unit, huge.unit_bytes * huge.threads * huge.blocks + unit}
     if huge.line_packs > plan_of(PACK).line_packs:  # wide lines: from where on, their last line, a tile
         narrow, wide = PACK, 1 << 32
         while wide - narrow > 1:

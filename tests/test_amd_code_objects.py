@@ -5,6 +5,7 @@ docs/amd.md says why each of these instructions is needed. No AMD GPU is involve
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from amd_objects import (
     BLOCK_THREADS,
     CODE_OBJECTS,
     TARGETS,
+    UNIT_BLOCK_THREADS,
     CodeObject,
     Program,
     Target,
@@ -52,6 +54,7 @@ LONGER_ARGUMENTS = {
     "reduce_one_shot": 944,
     "reduce_pipelined": 944,
     "reduce_scatter_direct": 944,
+    "reduce_scatter_one_shot": 944,
     "check_call": 664,
 }
 TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
@@ -93,6 +96,7 @@ STAGING = {  # payload of peers is moved with system scope
 READING = STAGING | {"reduce_scatter_direct", "recv"}  # likewise, but results are this rank's own
 WRITING = STAGING | {"send"}
 WITHOUT_EPOCH = {"send", "recv"}
+IN_UNITS = {"all_reduce_one_shot", "reduce_scatter_one_shot"}
 
 
 FILES = kernels_by_file("gfx942")  # of all AMD targets
@@ -141,10 +145,11 @@ def test_nothing_spills(target: Target) -> None:
 
 @on_every_target
 def test_a_block_fits_the_registers(target: Target) -> None:
-    for _, code in objects(target):
+    for file, code in objects(target):
         for name, kernel in code.kernels.items():
             assert kernel[".wavefront_size"] == target.wave, name
-            assert kernel[".max_flat_workgroup_size"] == BLOCK_THREADS, name
+            threads = UNIT_BLOCK_THREADS if file in IN_UNITS else BLOCK_THREADS
+            assert kernel[".max_flat_workgroup_size"] == threads, name
             assert 0 < kernel[".vgpr_count"] <= target.most_registers, name  # with AGPRs, where there are any
 
 
@@ -285,13 +290,21 @@ def reached(target: Target, program: Program, starts: list[int], blocked_by: str
     return found
 
 
+def is_no_access(instruction: str) -> bool:
+    return not VECTOR_MEMORY.match(instruction)
+
+
 def signal_releases(target: Target, text: list[str]) -> set[int]:
-    """Write-backs that a signal follows: an 8-byte word, where the fault record has 4 bytes."""
+    """Write-backs that a signal follows: an 8-byte word, where the fault record has 4 bytes. The scrub's
+    is a fence, with an invalidate behind it; a line may follow."""
     accesses = [(i, instruction) for i, instruction in enumerate(text) if VECTOR_MEMORY.match(instruction)]
     following = {
         i: next((t for at, t in accesses if at > i), "") for i, t in enumerate(text) if t == target.write_back
     }
-    return {i for i, instruction in following.items() if STORE_64.match(instruction)}
+    fences = {
+        i for i in following if target.invalidates[0] in itertools.takewhile(is_no_access, text[i + 1 :])
+    }
+    return {i for i, instruction in following.items() if STORE_64.match(instruction)} - fences
 
 
 @needs_objdump

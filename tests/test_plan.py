@@ -178,6 +178,7 @@ class Request(NamedTuple):
     max_blocks: int = 0
     staging_bytes: int = 0
     registered: bool = False
+    dtype: str = "float32"
 
     def plan(self):
         return make_plan(
@@ -189,6 +190,7 @@ class Request(NamedTuple):
             max_blocks=self.max_blocks,
             staging_bytes=self.staging_bytes,
             registered=self.registered,
+            dtype=self.dtype,
         )
 
 
@@ -205,6 +207,8 @@ def check_fits(request):
         check_direct(request, plan)
     elif plan.algorithm == "pipelined":
         check_staging(request, row, plan)
+    elif plan.unit_bytes:
+        check_units(request, row, plan)
     else:
         check_lines(request, row, plan)
 
@@ -269,6 +273,24 @@ def check_staging(request, row, plan):
     assert slots * plan.blocks * cells * cell_packs * PACK <= per_parity
 
 
+def check_units(request, row, plan):
+    """A thread takes a unit of all ranks' messages: 3 words of data in 4 where parts hold 3, else a pack."""
+    whole = 12 if row["part_words"] == 3 else PACK
+    assert plan.unit_bytes == (2 * whole if whole == 12 and request.dtype in ("float64", "int64") else whole)
+    assert plan.bytes_per_launch % PACK == plan.bytes_per_launch % plan.unit_bytes == 0
+    assert plan.bytes_per_launch > 0
+    units = -(-min(request.nbytes, plan.bytes_per_launch) // plan.unit_bytes)
+    line = LINE if plan.unit_bytes != 12 else 16
+    assert units * request.world * line <= row["line_capacity"] * LINE
+    assert plan.threads <= 256  # kernels/abi.h
+    assert (plan.blocks - 1) * plan.threads < units
+    if plan.blocks * plan.threads < units:
+        assert plan.blocks == min(request.max_blocks or row["max_blocks"], row["max_blocks"])
+        assert plan.threads == min(256, row["threads"])
+    assert plan.shared_bytes == TILE_OFFSET
+    assert plan.line_packs == plan.tile_shift == 0
+
+
 def check_lines(request, row, plan):
     assert plan.bytes_per_launch >= PACK
     assert plan.bytes_per_launch % PACK == 0
@@ -310,12 +332,25 @@ def can_be_forced(asked):
         max_blocks=st.one_of(st.just(0), st.integers(1, 400)),
         staging_bytes=st.sampled_from((0, 2 * MIB, 4 * MIB, 32 * MIB, 1024 * MIB)),
         registered=st.booleans(),
+        dtype=st.sampled_from(("float32", "bfloat16", "int8", "float64", "int64", "float8_e4m3fn")),
     )
 )
 def test_plans_fit(asked):
     if can_be_forced(asked):
         assert asked.plan().algorithm == asked.algorithm
     check_fits(asked)
+
+
+@every_row
+@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("operation", ("all_reduce", "reduce_scatter"))
+def test_one_shot_reductions_move_units_up_to_their_threshold(pattern, world, operation):
+    row = TABLE[pattern]
+    largest = row["units"][world_class(world)]
+    for nbytes in (1, 1 << 10, min(largest, 1 << 30), min(largest, 1 << 30) + 1):
+        plan = Request(pattern, operation, nbytes, world, algorithm="one_shot").plan()
+        assert bool(plan.unit_bytes) == (nbytes <= largest), nbytes
+        assert plan.line_packs == (0 if nbytes <= largest else WIDE_LINE_PACKS), nbytes
 
 
 @every_row
@@ -396,7 +431,7 @@ def test_the_kernel_is_that_of_the_call(algorithm):
 
 def test_every_kernel_has_its_own_name():
     count = lib.hipcommKernelCount()
-    names = {kernel_name(Plan("", index, *[0] * 7)) for index in range(count)}
+    names = {kernel_name(Plan("", index, *[0] * (len(Plan._fields) - 2))) for index in range(count)}
     assert len(names) == count
     for index in (-1, count):
         assert (

@@ -200,8 +200,9 @@ typedef struct {
     uint32_t blocks;
     uint32_t threads;
     uint32_t shared_bytes;     /* of dynamic shared memory */
-    uint32_t line_packs;       /* flag-in-data: 16-byte packs of a line */
-    uint32_t tile_shift;       /* flag-in-data: log2 of the lines of a tile */
+    uint32_t unit_bytes;       /* flag-in-data, where lines carry units: bytes of one */
+    uint32_t line_packs;       /* flag-in-data, where they carry packs: packs of one */
+    uint32_t tile_shift;       /* and log2 of the lines of a tile */
     uint32_t chunk_packs;      /* pipelined: packs of one block's step */
     uint64_t bytes_per_launch; /* longer messages take several launches */
 } hipcommPlan;

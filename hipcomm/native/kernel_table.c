@@ -7,7 +7,8 @@
 
 /* Reductions come first: [algorithm][operation][dtype], named <algorithm>_<operation>_<dtype>; then one kernel
  * for all 8-bit floats and operations, <algorithm>_float8. The average runs the sum's kernel. An algorithm is
- * a file under kernels/; its twin for wide lines, where it has one, is in the same file. */
+ * a file under kernels/; its twin for wide lines, where it has one, is in the same file (that of
+ * reduce_scatter_one_shot is reduce_one_shot's). */
 enum { kReductions = 4, kDtypes = hipcommBfloat16 + 1, kPerAlgorithm = kReductions * kDtypes + 1 };
 enum {
     kAllReduceOneShot,
@@ -17,6 +18,7 @@ enum {
     kReduceOneShot,
     kReducePipelined,
     kReduceScatterDirect,
+    kReduceScatterOneShot,
     kAllReduceOneShotWide,
     kAllReduceTwoShotWide,
     kReduceOneShotWide,
@@ -68,6 +70,7 @@ static const struct {
     REDUCE(reduce_one_shot),
     REDUCE(reduce_pipelined),
     REDUCE(reduce_scatter_direct),
+    REDUCE(reduce_scatter_one_shot),
     REDUCE_WIDE(all_reduce_one_shot),
     REDUCE_WIDE(all_reduce_two_shot),
     REDUCE_WIDE(reduce_one_shot),
@@ -117,6 +120,7 @@ int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hip
         case hipcommOpAllReduce:
             return reduction_index(kAllReduceOneShot + (int)(algorithm - hipcommAlgorithmOneShot), dtype, op);
         case hipcommOpReduceScatter:
+            return reduction_index(one_shot ? kReduceScatterOneShot : kReducePipelined, dtype, op);
         case hipcommOpReduce: return reduction_index(one_shot ? kReduceOneShot : kReducePipelined, dtype, op);
         case hipcommOpAllGather: return one_shot ? kAllGatherOneShot : kAllGatherPipelined;
         case hipcommOpBroadcast: return one_shot ? kBroadcastOneShot : kBroadcastPipelined;
@@ -140,6 +144,7 @@ int wide_kernel_index(int index) {
     switch (index / kPerAlgorithm) {
         case kAllReduceOneShot: wide = kAllReduceOneShotWide; break;
         case kAllReduceTwoShot: wide = kAllReduceTwoShotWide; break;
+        case kReduceScatterOneShot:
         case kReduceOneShot: wide = kReduceOneShotWide; break;
         default: return -1;
     }

@@ -9,7 +9,7 @@
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op);
 
-/* The same kernel for wide lines (kernels/common/line.h); -1 where it has none. */
+/* The kernel that does the same in wide lines (kernels/common/line_packs.h); -1 where there is none. */
 int wide_kernel_index(int index);
 
 /* The kernel that compares the ranks' calls. */

@@ -22,6 +22,17 @@ static bool works_in_tiles(hipcommOperation_t operation) {
            operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
 }
 
+/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/common/unit.h), and how long that is. */
+static bool works_in_units(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
+    return algorithm == hipcommAlgorithmOneShot &&
+           (request->operation == hipcommOpAllReduce || request->operation == hipcommOpReduceScatter) &&
+           request->bytes <= row->units[world_class(request->world)];
+}
+static uint64_t unit_words(const hipcommPlanRequest* request, const TuningRow* row) {
+    if (row->part_words == 1) return HIPCOMM_PACK_BYTES / 4;
+    return dtype_size(request->dtype) > 4 ? 2 * row->part_words : row->part_words;
+}
+
 /* Packs that one flag-in-data launch can carry, by the lines that it needs. */
 static uint64_t packs_in_lines(const hipcommPlanRequest* request, const TuningRow* row, const hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
@@ -83,13 +94,32 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
     }
 }
 
+static void plan_units(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                       hipcommPlan* plan) {
+    enum { kWholePacksAndUnits = 48 }; /* so that what the next launch moves is aligned as what this one does */
+    const uint64_t words = unit_words(request, row);
+    const uint64_t line_bytes = words / row->part_words * (row->part_words + 1) * 4;
+    const uint64_t capacity =
+        row->line_capacity * (uint64_t)HIPCOMM_LINE_BYTES / line_bytes / (uint64_t)request->world;
+    plan->unit_bytes = (uint32_t)words * 4;
+    plan->bytes_per_launch = capacity * plan->unit_bytes / kWholePacksAndUnits * kWholePacksAndUnits;
+    plan->shared_bytes = tile_bytes(0, 0);
+    const uint64_t units = ceil_div(min_u64(request->bytes, plan->bytes_per_launch), plan->unit_bytes);
+    /* small blocks spread the work; they grow when blocks run out, so that a thread need not take several units */
+    const uint32_t most = (uint32_t)min_u64(row->threads, HIPCOMM_MAX_UNIT_THREADS);
+    plan->threads = row->unit_threads;
+    while (ceil_div(units, plan->threads) > max_blocks && 2 * plan->threads <= most) plan->threads *= 2;
+    plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(units, plan->threads), max_blocks));
+}
+
 static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                        hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
     const int class = world_class(request->world);
     const bool in_tiles = works_in_tiles(request->operation);
     const int wide_kernel = wide_kernel_index(plan->kernel);
-    const bool wide = wide_kernel >= 0 && request->bytes >= row->wide_lines[class];
+    const bool wide = wide_kernel >= 0 && (request->bytes >= row->wide_lines[class] ||
+                                           request->bytes > row->units[class]);
     if (wide) plan->kernel = wide_kernel;
     plan->line_packs = wide ? HIPCOMM_WIDE_LINE_PACKS : 1;
     const uint64_t capacity = packs_in_lines(request, row, plan);
@@ -244,6 +274,8 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         plan_pipeline(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmDirect) {
         plan_direct(request, row, max_blocks, plan);
+    } else if (works_in_units(request, row, plan->algorithm)) {
+        plan_units(request, row, max_blocks, plan);
     } else {
         plan_lines(request, row, max_blocks, plan);
     }

@@ -94,6 +94,7 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     fill_args(&args->common, call, plan);
     args->common.send = call->send;
     args->common.recv = call->recv;
+    args->common.bytes = segments->plan_bytes;
     args->common.send_place = segments->send_place;
     args->common.recv_place = segments->recv_place;
     if (call->operation == hipcommOpReduceScatter) args->common.root = HIPCOMM_NO_ROOT;

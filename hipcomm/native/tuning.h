@@ -16,8 +16,11 @@ typedef struct TuningRow {
     uint32_t threads;    /* per block */
 
     /* flag-in-data */
+    uint32_t part_words;                          /* words of data in a part of a line (kernels/arch/) */
+    uint32_t unit_threads;                        /* of a block, if blocks do not run out (kernels/common/unit.h) */
+    uint64_t units[kWorldClasses];                /* bytes: up to here reductions of one shot move units */
     uint32_t tile_shift;                          /* log2 of the lines of a tile, or more */
-    uint64_t wide_lines[kWorldClasses];           /* bytes: from here on lines are wide (kernels/common/line.h) */
+    uint64_t wide_lines[kWorldClasses];           /* bytes: from here on other lines are wide (line_packs.h) */
     uint32_t wide_tile_shift[kWorldClasses];      /* log2 of the wide lines of a tile, or more */
     uint32_t line_capacity;                       /* lines per parity in the control slab */
     uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */

@@ -88,10 +88,19 @@ constexpr uint32_t kLineGroup = 64;
 DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
     store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
 }
-DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
-    const uint64_t value = load_relaxed(reinterpret_cast<const uint64_t*>(part));
-    data[0] = uint32_t(value);
-    return uint32_t(value >> 32) == epoch;
+/* A part as it was loaded. */
+struct LinePart {
+    uint64_t bits;
+};
+DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_cast<const uint64_t*>(part))}; }
+DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
+DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
+
+/* Nothing is done to it before: see receive_units() in common/unit.h. */
+DEVICE void loaded_by_now(LinePart& part) {
+    uint32_t low = uint32_t(part.bits), high = uint32_t(part.bits >> 32);
+    asm volatile("" : "+v"(low), "+v"(high));
+    part.bits = uint64_t(high) << 32 | low;
 }
 
 /* Staging memory is written by peers while this kernel runs, and the local L2 may hold older copies

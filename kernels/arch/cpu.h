@@ -101,7 +101,13 @@ constexpr bool kUnalignedPacks = true;
 
 typedef uint32_t Pack __attribute__((vector_size(16)));
 
-/* A pack of memory that only this rank touches while the kernel runs. */
+/* Words and packs of memory that only this rank touches while the kernel runs. */
+DEVICE uint32_t load_word(const void* p) {
+    uint32_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+DEVICE void store_word(void* p, uint32_t word) { memcpy(p, &word, sizeof word); }
 DEVICE Pack load_pack(const void* p) {
     Pack pack;
     memcpy(&pack, p, sizeof pack);
@@ -178,8 +184,13 @@ constexpr uint32_t kLineGroup = 1;
 DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
     store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
 }
-DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
-    const uint64_t value = load_relaxed(reinterpret_cast<const uint64_t*>(part));
-    data[0] = uint32_t(value);
-    return uint32_t(value >> 32) == epoch;
-}
+/* A part as it was loaded. */
+struct LinePart {
+    uint64_t bits;
+};
+DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_cast<const uint64_t*>(part))}; }
+DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
+DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
+
+/* Nothing is done to it before: see receive_units() in common/unit.h. */
+DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+r"(part.bits)); }

@@ -93,7 +93,9 @@ constexpr bool kUnalignedPacks = false;
 
 typedef uint32_t Pack __attribute__((vector_size(16)));
 
-/* A pack of memory that only this rank touches while the kernel runs; p is 16-byte aligned. */
+/* Words and packs of memory that only this rank touches while the kernel runs, at addresses of their alignment. */
+DEVICE uint32_t load_word(const void* p) { return *(const GLOBAL(uint32_t)*)p; }
+DEVICE void store_word(void* p, uint32_t word) { *(GLOBAL(uint32_t)*)p = word; }
 DEVICE Pack load_pack(const void* p) { return *(const GLOBAL(Pack)*)p; }
 DEVICE void store_pack(void* p, Pack pack) { *(GLOBAL(Pack)*)p = pack; }
 

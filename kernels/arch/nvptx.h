@@ -73,20 +73,28 @@ DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t e
         "l"(uint64_t(data[1]) << 32 | data[0]), "l"(uint64_t(epoch) << 32 | data[2])
         : "memory");
 }
-DEVICE bool load_part(const char* part, uint32_t (&data)[kPartData], uint32_t epoch) {
+/* A part as it was loaded. */
+struct LinePart {
     uint64_t low, high;
+};
+DEVICE LinePart load_part(const char* part) {
+    LinePart loaded;
     asm volatile(
         "{\n\t.reg .b128 part;\n\t"
         "ld.relaxed.sys.global.b128 part, [%2];\n\t"
         "mov.b128 {%0, %1}, part;\n\t}"
-        : "=l"(low), "=l"(high)
+        : "=l"(loaded.low), "=l"(loaded.high)
         : "l"((const GLOBAL(char)*)part)
         : "memory");
-    data[0] = uint32_t(low);
-    data[1] = uint32_t(low >> 32);
-    data[2] = uint32_t(high);
-    return uint32_t(high >> 32) == epoch;
+    return loaded;
 }
+DEVICE uint32_t word_of(const LinePart& part, uint32_t i) {
+    return uint32_t(i < 2 ? part.low >> i * 32 : part.high);
+}
+DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.high >> 32); }
+
+/* Nothing is done to it before: see receive_units() in common/unit.h. */
+DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+l"(part.low), "+l"(part.high)); }
 
 /* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are
  * 16 bytes wide. The load goes past L1, which a peer's write does not invalidate. */

@@ -48,7 +48,7 @@ DEVICE uint64_t* refusal_words(const Launch& launch, uint32_t sender, uint32_t r
 DEVICE uint32_t slot_of(const Launch& launch) { return launch.epoch % HIPCOMM_CHANNEL_SLOTS; }
 
 DEVICE char* envelope_line(const Launch& launch, uint32_t receiver, uint32_t sender) {
-    return line_of<1>(launch.args.control[receiver] + HIPCOMM_CHANNEL_ENVELOPES_OFFSET +
+    return line_of<kPackWords>(launch.args.control[receiver] + HIPCOMM_CHANNEL_ENVELOPES_OFFSET +
                        sender * HIPCOMM_CHANNEL_ENVELOPES_BYTES,
                    slot_of(launch));
 }
@@ -56,7 +56,7 @@ DEVICE char* envelope_line(const Launch& launch, uint32_t receiver, uint32_t sen
 /* Line `pack` of the message's slot. */
 DEVICE char* slot_line(const Launch& launch, uint32_t receiver, uint32_t sender, uint32_t pack) {
     const uint32_t lines = HIPCOMM_CHANNEL_SLOT_LINES(launch.args.world);
-    return line_of<1>(launch.args.control[receiver] + HIPCOMM_CHANNEL_SLOTS_OFFSET,
+    return line_of<kPackWords>(launch.args.control[receiver] + HIPCOMM_CHANNEL_SLOTS_OFFSET,
                    (sender * HIPCOMM_CHANNEL_SLOTS + slot_of(launch)) * lines + pack);
 }
 

@@ -1,8 +1,33 @@
-/* The packs of a message, kPacks to a line; the last line may have fewer. */
+/* The packs of a message, kPacks to a line; the last line may have fewer. Lines of several packs, wide lines, are for
+ * the larger messages, which have kernels of their own: code for both in one kernel cost small messages 0.1 us in
+ * instruction fetches (docs/performance.md). */
 #pragma once
 
 #include "line.h"
 #include "pack.h"
+
+/* What a line carries. */
+template <uint32_t kPacks>
+struct Line {
+    Pack pack[kPacks];
+};
+template <uint32_t kPacks>
+constexpr uint32_t kLineWords = kPacks * kPackWords;
+
+#ifdef HAS_WIDE_LINES
+static_assert(kLineBytesOf<kLineWords<HIPCOMM_WIDE_LINE_PACKS>> == HIPCOMM_WIDE_LINE_BYTES);
+#endif
+
+template <uint32_t kPacks>
+DEVICE void send_line(const Launch& launch, uint32_t peer, uint64_t index, const Line<kPacks>& line) {
+    send_words(launch, peer, index, __builtin_bit_cast(Words<kLineWords<kPacks>>, line));
+}
+
+/* What `peer` sends to line `index` of this rank; anything if the wait failed. */
+template <uint32_t kPacks>
+DEVICE Line<kPacks> receive_packs(const Launch& launch, uint32_t peer, uint64_t index) {
+    return __builtin_bit_cast(Line<kPacks>, receive_words<kLineWords<kPacks>>(launch, peer, index));
+}
 
 template <uint32_t kPacks>
 DEVICE uint32_t lines_of(uint32_t packs) {

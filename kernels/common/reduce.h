@@ -1,4 +1,4 @@
-/* Reductions over packs, in rank order: start() with rank 0's pack, add() those of 1, 2, ..., then
+/* Reductions over packs, or any other run of words, in rank order: start() with rank 0's pack, add() those of 1, 2, ..., then
  * finish(). Every algorithm reduces through this file, so all of them give the same bits. */
 #pragma once
 
@@ -66,35 +66,36 @@ DEVICE Accumulated<T> divide(Accumulated<T> sum, uint32_t world) {
     return static_cast<Accumulated<T>>(static_cast<O>(static_cast<O>(sum) / static_cast<O>(world)));
 }
 
-template <class T, class Op>
+template <class T, class Op, class Bits = Pack>
 struct Reduction {
-    static constexpr int kElements = HIPCOMM_PACK_BYTES / sizeof(T);
+    static constexpr int kElements = sizeof(Bits) / sizeof(T);
+    static_assert(sizeof(Bits) % sizeof(T) == 0);
     struct Elements {
         T at[kElements];
     };
     Accumulated<T> total[kElements]{};
 
-    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs&) {
-        const Elements elements = __builtin_bit_cast(Elements, pack);
+    DEVICE_MEMBER void start(Bits bits, const hipcommKernelArgs&) {
+        const Elements elements = __builtin_bit_cast(Elements, bits);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i) total[i] = widen(elements.at[i]);
     }
-    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs&) {
-        const Elements elements = __builtin_bit_cast(Elements, pack);
+    DEVICE_MEMBER void add(Bits bits, const hipcommKernelArgs&) {
+        const Elements elements = __builtin_bit_cast(Elements, bits);
         UNROLL(16)
         for (int i = 0; i < kElements; ++i)
             total[i] = Op::template combine<T>(total[i], widen(elements.at[i]));
     }
     /* start() or add(), for a loop over the ranks that is not unrolled. */
-    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
+    DEVICE_MEMBER void start_or_add(bool first, Bits bits, const hipcommKernelArgs& args) {
         if (first)
-            start(pack, args);
+            start(bits, args);
         else
-            add(pack, args);
+            add(bits, args);
     }
     /* Round to T; for an average divide first. One branch for all elements: a branch around each division
      * cost 1.6 us of instruction fetches on an H200. */
-    DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) {
+    DEVICE_MEMBER Bits finish(const hipcommKernelArgs& args) {
         if (UNLIKELY(args.average)) {
             UNROLL(16)
             for (int i = 0; i < kElements; ++i) total[i] = divide<T>(total[i], args.world);
@@ -102,7 +103,7 @@ struct Reduction {
         Elements elements;
         UNROLL(16)
         for (int i = 0; i < kElements; ++i) elements.at[i] = narrow_to(total[i], static_cast<T*>(nullptr));
-        return __builtin_bit_cast(Pack, elements);
+        return __builtin_bit_cast(Bits, elements);
     }
 };
 
@@ -118,27 +119,28 @@ constexpr bool kChosenByType = true;
 template <>
 constexpr bool kChosenByType<AnyOperation> = false;
 
-template <>
-struct Reduction<Float8, AnyOperation> {
+template <class Bits>
+struct Reduction<Float8, AnyOperation, Bits> {
+    static constexpr int kElements = sizeof(Bits);
     struct Elements {
-        uint8_t at[HIPCOMM_PACK_BYTES];
+        uint8_t at[kElements];
     };
-    float total[HIPCOMM_PACK_BYTES]{};
+    float total[kElements]{};
 
-    DEVICE_MEMBER void start(Pack pack, const hipcommKernelArgs& args) {
+    DEVICE_MEMBER void start(Bits bits, const hipcommKernelArgs& args) {
         const Float8Format format = float8_format(args);
-        const Elements elements = __builtin_bit_cast(Elements, pack);
+        const Elements elements = __builtin_bit_cast(Elements, bits);
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i)
+        for (int i = 0; i < kElements; ++i)
             total[i] = widen_float8(elements.at[i], format);
     }
     /* All reductions at once, and then a choice: four loops, one for each, cost more registers. */
-    DEVICE_MEMBER void add(Pack pack, const hipcommKernelArgs& args) {
+    DEVICE_MEMBER void add(Bits bits, const hipcommKernelArgs& args) {
         const Float8Format format = float8_format(args);
         const uint32_t reduction = in_vector_register(reload_args(args).float8.reduction);
-        const Elements elements = __builtin_bit_cast(Elements, pack);
+        const Elements elements = __builtin_bit_cast(Elements, bits);
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+        for (int i = 0; i < kElements; ++i) {
             const float a = total[i], b = widen_float8(elements.at[i], format);
             const float extreme = reduction == HIPCOMM_REDUCTION_MAX ? Max::combine<float>(a, b)
                                                                      : Min::combine<float>(a, b);
@@ -147,28 +149,28 @@ struct Reduction<Float8, AnyOperation> {
             one_by_one();
         }
     }
-    DEVICE_MEMBER void start_or_add(bool first, Pack pack, const hipcommKernelArgs& args) {
+    DEVICE_MEMBER void start_or_add(bool first, Bits bits, const hipcommKernelArgs& args) {
         if (first)
-            start(pack, args);
+            start(bits, args);
         else
-            add(pack, args);
+            add(bits, args);
     }
-    DEVICE_MEMBER Pack finish(const hipcommKernelArgs& args) {
+    DEVICE_MEMBER Bits finish(const hipcommKernelArgs& args) {
         const Float8Format format = float8_format(args);
         if (UNLIKELY(args.average)) {
             UNROLL(16)
-            for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+            for (int i = 0; i < kElements; ++i) {
                 total[i] = divide<float>(total[i], args.world);
                 one_by_one();
             }
         }
         Elements elements;
         UNROLL(16)
-        for (int i = 0; i < HIPCOMM_PACK_BYTES; ++i) {
+        for (int i = 0; i < kElements; ++i) {
             elements.at[i] = narrow_to_float8(total[i], format);
             one_by_one();
         }
-        return __builtin_bit_cast(Pack, elements);
+        return __builtin_bit_cast(Bits, elements);
     }
 };
 

@@ -35,7 +35,7 @@ DEVICE uint32_t packs_of_launch(const Launch& launch, uint64_t bytes) {
  * for nobody knows how much others send. */
 template <uint32_t kPacks>
 DEVICE uint64_t segment_line(const Launch& launch, uint32_t sender, uint32_t line) {
-    const uint64_t lines = launch.args.line_capacity / (kLineBytesOf<kPacks> / HIPCOMM_LINE_BYTES);
+    const uint64_t lines = launch.args.line_capacity / (kLineBytesOf<kPacks * kPackWords> / HIPCOMM_LINE_BYTES);
     return sender * (lines / launch.args.world) + line;
 }
 

@@ -75,9 +75,9 @@ DEVICE void spin_until(Ready ready, Pointless pointless) {
 }
 
 /* Spin until ready() or until waiting is pointless: the abort word is set, another block has failed, the
- * ranks run different algorithms, or the peer is later than the time-out. */
+ * ranks run different algorithms, or the peer is later than the time-out. ready() may change who `peer` is. */
 template <class Ready>
-DEVICE void wait_until(const Launch& launch, uint32_t peer, Ready ready) {
+DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) {
     spin_until(ready, [&](uint32_t check, uint64_t& started) {
         return give_up_if_pointless(launch, peer, check, started);
     });
