@@ -21,7 +21,7 @@ def processor_has(flag: str) -> bool:
     return flag in flags.split()
 
 
-@pytest.mark.parametrize("file", ("all_reduce_pipelined", "reduce_pipelined", "barrier"))
+@pytest.mark.parametrize("file", ("all_reduce_pipelined", "all_reduce_staged", "reduce_pipelined", "barrier"))
 def test_avx2_form_runs_where_the_processor_has_it(file: str) -> None:
     """Once it did not, and nothing showed it: "arch=haswell" means Intel's Haswell and no other processor."""
     if platform.machine() != "x86_64":

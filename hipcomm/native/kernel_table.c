@@ -17,6 +17,7 @@ enum {
     kReduceOneShot,
     kReducePipelined,
     kReduceScatterDirect,
+    kAllReduceStaged,
     kAllReduceOneShotWide,
     kAllReduceTwoShotWide,
     kReduceOneShotWide,
@@ -68,6 +69,7 @@ static const struct {
     REDUCE(reduce_one_shot),
     REDUCE(reduce_pipelined),
     REDUCE(reduce_scatter_direct),
+    REDUCE(all_reduce_staged),
     REDUCE_WIDE(all_reduce_one_shot),
     REDUCE_WIDE(all_reduce_two_shot),
     REDUCE_WIDE(reduce_one_shot),
@@ -106,16 +108,24 @@ static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t d
     }
 }
 
+static int all_reduce_kernel_index(hipcommAlgorithm_t algorithm, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    switch (algorithm) {
+        case hipcommAlgorithmOneShot: return reduction_index(kAllReduceOneShot, dtype, op);
+        case hipcommAlgorithmTwoShot: return reduction_index(kAllReduceTwoShot, dtype, op);
+        case hipcommAlgorithmPipelined: return reduction_index(kAllReducePipelined, dtype, op);
+        case hipcommAlgorithmStaged: return reduction_index(kAllReduceStaged, dtype, op);
+        default: return -1;
+    }
+}
+
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op) {
     const bool one_shot = algorithm == hipcommAlgorithmOneShot;
     const bool pipelined = algorithm == hipcommAlgorithmPipelined;
     if (algorithm == hipcommAlgorithmDirect) return direct_kernel_index(operation, dtype, op);
-    if (!one_shot && !pipelined && (operation != hipcommOpAllReduce || algorithm != hipcommAlgorithmTwoShot))
-        return -1;
+    if (operation == hipcommOpAllReduce) return all_reduce_kernel_index(algorithm, dtype, op);
+    if (!one_shot && !pipelined) return -1;
     switch (operation) {
-        case hipcommOpAllReduce:
-            return reduction_index(kAllReduceOneShot + (int)(algorithm - hipcommAlgorithmOneShot), dtype, op);
         case hipcommOpReduceScatter:
         case hipcommOpReduce: return reduction_index(one_shot ? kReduceOneShot : kReducePipelined, dtype, op);
         case hipcommOpAllGather: return one_shot ? kAllGatherOneShot : kAllGatherPipelined;
