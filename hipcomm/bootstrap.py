@@ -14,9 +14,10 @@ import weakref
 from typing import Any
 
 from hipcomm.core import check, ffi, lib
-from hipcomm.environment import ALGORITHMS, Identity, Settings
+from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.memory import Slabs, StatusPage
+from hipcomm.plan import ALGORITHMS
 from hipcomm.platform import Device, Kernels, Platform, call, choose, open_device
 from hipcomm.ranks import Ranks
 from hipcomm.registration import Registrations
@@ -118,7 +119,7 @@ class Bootstrap:
         config.device = self.device.ordinal
         config.hip_library, config.arch = library, arch
         config.max_blocks = max_blocks
-        config.algorithm = ALGORITHMS.index(self._settings.algorithm)
+        config.algorithm = ALGORITHMS[self._settings.algorithm]
         config.check = self._settings.check
         config.timeout_seconds = self._settings.timeout
         config.staging_bytes = self._settings.staging_bytes
@@ -140,7 +141,7 @@ class Bootstrap:
         settings = self._settings
         mine = _AGREEMENT.pack(
             _VERSION,
-            ALGORITHMS.index(settings.algorithm),
+            ALGORITHMS[settings.algorithm],
             settings.staging_bytes,
             settings.timeout,
             settings.check,
@@ -235,8 +236,9 @@ class Bootstrap:
 
 def _describe(agreement: bytes) -> str:
     version, algorithm, staging, timeout, compare, arch = _AGREEMENT.unpack_from(agreement)
+    name = ffi.string(lib.hipcommAlgorithmName(algorithm)).decode()
     return (
-        f"(version {version}, HIPCOMM_ALGORITHM={ALGORITHMS[algorithm]}, HIPCOMM_STAGING_BYTES={staging}, "
+        f"(version {version}, HIPCOMM_ALGORITHM={name}, HIPCOMM_STAGING_BYTES={staging}, "
         f"HIPCOMM_TIMEOUT={timeout:g}, HIPCOMM_CHECK={int(compare)}, {arch.rstrip(bytes(1)).decode()})"
     )
 

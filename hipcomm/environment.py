@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from hipcomm.errors import InvalidArgument
 
 PLATFORMS = ("auto", "amd", "nvidia", "cpu")
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct")
+ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 LOG_LEVELS = ("warning", "info", "debug")
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}

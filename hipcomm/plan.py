@@ -24,13 +24,19 @@ OPERATIONS: dict[str, int] = {
     "recv": lib.hipcommOpRecv,
 }
 
+# Names of the algorithms, and the core's numbers for them.
+ALGORITHMS: dict[str, int] = {
+    ffi.string(lib.hipcommAlgorithmName(number)).decode(): number
+    for number in range(lib.hipcommNumAlgorithms)
+}
+
 
 class Plan(NamedTuple):
     """How a call is run. The same on all ranks, for it follows from what all ranks know.
 
     Attributes:
-        algorithm: "one_shot", "two_shot", "pipelined", "direct", or "copy" in a world of one; "none" where
-            there is nothing to move.
+        algorithm: "one_shot", "two_shot", "staged", "pipelined", "direct", or "copy" in a world of one;
+            "none" where there is nothing to move.
         kernel: the kernel's name; empty where none is launched.
         grid: blocks of a launch.
         block: threads of a block.

@@ -138,11 +138,16 @@ def random_offsets(rng: np.random.Generator) -> tuple[int, int]:
 
 
 def boundary_cases(
-    comm: Any, rng: np.random.Generator, operation: str, algorithm: str, seed: tuple[int, ...]
+    comm: Any,
+    rng: np.random.Generator,
+    operation: str,
+    algorithm: str,
+    seed: tuple[int, ...],
+    staging_bytes: int = 0,
 ) -> Iterator[Case]:
     """Calls with one element less, the same and one more than each of the sizes where a plan changes."""
     arch, blocks = comm.device.arch, comm.device.multiprocessors
-    for nbytes in boundary_sizes(operation, comm.world_size, arch, algorithm, blocks):
+    for nbytes in boundary_sizes(operation, comm.world_size, arch, algorithm, blocks, staging_bytes):
         for more in (-1, 0, 1):
             case = random_case(rng, comm.world_size, (*seed, nbytes, more + 1), operation)
             count = nbytes // oracle.dtype_of(case.dtype).itemsize + more

@@ -32,7 +32,7 @@ from hipcomm.rendezvous import Server
 
 PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
 PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
-ALGORITHMS = ("one_shot", "two_shot", "pipelined")
+ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 
 # Not `python rank_worker.py`: its classes would be __main__'s there and rank_worker's here.

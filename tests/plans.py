@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import oracle
@@ -11,7 +12,8 @@ from hipcomm.core import ffi, lib
 from hipcomm.dtypes import CODES
 from hipcomm.plan import OPERATIONS
 
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy")  # by the core's numbers
+# by the core's numbers
+ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy", "staged")
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
 
@@ -58,12 +60,22 @@ def make_plan(
     return Plan(ALGORITHMS[plan.algorithm], *(getattr(plan, field) for field in Plan._fields[1:]))
 
 
-def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_blocks: int) -> list[int]:
+def boundary_sizes(
+    operation: str, world: int, arch: str, algorithm: str, max_blocks: int, staging_bytes: int = 0
+) -> list[int]:
     """Message sizes in bytes at which a forced algorithm begins something new: a pack, a shard, a tile,
     a block, a launch, a chunk, a turn of the ring; up to a few of each."""
 
     def plan_of(nbytes: int) -> Plan:
-        return make_plan(operation, nbytes, world, arch, algorithm=algorithm, max_blocks=max_blocks)
+        settings = {"algorithm": algorithm, "max_blocks": max_blocks, "staging_bytes": staging_bytes}
+        return make_plan(operation, nbytes, world, arch, **settings)
+
+    def first_with(is_so: Callable[[Plan], bool]) -> int:
+        without, size = PACK, 1 << 32
+        while size - without > 1:
+            middle = (without + size) // 2
+            without, size = (without, middle) if is_so(plan_of(middle)) else (middle, size)
+        return size
 
     sizes = {0, PACK, PACK * world, PACK * (world + 1)}
     huge = plan_of(1 << 32)
@@ -73,14 +85,16 @@ def boundary_sizes(operation: str, world: int, arch: str, algorithm: str, max_bl
         block = unit * plan_of(PACK).threads
         sizes |= {unit, unit + PACK, block, block + unit, huge.unit_bytes * huge.threads * huge.blocks + unit}
     if huge.line_packs > plan_of(PACK).line_packs:  # wide lines: from where on, their last line, a tile
-        narrow, wide = PACK, 1 << 32
-        while wide - narrow > 1:
-            middle = (narrow + wide) // 2
-            narrow, wide = (narrow, middle) if plan_of(middle).line_packs > 1 else (middle, wide)
-        sizes |= {narrow, wide, wide + PACK, wide + 2 * PACK, wide + tile, wide + tile * world}
+        wide = first_with(lambda plan: plan.line_packs > 1)
+        sizes |= {wide - 1, wide, wide + PACK, wide + 2 * PACK, wide + tile, wide + tile * world}
     if huge.bytes_per_launch != NO_LIMIT:
         sizes |= {huge.bytes_per_launch, 2 * huge.bytes_per_launch}
-    if huge.chunk_packs:
+    if algorithm == "staged" and huge.chunk_packs:
+        sizes.add(3 * huge.bytes_per_launch)  # in the first launch's half of the staging slab again
+        if huge.blocks > 1:
+            numbers = (2, 3, huge.blocks)
+            sizes |= {first_with(lambda plan, least=least: plan.blocks >= least) for least in numbers}
+    elif huge.chunk_packs:
         one_chunk = plan_of(PACK).chunk_packs * PACK  # of a message that is too small for several blocks
         round_of_chunks = huge.chunk_packs * huge.blocks * PACK
         rounds = (1, 2, 3, 4, 5, 9) if round_of_chunks <= 1 << 20 else (1, 2, 3)  # the oracle is slow

@@ -19,7 +19,7 @@ from harness import RankPool
 from regions import Arena
 from segments import MOVEMENTS, OPERATIONS, REDUCTIONS, SegmentCase, random_segment_case
 
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct")
+ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 REDUCING = ("all_reduce", *REDUCTIONS)
 MEDIUM, LARGE = 20_011, 700_003  # elements of all ranks together: beyond the small messages' algorithms
 SYMMETRIC = 64 << 20  # bytes

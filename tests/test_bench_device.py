@@ -569,7 +569,7 @@ def test_the_command_replays_graphs_of_all_algorithms(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     (job,) = (Job.from_dict(job) for job in json.loads((tmp_path / "r.json").read_text("utf-8"))["jobs"])
-    algorithms = ["hipcomm", "hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:pipelined"]
+    algorithms = ["hipcomm", "hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:staged", "hipcomm:pipelined"]
     assert set(job.versions) >= set(algorithms)
     rows = [row for row in job.rows if row.contestant in algorithms]
     assert len(rows) == len(algorithms) * 3 * 2

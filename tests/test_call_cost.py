@@ -44,7 +44,7 @@ def calls_of_every_operation(comm, rng, directory):
 
 
 @pytest.mark.parametrize("world", worlds(2, 3))
-@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "pipelined"))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "staged", "pipelined"))
 def test_a_call_is_a_launch(ranks, algorithm, world, shim_source):
     for found in ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(calls_of_every_operation, shim_source):
         assert len(found) == 2 * len(OPERATIONS)

@@ -1,9 +1,10 @@
-"""The CPU platform's code objects: which of its two forms a kernel runs in."""
+"""The CPU platform's code objects: which of its two forms a kernel runs in; and how long its waits spin."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def processor_has(flag: str) -> bool:
     return flag in flags.split()
 
 
-@pytest.mark.parametrize("file", ("all_reduce_pipelined", "reduce_pipelined", "barrier"))
+@pytest.mark.parametrize("file", ("all_reduce_pipelined", "all_reduce_staged", "reduce_pipelined", "barrier"))
 def test_avx2_form_runs_where_the_processor_has_it(file: str) -> None:
     """Once it did not, and nothing showed it: "arch=haswell" means Intel's Haswell and no other processor."""
     if platform.machine() != "x86_64":
@@ -45,3 +46,18 @@ def test_avx2_form_runs_where_the_processor_has_it(file: str) -> None:
     assert chosen
     form = ".avx2" if processor_has("avx2") else ".default"
     assert [name for name in chosen if not name.endswith(form)] == []
+
+
+def test_waits_keep_spinning_unless_somebody_wants_the_core(tmp_path: Path) -> None:
+    """A rank with a core of its own spins however late its peers are; one that shares its core gives it away
+    at once; and learns again when peers come in time."""
+    if platform.machine() != "x86_64":
+        pytest.skip("kernels/arch/cpu.h is for x86-64")
+    binary = tmp_path / "patience"
+    source = Path(__file__).parent / "patience.cpp"
+    subprocess.run(["g++", "-std=c++20", "-O1", "-Wno-psabi", "-o", binary, source], check=True, timeout=60)
+    told = subprocess.run([binary], capture_output=True, text=True, check=True, timeout=60).stdout
+    patience = {who: int(turns) for who, turns in (line.rsplit(" ", 1) for line in told.splitlines())}
+    assert patience["nobody"] == 64
+    assert patience["somebody"] <= 4
+    assert patience["shared, peers in time"] == 64

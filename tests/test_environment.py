@@ -46,6 +46,7 @@ def test_empty_variables_count_as_unset():
         ("HIPCOMM_TIMEOUT", "0.25", "timeout", 0.25),
         ("HIPCOMM_JOIN_TIMEOUT", "7", "join_timeout", 7.0),
         ("HIPCOMM_ALGORITHM", "two_shot", "algorithm", "two_shot"),
+        ("HIPCOMM_ALGORITHM", "staged", "algorithm", "staged"),
         ("HIPCOMM_STAGING_BYTES", "4096", "staging_bytes", 4096),
         ("HIPCOMM_STAGING_BYTES", "512K", "staging_bytes", 512 << 10),
         ("HIPCOMM_STAGING_BYTES", "32m", "staging_bytes", 32 << 20),

@@ -84,7 +84,7 @@ def barriers(comm, rng, calls):
 
 def small_calls(comm, rng, calls):
     """Calls that use a few lines and no signals."""
-    return cases.run(comm, rng, [Case("all_reduce", 3, seed=(42, number)) for number in range(calls)])
+    return cases.run(comm, rng, [Case("all_gather", 3, seed=(42, number)) for number in range(calls)])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ The times that are measured are printed; the bounds asserted on them leave room 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -17,6 +18,7 @@ from segments import DeviceArray
 
 import hipcomm
 from hipcomm.core import ffi, lib
+from hipcomm.platform import call, hip
 
 SOON = 20.0  # seconds; a second is the goal, which is printed: a busy machine must not fail a test
 TIMEOUT = "2"  # seconds: enough for the calls before the one that fails, on a loaded machine
@@ -108,6 +110,8 @@ def call_twice_and_close(comm, rng, operation, count):
 OPERATIONS = (
     ("all_reduce", 100, "one_shot"),
     ("all_reduce", 100, "two_shot"),
+    ("all_reduce", 100, "staged"),
+    ("all_reduce", 1_000_000, "staged"),
     ("all_reduce", 1_000_000, "pipelined"),
     ("all_gather", 100, "one_shot"),
     ("all_gather", 1_000_000, "pipelined"),
@@ -199,6 +203,30 @@ def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
         print(f"rank {rank}: PeerTimeout after {waited:.3f} s of {TIMEOUT} s; closing took {closing:.3f} s")
         assert waited >= float(TIMEOUT)
         assert closing < SOON
+
+
+STAGED_LAUNCH = 1 << 20  # bytes: half of the smallest staging slab
+
+
+def staging_after_a_failure(comm, rng):
+    """A call of three launches, the first of which waits in vain; whether the slab's halves are as before."""
+    slab = int(ffi.cast("uintptr_t", comm._bootstrap._slabs.staging[comm.rank]))
+    halves = np.full((2, STAGED_LAUNCH), 7, np.uint8)
+    call("hipMemcpy", ctypes.c_void_p(slab), halves, halves.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice)
+    error = attempt(lambda: operation_of(comm, "all_reduce", 3 * STAGED_LAUNCH // 4))
+    call("hipMemcpy", halves, ctypes.c_void_p(slab), halves.nbytes, hip().hipMemcpyKind.hipMemcpyDeviceToHost)
+    return error, [bool((half == 7).all()) for half in halves]
+
+
+def test_a_rank_that_has_failed_stages_nothing_more(own_ranks):
+    """It has not heard from its peer, which may still be reading the other half, of the call before."""
+    settings = {"HIPCOMM_ALGORITHM": "staged", "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
+    world = own_ranks.world(2, **settings)
+    world.run(good_call)
+    world.start(0, staging_after_a_failure)
+    (name, message, peer, _), untouched = world.finish(0).value
+    assert (name, peer) == ("PeerTimeout", 1), message
+    assert sorted(untouched) == [False, True]
 
 
 def test_a_rank_is_stopped(own_ranks):

@@ -12,7 +12,7 @@ import cases
 import numpy as np
 import pytest
 from cases import COLLECTIVES, random_case
-from harness import worlds
+from harness import ALGORITHMS, worlds
 
 
 def draw_count(rng, world):
@@ -40,7 +40,7 @@ def mixed_calls(comm, rng, seed, calls):
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
-@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "pipelined"))
+@pytest.mark.parametrize("algorithm", ("auto", *ALGORITHMS))
 def test_mixed_calls(ranks, algorithm, world):
     calls = 2000 if world < 8 else 1000
     made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 31, calls)
@@ -74,7 +74,7 @@ def test_barrier(ranks, world):
 
 
 def small_staging(comm, rng, seed):
-    """Many turns of the ring: the smallest staging slab there is, messages far longer than it."""
+    """Many turns of the ring, or many launches: the smallest staging slab, messages far longer than it."""
     shared = np.random.default_rng(seed)
     chosen = [
         random_case(shared, comm.world_size, (seed, number), operation, dtype="uint8", count=7_000_001)
@@ -87,5 +87,6 @@ def small_staging(comm, rng, seed):
 
 
 @pytest.mark.parametrize("world", worlds(2, 3))
-def test_small_staging(ranks, world):
-    ranks.world(world, HIPCOMM_STAGING_BYTES="1").run(small_staging, 32)
+@pytest.mark.parametrize("algorithm", ("auto", "staged"))
+def test_small_staging(ranks, algorithm, world):
+    ranks.world(world, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_STAGING_BYTES="1").run(small_staging, 32)

@@ -107,7 +107,7 @@ def expected_algorithm(row, operation, world, nbytes, registered=False):
     smallest = thresholds(row, operation, "direct")
     if registered and smallest and nbytes >= smallest[world_class(world)]:
         return "direct"
-    for algorithm in ("one_shot", "two_shot"):
+    for algorithm in ("one_shot", "staged", "two_shot"):
         largest = thresholds(row, operation, algorithm)
         if largest and nbytes <= largest[world_class(world)]:
             return algorithm
@@ -141,6 +141,20 @@ def test_every_operation_has_its_thresholds(pattern):
         if operation in DIRECT:
             assert bool(thresholds(row, operation, "direct")) != bool(row.get("staging_uncached")), operation
     assert thresholds(row, "all_reduce", "two_shot")
+    assert thresholds(row, "all_reduce", "staged")
+
+
+@pytest.mark.parametrize("world", range(2, 17))
+def test_small_all_reduces_are_staged_where_ranks_share_a_memory(world):
+    """And nowhere else: over links it is faster to write than to read."""
+    for pattern, row in TABLE.items():
+        plans = [make_plan("all_reduce", 1 << shift, world, arch_of(pattern)) for shift in range(37)]
+        chosen = {plan.algorithm for plan in plans}
+        assert ("staged" in chosen) == (row["threads"] == 1), pattern
+    for nbytes in (4, 1 << 10, 4 << 10):
+        assert make_plan("all_reduce", nbytes, world, "x86_64").algorithm == "staged"
+    for nbytes in (64 << 10, 1 << 20):
+        assert make_plan("all_reduce", nbytes, world, "x86_64").algorithm == "pipelined"
 
 
 @every_row
@@ -156,10 +170,11 @@ def test_thresholds_are_inclusive(pattern, world):
 
 @every_row
 def test_a_message_of_a_threshold_takes_one_launch(pattern):
-    """The flag-in-data algorithms are chosen only for what fits into their lines at once."""
+    """The flag-in-data algorithms are chosen only for what fits into their lines at once, staged for what
+    fits into the staging slab."""
     row = TABLE[pattern]
     for world, operation in itertools.product(range(2, 17), PLANNED):
-        for algorithm in ("one_shot", "two_shot"):
+        for algorithm in ("one_shot", "two_shot", "staged"):
             largest = thresholds(row, operation, algorithm)
             if largest:
                 nbytes = largest[world_class(world)]
@@ -209,6 +224,8 @@ def check_fits(request):
         check_staging(request, row, plan)
     elif plan.unit_bytes:
         check_units(request, row, plan)
+    elif plan.algorithm == "staged":
+        check_staged(request, row, plan)
     else:
         check_lines(request, row, plan)
 
@@ -289,6 +306,14 @@ def check_units(request, row, plan):
         assert plan.threads == min(256, row["threads"])
     assert plan.shared_bytes == TILE_OFFSET
     assert plan.line_packs == plan.tile_shift == 0
+def check_staged(request, row, plan):
+    """A launch's message lies in staging memory as a whole, a chunk for each block."""
+    assert plan.bytes_per_launch == plan.blocks * plan.chunk_packs * PACK
+    assert plan.bytes_per_launch <= (request.staging_bytes or row["staging_bytes"]) // 2
+    packs = -(-min(request.nbytes, plan.bytes_per_launch) // PACK)
+    assert (plan.blocks - 1) * plan.chunk_packs < packs
+    assert plan.blocks <= row["pipelined_blocks"]
+    assert plan.blocks == 1 or packs * PACK > (plan.blocks - 1) * row["min_chunk"]
 
 
 def check_lines(request, row, plan):
@@ -315,7 +340,7 @@ def can_be_forced(asked):
     """Whether the operation has the algorithm that is asked for."""
     if asked.algorithm == "direct":
         return asked.registered and asked.operation in DIRECT
-    if asked.algorithm == "two_shot":
+    if asked.algorithm in ("two_shot", "staged"):
         return asked.operation == "all_reduce"
     return asked.algorithm != "auto" and asked.operation != "all_to_all_v"
 
@@ -328,7 +353,7 @@ def can_be_forced(asked):
         operation=st.sampled_from(PLANNED),
         nbytes=st.one_of(st.integers(1, 1 << 12), st.integers(1, 1 << 20), st.integers(1, 1 << 40)),
         world=st.integers(2, 16),
-        algorithm=st.sampled_from(("auto", "one_shot", "two_shot", "pipelined", "direct")),
+        algorithm=st.sampled_from([algorithm for algorithm in ALGORITHMS if algorithm != "copy"]),
         max_blocks=st.one_of(st.just(0), st.integers(1, 400)),
         staging_bytes=st.sampled_from((0, 2 * MIB, 4 * MIB, 32 * MIB, 1024 * MIB)),
         registered=st.booleans(),
@@ -369,7 +394,7 @@ def slot_bytes(world):
 
 @every_row
 @pytest.mark.parametrize("world", range(2, 17))
-@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "pipelined"))
+@pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "staged", "pipelined"))
 def test_plans_of_messages(pattern, world, algorithm):
     """Both ends have the same plan; it fits into the channel; the threshold is inclusive."""
     row = TABLE[pattern]
@@ -400,7 +425,7 @@ def kernel_name(plan):
     return ffi.string(file[0]).decode(), ffi.string(name[0]).decode()
 
 
-@pytest.mark.parametrize("algorithm", ("one_shot", "two_shot", "pipelined"))
+@pytest.mark.parametrize("algorithm", ("one_shot", "two_shot", "staged", "pipelined"))
 def test_the_kernel_is_that_of_the_call(algorithm):
     for dtype in oracle.DTYPES:
         for op in oracle.OPERATIONS:
@@ -410,7 +435,8 @@ def test_the_kernel_is_that_of_the_call(algorithm):
             assert kernel_name(plan) == (file, f"hipcomm_{file}_{reduction}_{dtype}")
             for operation in ("all_gather", "broadcast"):
                 plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm=algorithm)
-                chosen = "one_shot" if algorithm == "two_shot" else algorithm  # there is no two-shot
+                # there is no two-shot, and no staged
+                chosen = "pipelined" if algorithm == "pipelined" else "one_shot"
                 assert kernel_name(plan) == (f"{operation}_{chosen}", f"hipcomm_{operation}_{chosen}")
             for operation in ("reduce_scatter", "reduce"):
                 plan = make_plan(operation, 100, 4, "sm_90", dtype=dtype, op=op, algorithm="pipelined")
@@ -501,6 +527,12 @@ def test_wrong_requests_are_refused(fields):
         # an enum in C holds any int; cffi stores one that has no name only through a cast
         setattr(request, field, int(ffi.cast("unsigned int", fields[field])))
     assert lib.hipcommMakePlan(request, ffi.new("hipcommPlan *")) == lib.hipcommInvalidArgument
+
+
+def test_hardly_any_staging_memory():
+    """Less than a communicator can have: a plan is asked for without one, too."""
+    for algorithm in ("staged", "pipelined"):
+        assert make_plan("all_reduce", 1000, 2, "x86_64", algorithm=algorithm, staging_bytes=1).chunk_packs
 
 
 def test_null_is_refused():

@@ -20,7 +20,7 @@ from regions import Arena
 from segments import SegmentCase
 
 OPERATIONS = cases.COLLECTIVES + segments.OPERATIONS
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct")
+ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 SYMMETRIC_BYTES = 8 << 20
 
 reproducible = settings(

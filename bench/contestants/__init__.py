@@ -9,6 +9,7 @@ from hipcomm_bench.contestants.hipcomm import (
     Hipcomm,
     HipcommOneShot,
     HipcommPipelined,
+    HipcommStaged,
     HipcommSymmetric,
     HipcommTwoShot,
 )
@@ -21,6 +22,7 @@ _KINDS: tuple[type[Contestant], ...] = (
     HipcommSymmetric,
     HipcommOneShot,
     HipcommTwoShot,
+    HipcommStaged,
     HipcommPipelined,
     Nccl,
     TorchSymmOneShot,
@@ -35,7 +37,7 @@ CONTESTANTS: dict[str, type[Contestant]] = {kind.name: kind for kind in _KINDS}
 # One word for several contestants.
 GROUPS = {
     "torch-symm": ("torch-symm-one-shot", "torch-symm-two-shot"),
-    "algorithms": ("hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:pipelined"),
+    "algorithms": ("hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:staged", "hipcomm:pipelined"),
 }
 
 

@@ -74,6 +74,13 @@ class HipcommTwoShot(Hipcomm):
     algorithm: ClassVar[str | None] = "two_shot"
 
 
+class HipcommStaged(Hipcomm):
+    """hipcomm with HIPCOMM_ALGORITHM=staged, on a communicator of its own."""
+
+    name: ClassVar[str] = "hipcomm:staged"
+    algorithm: ClassVar[str | None] = "staged"
+
+
 class HipcommPipelined(Hipcomm):
     """hipcomm with HIPCOMM_ALGORITHM=pipelined, on a communicator of its own."""
 

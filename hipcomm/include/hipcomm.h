@@ -89,7 +89,8 @@ typedef enum {
     hipcommAlgorithmPipelined = 3, /* through the staging slab, in chunks */
     hipcommAlgorithmDirect = 4,    /* in place in registered memory, between two barriers */
     hipcommAlgorithmCopy = 5,      /* a world of one */
-    hipcommNumAlgorithms = 6
+    hipcommAlgorithmStaged = 6,    /* all-reduce: every rank reduces everything from all staging slabs */
+    hipcommNumAlgorithms = 7
 } hipcommAlgorithm_t;
 
 typedef struct hipcommComm* hipcommComm_t;

@@ -19,6 +19,7 @@ enum {
     kReducePipelined,
     kReduceScatterDirect,
     kReduceScatterOneShot,
+    kAllReduceStaged,
     kAllReduceOneShotWide,
     kAllReduceTwoShotWide,
     kReduceOneShotWide,
@@ -71,6 +72,7 @@ static const struct {
     REDUCE(reduce_pipelined),
     REDUCE(reduce_scatter_direct),
     REDUCE(reduce_scatter_one_shot),
+    REDUCE(all_reduce_staged),
     REDUCE_WIDE(all_reduce_one_shot),
     REDUCE_WIDE(all_reduce_two_shot),
     REDUCE_WIDE(reduce_one_shot),
@@ -109,16 +111,24 @@ static int direct_kernel_index(hipcommOperation_t operation, hipcommDataType_t d
     }
 }
 
+static int all_reduce_kernel_index(hipcommAlgorithm_t algorithm, hipcommDataType_t dtype, hipcommRedOp_t op) {
+    switch (algorithm) {
+        case hipcommAlgorithmOneShot: return reduction_index(kAllReduceOneShot, dtype, op);
+        case hipcommAlgorithmTwoShot: return reduction_index(kAllReduceTwoShot, dtype, op);
+        case hipcommAlgorithmPipelined: return reduction_index(kAllReducePipelined, dtype, op);
+        case hipcommAlgorithmStaged: return reduction_index(kAllReduceStaged, dtype, op);
+        default: return -1;
+    }
+}
+
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op) {
     const bool one_shot = algorithm == hipcommAlgorithmOneShot;
     const bool pipelined = algorithm == hipcommAlgorithmPipelined;
     if (algorithm == hipcommAlgorithmDirect) return direct_kernel_index(operation, dtype, op);
-    if (!one_shot && !pipelined && (operation != hipcommOpAllReduce || algorithm != hipcommAlgorithmTwoShot))
-        return -1;
+    if (operation == hipcommOpAllReduce) return all_reduce_kernel_index(algorithm, dtype, op);
+    if (!one_shot && !pipelined) return -1;
     switch (operation) {
-        case hipcommOpAllReduce:
-            return reduction_index(kAllReduceOneShot + (int)(algorithm - hipcommAlgorithmOneShot), dtype, op);
         case hipcommOpReduceScatter:
             return reduction_index(one_shot ? kReduceScatterOneShot : kReducePipelined, dtype, op);
         case hipcommOpReduce: return reduction_index(one_shot ? kReduceOneShot : kReducePipelined, dtype, op);

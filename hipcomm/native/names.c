@@ -42,7 +42,7 @@ const char* operation_name(uint32_t operation) {
 
 const char* algorithm_name(uint32_t algorithm) {
     static const char* const names[hipcommNumAlgorithms] = {"auto", "one_shot", "two_shot", "pipelined", "direct",
-                                                            "copy"};
+                                                            "copy", "staged"};
     return algorithm < hipcommNumAlgorithms ? names[algorithm] : "unknown algorithm";
 }
 

@@ -69,6 +69,7 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
     switch (request->operation) {
         case hipcommOpAllReduce:
             if (request->bytes <= row->all_reduce_one_shot[class]) return hipcommAlgorithmOneShot;
+            if (request->bytes <= row->all_reduce_staged[class]) return hipcommAlgorithmStaged;
             if (request->bytes <= row->all_reduce_two_shot[class]) return hipcommAlgorithmTwoShot;
             return hipcommAlgorithmPipelined;
         case hipcommOpAllGather:
@@ -178,10 +179,15 @@ static uint64_t steps_wanted(const hipcommPlanRequest* request, const TuningRow*
     return max_u64(1, min_u64(wanted, packs / (blocks * (row->min_chunk / HIPCOMM_PACK_BYTES))));
 }
 
+/* Bytes of the staging slab that a launch may use. */
+static uint64_t staging_of_launch(const hipcommPlanRequest* request, const TuningRow* row) {
+    return (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
+}
+
 static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                           hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t staging = (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
+    const uint64_t staging = staging_of_launch(request, row);
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
     uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     if (request->operation == hipcommOpReduce) packs = ceil_div(packs, world); /* a segment for each rank */
@@ -201,6 +207,21 @@ static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* ro
     plan->blocks = (uint32_t)min_u64(blocks, ceil_div(packs, chunk)); /* rounding up may leave some without work */
     plan->shared_bytes = tile_bytes(0, 0);
     plan->bytes_per_launch = UINT64_MAX;
+}
+
+/* A chunk for each block, and all of the message in staging memory at once: what does not fit takes several
+ * launches. */
+static void plan_staged(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
+                        hipcommPlan* plan) {
+    const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
+    const uint64_t room = max_u64(1, staging_of_launch(request, row) / HIPCOMM_PACK_BYTES);
+    const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), room);
+    const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
+    const uint64_t chunk = min_u64(ceil_div(packs, blocks), room / blocks);
+    plan->chunk_packs = (uint32_t)chunk;
+    plan->blocks = (uint32_t)min_u64(blocks, ceil_div(packs, chunk)); /* rounding up may leave some without work */
+    plan->shared_bytes = tile_bytes(0, 0);
+    plan->bytes_per_launch = plan->blocks * chunk * HIPCOMM_PACK_BYTES;
 }
 
 /* Blocks work side by side on the packs of a shard or a part; each has two barriers of its own. */
@@ -272,6 +293,8 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         plan_message(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmPipelined) {
         plan_pipeline(request, row, max_blocks, plan);
+    } else if (plan->algorithm == hipcommAlgorithmStaged) {
+        plan_staged(request, row, max_blocks, plan);
     } else if (plan->algorithm == hipcommAlgorithmDirect) {
         plan_direct(request, row, max_blocks, plan);
     } else if (works_in_units(request, row, plan->algorithm)) {

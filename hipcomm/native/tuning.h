@@ -24,13 +24,16 @@ typedef struct TuningRow {
     uint32_t wide_tile_shift[kWorldClasses];      /* log2 of the wide lines of a tile, or more */
     uint32_t line_capacity;                       /* lines per parity in the control slab */
     uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */
-    uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it: pipelined */
+    uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it and all_reduce_staged: pipelined */
     uint64_t all_gather_one_shot[kWorldClasses];  /* bytes per rank */
     uint64_t broadcast_one_shot[kWorldClasses];
     uint64_t reduce_scatter_one_shot[kWorldClasses]; /* bytes of one rank's result */
     uint64_t reduce_one_shot[kWorldClasses];
     uint64_t exchange_one_shot[kWorldClasses]; /* bytes from one rank to one other */
     uint64_t send_one_shot[kWorldClasses];     /* bytes of a short message; it must fit into a channel's slot */
+
+    /* staged: bytes, the largest message, inclusive; asked after one-shot and before two-shot. 0: never */
+    uint64_t all_reduce_staged[kWorldClasses];
 
     /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
     uint64_t all_reduce_direct[kWorldClasses];

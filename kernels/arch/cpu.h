@@ -65,18 +65,27 @@ DEVICE uint64_t clock_ticks() {
 constexpr uint32_t kSpinsPerCheck = 256;
 
 /* Ranks may outnumber cores: after a short spin (about the time a peer on another core needs to answer)
- * give the core away at every turn. How short is learnt, as TCP learns its window: a wait that spins in
- * vain halves the patience of the next, and every wait adds one. Ranks with a core each keep spinning,
- * ranks that share one yield almost at once. */
+ * give the core away at every turn. How short is learnt, as TCP learns its window: if somebody else takes the
+ * core that a wait has given away, that halves the patience of the next; and every wait adds one. Ranks with a
+ * core each keep spinning, however late their peers are; ranks that share one yield almost at once. */
 constexpr uint32_t kMostPatience = 64;
 constexpr uint32_t kLeastPatience = 2;
+constexpr uint64_t kYieldTicks = 1200; /* a yield takes 400 if nobody wants the core, and 2500 there and back */
 static thread_local uint32_t patience = kMostPatience;
+
+DEVICE bool yield_to_somebody() {
+    const uint64_t before = clock_ticks();
+    sched_yield();
+    return clock_ticks() - before > kYieldTicks;
+}
 
 DEVICE void spin_pause(uint32_t spins) {
     if (spins == 1 && patience < kMostPatience) ++patience;
     if (spins < patience) return __builtin_ia32_pause();
-    if (spins == patience && patience / 2 >= kLeastPatience) patience /= 2;
-    sched_yield();
+    if (spins > patience || patience / 2 < kLeastPatience)
+        sched_yield();
+    else if (yield_to_somebody())
+        patience /= 2;
 }
 
 DEVICE uint32_t load_relaxed(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
