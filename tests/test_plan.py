@@ -306,6 +306,8 @@ def check_units(request, row, plan):
         assert plan.threads == min(256, row["threads"])
     assert plan.shared_bytes == TILE_OFFSET
     assert plan.line_packs == plan.tile_shift == 0
+
+
 def check_staged(request, row, plan):
     """A launch's message lies in staging memory as a whole, a chunk for each block."""
     assert plan.bytes_per_launch == plan.blocks * plan.chunk_packs * PACK
