@@ -167,11 +167,15 @@ static uint64_t pipeline_chunk(uint64_t packs, uint64_t chunks, uint64_t least, 
     return ceil_div(max_u64(least, ceil_div(packs, chunks)), unit) * unit;
 }
 
+static uint64_t max_chunk_packs(const hipcommPlanRequest* request, const TuningRow* row) {
+    return row->max_chunk[world_class(request->world)] / HIPCOMM_PACK_BYTES;
+}
+
 /* As few steps as chunks may be long; few steps need few slots. */
 static uint64_t steps_wanted(const hipcommPlanRequest* request, const TuningRow* row, uint64_t blocks, uint64_t packs) {
     if (request->operation == hipcommOpAllToAllv) return HIPCOMM_RING_SLOTS;
     if (!has_parts(request->operation))
-        return max_u64(row->min_steps, ceil_div(packs, blocks * (row->max_chunk / HIPCOMM_PACK_BYTES)));
+        return max_u64(row->min_steps, ceil_div(packs, blocks * max_chunk_packs(request, row)));
     if (packs * (uint64_t)request->world <= blocks * (row->max_one_step / HIPCOMM_PACK_BYTES)) return 1;
     const uint64_t wanted =
         max_u64(row->min_part_steps, ceil_div(packs, blocks * (row->max_part_chunk / HIPCOMM_PACK_BYTES)));
@@ -262,7 +266,7 @@ static void plan_message(const hipcommPlanRequest* request, const TuningRow* row
     const uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
     plan->blocks = (uint32_t)blocks;
     plan->chunk_packs =
-        (uint32_t)min_u64(min_u64(chunk, row->max_chunk / HIPCOMM_PACK_BYTES), per_slot / blocks);
+        (uint32_t)min_u64(min_u64(chunk, max_chunk_packs(request, row)), per_slot / blocks);
 }
 
 void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {

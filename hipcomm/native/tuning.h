@@ -48,7 +48,7 @@ typedef struct TuningRow {
     bool staging_uncached;  /* docs/amd.md: where cached memory of a peer cannot be kept coherent */
     uint64_t min_chunk;     /* bytes: a block takes no less, if the message and the staging slab have it */
     /* all_reduce, broadcast, reduce, send and recv: */
-    uint64_t max_chunk;     /* bytes: nor more */
+    uint64_t max_chunk[kWorldClasses]; /* bytes: nor more */
     uint32_t min_steps;     /* cut into this many steps before chunks grow beyond min_chunk */
     /* the others, where every rank has a part of the message and a block takes a chunk of each: */
     uint64_t max_one_step;   /* bytes of all parts together that it takes in a single step; 0: no such rule */
