@@ -109,6 +109,6 @@ DEVICE void all_reduce_one_shot_wide(const hipcommKernelArgs& args, const Geomet
 }
 
 #undef MAX_THREADS
-#define MAX_THREADS 512
+#define MAX_THREADS 512 /* as in other kernels: nothing here holds what all ranks send */
 HIPCOMM_REDUCTION_KERNELS(all_reduce_one_shot_wide)
 #endif

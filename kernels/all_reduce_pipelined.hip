@@ -3,7 +3,7 @@
  * Every chunk is split into one shard per rank. Three stages (common/turns.h):
  *   push     copy shard p of my chunk into owner p's staging (contributions)
  *   reduce   reduce everybody's contributions to my shard; write the sum to my result and into
- *            everybody's staging (results)
+ *            everybody's staging (results; on the CPU where the contributions were: result_cell())
  *   collect  copy the other shards' results into my result
  * Turn t pushes step t, reduces step t - kDelay and collects step t - 2 kDelay.
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.

@@ -47,12 +47,15 @@ static void describe_fault(const hipcommStatus* status, char* text, size_t size)
              status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm));
 }
 
-/* Whom a kernel was waiting for: a rank, or, where blocks begin in groups (kernels/common/stagger.h), itself. */
+/* Whom a kernel was waiting for: a rank, or, where blocks begin in groups (kernels/common/stagger.h), itself (-1). */
+static int awaited_rank(hipcommComm_t comm) {
+    return comm->status->peer == comm->args.rank ? -1 : (int)comm->status->peer;
+}
 static void describe_awaited(hipcommComm_t comm, char* text, size_t size) {
-    if (comm->status->peer == comm->args.rank)
+    if (awaited_rank(comm) < 0)
         snprintf(text, size, "blocks of its own kernel (does another program keep the device busy?)");
     else
-        snprintf(text, size, "rank %u", comm->status->peer);
+        snprintf(text, size, "rank %d", awaited_rank(comm));
 }
 
 /* Turn a time-out that a kernel has recorded into the communicator's failure. */
@@ -64,8 +67,7 @@ static void adopt_fault(hipcommComm_t comm) {
     snprintf(message, sizeof message,
              "rank %u: %s waited %.3g s for %s, which did not come; HIPCOMM_TIMEOUT sets how long to wait",
              comm->args.rank, what, (double)status->waited_ticks / comm->ticks_per_second, awaited);
-    const bool own = status->peer == comm->args.rank;
-    hipcommCommAbort(comm, hipcommPeerTimeout, own ? -1 : (int)status->peer, message);
+    hipcommCommAbort(comm, hipcommPeerTimeout, awaited_rank(comm), message);
 }
 
 /* The same for a peer that ran another algorithm. */

@@ -1,5 +1,5 @@
-/* Reductions over packs, or any other run of words, in rank order: start() with rank 0's pack, add() those of 1, 2, ..., then
- * finish(). Every algorithm reduces through this file, so all of them give the same bits. */
+/* Reductions over packs, or any other run of words, in rank order: start() with rank 0's pack, add() those of
+ * 1, 2, ..., then finish(). Every algorithm reduces through this file, so all of them give the same bits. */
 #pragma once
 
 #include "float8.h"

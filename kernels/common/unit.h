@@ -1,5 +1,5 @@
-/* Units: what one thread moves, and reduces, at a time in the one-shot and two-shot kernels, to and from all
- * ranks side by side. A unit travels as one line. It is as short as whole elements and full parts of a line
+/* Units: what one thread moves, and reduces, at a time in the one-shot all_reduce and reduce_scatter, to and from
+ * all ranks side by side. A unit travels as one line. It is as short as whole elements and full parts of a line
  * allow: where a part holds three words 12 bytes, or 24 for elements of 8; where it holds one word a pack, which
  * is one access to the caller's memory.
  *
@@ -12,7 +12,8 @@
 #include "reduce.h"
 #include "rows.h"
 
-/* What all ranks send is in registers at once. To spill them costs more than a smaller block. */
+/* Blocks of these kernels are smaller: what all ranks send is in registers at once, and to spill them costs more
+ * (1 KiB on 4 H200 3.2 us in place of 2.5). */
 #undef MAX_THREADS
 #define MAX_THREADS HIPCOMM_MAX_UNIT_THREADS
 
