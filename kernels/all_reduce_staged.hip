@@ -63,20 +63,10 @@ DEVICE void reduce_chunk(const Launch& whole_launch) {
         [&](uint32_t, uint32_t i, Pack pack) { store_message(recv, chunk.first + i, pack); });
 }
 
-/* Whether an earlier launch of this rank has given up: it has left its epoch without having heard from all peers,
- * so that a slow one may still be reading what this launch would overwrite. */
-DEVICE bool failed_before(const Launch& launch) {
-    if (launch.geometry.thread == 0 &&
-        load_relaxed(reinterpret_cast<const uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET)) != 0)
-        store_scratch(&block_state(launch)->failed, 1);
-    block_barrier();
-    return block_failed(launch);
-}
-
 template <class T, class Op>
 DEVICE void all_reduce_staged(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    if (failed_before(launch)) return end_launch(launch);
+    if (block_failed(launch)) return end_launch(launch); /* an earlier launch (common/launch.h); nobody has waited yet */
     const Chunk chunk = chunk_of_block(launch);
     stage(launch, staged_at(launch, args.rank, chunk.first), message(args.send, args.bytes), chunk);
     signal_peers(launch, kStaged, 1);

@@ -205,25 +205,60 @@ def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
         assert closing < SOON
 
 
-STAGED_LAUNCH = 1 << 20  # bytes: half of the smallest staging slab
+HALF_A_SLAB = 1 << 20  # bytes, of the smallest staging slab
+PUSHING = (
+    ("all_reduce", "staged"),
+    ("all_reduce", "pipelined"),
+    ("all_gather", "pipelined"),
+    ("reduce_scatter", "pipelined"),
+    ("broadcast", "pipelined"),
+    ("all_to_all", "pipelined"),
+    ("all_to_all_v", "pipelined"),
+)
 
 
-def staging_after_a_failure(comm, rng):
-    """A call of three launches, the first of which waits in vain; whether the slab's halves are as before."""
-    slab = int(ffi.cast("uintptr_t", comm._bootstrap._slabs.staging[comm.rank]))
-    halves = np.full((2, STAGED_LAUNCH), 7, np.uint8)
-    call("hipMemcpy", ctypes.c_void_p(slab), halves, halves.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice)
-    error = attempt(lambda: operation_of(comm, "all_reduce", 3 * STAGED_LAUNCH // 4))
-    call("hipMemcpy", halves, ctypes.c_void_p(slab), halves.nbytes, hip().hipMemcpyKind.hipMemcpyDeviceToHost)
-    return error, [bool((half == 7).all()) for half in halves]
+def replay_alone(comm, rng, operation):
+    """Replay two calls, the first of which waits in vain; which halves of the staging slabs are as before."""
+    count = 4096
+    region = buffer_of(4 * count * comm.world_size)
+    send, recv, where = region.address, region.address + 8 * count * comm.world_size, {"dtype": "float32"}
+    calls = {
+        "all_reduce": lambda stream: comm.all_reduce(send, recv, count=count, stream=stream, **where),
+        "all_gather": lambda stream: comm.all_gather(send, recv, count=count, stream=stream, **where),
+        "reduce_scatter": lambda stream: comm.reduce_scatter(send, recv, count=count, stream=stream, **where),
+        "broadcast": lambda stream: comm.broadcast(send, comm.rank, count=count, stream=stream, **where),
+        "all_to_all": lambda stream: comm.all_to_all(send, recv, count=count, stream=stream, **where),
+        "all_to_all_v": lambda stream: comm.all_to_all(
+            send, recv, send_counts=[count] * 2, recv_counts=[count] * 2, stream=stream, **where
+        ),
+    }
+    stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
+    call("hipStreamBeginCapture", stream, hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal)
+    for _ in range(2):
+        calls[operation](stream)
+    graph = call("hipGraphInstantiateWithFlags", call("hipStreamEndCapture", stream), 0)
+
+    slabs = [int(ffi.cast("uintptr_t", slab)) for slab in comm._bootstrap._slabs.staging[0 : comm.world_size]]
+    halves = np.full((len(slabs), 2, HALF_A_SLAB), 7, np.uint8)
+    for slab, bytes_of_slab in zip(slabs, halves, strict=True):
+        kind = hip().hipMemcpyKind.hipMemcpyHostToDevice
+        call("hipMemcpy", ctypes.c_void_p(slab), bytes_of_slab, bytes_of_slab.nbytes, kind)
+    call("hipGraphLaunch", graph, stream)
+    error = attempt(lambda: comm.synchronize(stream=stream))
+    for slab, bytes_of_slab in zip(slabs, halves, strict=True):
+        kind = hip().hipMemcpyKind.hipMemcpyDeviceToHost
+        call("hipMemcpy", bytes_of_slab, ctypes.c_void_p(slab), bytes_of_slab.nbytes, kind)
+    return error, [bool((halves[:, half] == 7).all()) for half in range(2)]
 
 
-def test_a_rank_that_has_failed_stages_nothing_more(own_ranks):
-    """It has not heard from its peer, which may still be reading the other half, of the call before."""
-    settings = {"HIPCOMM_ALGORITHM": "staged", "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
+@pytest.mark.parametrize(("operation", "algorithm"), PUSHING)
+def test_a_rank_that_has_failed_writes_nothing_more(own_ranks, operation, algorithm):
+    """The launch behind the one that gave up would write into the half of the slab that a slow peer may
+    still be reading, in the call before."""
+    settings = {"HIPCOMM_ALGORITHM": algorithm, "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
     world = own_ranks.world(2, **settings)
     world.run(good_call)
-    world.start(0, staging_after_a_failure)
+    world.start(0, replay_alone, operation)
     (name, message, peer, _), untouched = world.finish(0).value
     assert (name, peer) == ("PeerTimeout", 1), message
     assert sorted(untouched) == [False, True]

@@ -34,8 +34,9 @@ def start(tmp_path, code, *options, ranks=2):
     here = tmp_path / "pids"
     here.mkdir()
     arguments = ["-n", str(ranks), "--env", f"HERE={here}", *options, sys.executable, "-c", code]
+    # under nohup SIGHUP is ignored, and a job that is started there ignores it too, as it should
     return here, subprocess.Popen(
-        [sys.executable, "-m", "hipcomm_launcher", *arguments],
+        ["env", "--default-signal=HUP", sys.executable, "-m", "hipcomm_launcher", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -57,10 +57,14 @@ DEVICE Pack* tile_memory(const Launch& launch) {
     return reinterpret_cast<Pack*>(launch.geometry.shared + kTileOffset);
 }
 
-/* All threads, at the beginning of a launch; a block_barrier() must follow. */
+/* All threads, at the beginning of a launch; a block_barrier() must follow. Where an earlier launch has given up, this
+ * one has failed from the start: that launch left its epoch without having heard from all peers, so a slow one may
+ * still be reading, in the epoch before it, what this launch would overwrite. Launches behind a failed one come
+ * from graphs, and from a host that was ahead. */
 DEVICE void clear_block_state(const Launch& launch) {
     if (launch.geometry.thread != 0) return;
-    store_scratch(&block_state(launch)->failed, 0);
+    const auto* given_up = reinterpret_cast<const uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET);
+    store_scratch(&block_state(launch)->failed, load_relaxed(given_up));
     store_scratch(&block_state(launch)->mismatched, 0);
     store_scratch(&block_state(launch)->leave[0], 0);
     store_scratch(&block_state(launch)->leave[1], 0);

@@ -25,9 +25,10 @@ DEVICE uint64_t* stagger_slot(const Launch& launch, uint32_t block) {
 
 /* All threads, before the first turn: false in all of them if the block has failed. */
 DEVICE bool wait_for_group_before(const Launch& launch, uint32_t groups) {
-    if constexpr (!kReleaseWaitsForAll) return true;
+    /* without a wait it can have failed before the launch only: nobody waits in turn 0 */
+    if constexpr (!kReleaseWaitsForAll) return !block_failed(launch);
     const uint32_t block = launch.geometry.block, before = blocks_of_group(launch, groups);
-    if (groups == 1 || block < before) return true;
+    if (groups == 1 || block < before) return !block_failed(launch);
     if (launch.geometry.thread == 0) {
         const uint64_t* slot = stagger_slot(launch, block - before);
         wait_until(launch, launch.args.rank, [&] { return is_of_this_epoch(launch, load_relaxed(slot)); });
