@@ -17,7 +17,7 @@ from hipcomm.core import check, ffi, lib
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.memory import Slabs, StatusPage
-from hipcomm.plan import ALGORITHMS
+from hipcomm.plan import ALGORITHMS, algorithm_name
 from hipcomm.platform import Device, Kernels, Platform, call, choose, open_device
 from hipcomm.ranks import Ranks
 from hipcomm.registration import Registrations
@@ -236,10 +236,10 @@ class Bootstrap:
 
 def _describe(agreement: bytes) -> str:
     version, algorithm, staging, timeout, compare, arch = _AGREEMENT.unpack_from(agreement)
-    name = ffi.string(lib.hipcommAlgorithmName(algorithm)).decode()
     return (
-        f"(version {version}, HIPCOMM_ALGORITHM={name}, HIPCOMM_STAGING_BYTES={staging}, "
-        f"HIPCOMM_TIMEOUT={timeout:g}, HIPCOMM_CHECK={int(compare)}, {arch.rstrip(bytes(1)).decode()})"
+        f"(version {version}, HIPCOMM_ALGORITHM={algorithm_name(algorithm)}, "
+        f"HIPCOMM_STAGING_BYTES={staging}, HIPCOMM_TIMEOUT={timeout:g}, HIPCOMM_CHECK={int(compare)}, "
+        f"{arch.rstrip(bytes(1)).decode()})"
     )
 
 

@@ -24,11 +24,14 @@ OPERATIONS: dict[str, int] = {
     "recv": lib.hipcommOpRecv,
 }
 
+
+def algorithm_name(number: int) -> str:
+    """The core's name of an algorithm, by its number."""
+    return str(ffi.string(lib.hipcommAlgorithmName(number)).decode())
+
+
 # Names of the algorithms, and the core's numbers for them.
-ALGORITHMS: dict[str, int] = {
-    ffi.string(lib.hipcommAlgorithmName(number)).decode(): number
-    for number in range(lib.hipcommNumAlgorithms)
-}
+ALGORITHMS: dict[str, int] = {algorithm_name(number): number for number in range(lib.hipcommNumAlgorithms)}
 
 
 class Plan(NamedTuple):
@@ -55,7 +58,7 @@ class Plan(NamedTuple):
 
 def describe(plan: Any, nbytes: int, operation: str, world_size: int) -> Plan:
     """A ``hipcommPlan *`` of the core in words."""
-    name = ffi.string(lib.hipcommAlgorithmName(plan.algorithm)).decode()
+    name = algorithm_name(plan.algorithm)
     if plan.kernel < 0:
         return Plan(name if name == "copy" else "none", "", 0, 0, 0, 0)
     file, kernel = ffi.new("const char **"), ffi.new("const char **")

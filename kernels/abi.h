@@ -191,7 +191,8 @@ typedef struct hipcommKernelArgs {
     char* own_control; /* control[rank], without the look-up: what every launch reads first */
     const void* send;
     void* recv;
-    uint64_t bytes;        /* bytes of the message that this launch moves (per rank for all_gather) */
+    uint64_t bytes;        /* bytes of the message that this launch moves (per rank for all_gather); of kernels that
+                            * take segments: what the plan was made for (reduce_scatter: one rank's part) */
     uint64_t recv_stride;  /* all_gather: bytes between the parts of two ranks in recv */
 
     uint32_t rank;
