@@ -95,7 +95,7 @@ def begin(dtype: str, largest: int, graph: int | None) -> Session:
     identity, settings = Identity.read(), Settings.read()
     world = RendezvousWorld(identity, settings)
     platform = choose(settings).name
-    device = open_device(settings.device, identity.local_rank)
+    device = open_device(settings.device, identity.local_rank, settings.share_devices)
     stream = None
     if graph or not device.host_is_device:
         stream = int(call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking))

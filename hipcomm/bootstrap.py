@@ -29,9 +29,9 @@ DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
 log = logging.getLogger("hipcomm")
 
 # What all ranks must agree on: version of this exchange, algorithm, staging bytes, time-out, check,
-# architecture; then, not compared: blocks, PCI bus id.
-_AGREEMENT = struct.Struct("<IIQd?32s")
-_VERSION = 1
+# whether devices may be shared, architecture; then, not compared: multiprocessors, PCI bus id.
+_AGREEMENT = struct.Struct("<IIQd??32s")
+_VERSION = 2
 
 _SPLIT = struct.Struct("<qq")  # color, key
 
@@ -77,7 +77,7 @@ class Bootstrap:
         client = connect(identity, settings)
         try:
             platform = choose(settings)
-            device = open_device(settings.device, identity.local_rank)
+            device = open_device(settings.device, identity.local_rank, settings.share_devices)
         except BaseException as error:
             client.abort(f"{type(error).__name__}: {error}")
             client.close()
@@ -145,10 +145,11 @@ class Bootstrap:
             settings.staging_bytes,
             settings.timeout,
             settings.check,
+            settings.share_devices,
             self.device.arch.split(":")[0].encode(),
         )
-        blocks = struct.pack("<I", self.device.multiprocessors)
-        gathered = self.ranks.all_gather("agreement", mine + blocks + self.device.pci_bus_id.encode())
+        device = struct.pack("<I", self.device.multiprocessors) + self.device.pci_bus_id.encode()
+        gathered = self.ranks.all_gather("agreement", mine + device)
         size = _AGREEMENT.size
         for peer, theirs in enumerate(gathered):
             if theirs[:size] != gathered[0][:size]:
@@ -159,12 +160,13 @@ class Bootstrap:
         devices = [message[size + 4 :] for message in gathered]
         for peer, device in enumerate(devices):
             first = devices.index(device)
-            if first != peer:
+            if first != peer and not settings.share_devices:
                 raise InvalidArgument(
                     f"ranks {first} and {peer} are on the same device, {device.decode()}: "
-                    "kernels that wait for each other need a device each; see HIPCOMM_DEVICE"
+                    "kernels that wait for each other need a device each; see HIPCOMM_DEVICE, "
+                    "or HIPCOMM_SHARE_DEVICES to try a program out"
                 )
-        return min(int(struct.unpack_from("<I", message, size)[0]) for message in gathered)
+        return blocks_that_fit([struct.unpack_from("<I", message, size)[0] for message in gathered], devices)
 
     # ---- failure ---------------------------------------------------------------------------------------
 
@@ -234,12 +236,25 @@ class Bootstrap:
         self.ranks.leave_job()
 
 
+def blocks_that_fit(multiprocessors: list[int], devices: list[bytes]) -> int:
+    """The number of blocks that a kernel may have on every rank, one for each multiprocessor.
+
+    Blocks of all ranks wait for each other, so those of ranks on one device must fit on it side by side.
+
+    Args:
+        multiprocessors: of each rank's device.
+        devices: what identifies each rank's device.
+    """
+    shares = [count // devices.count(device) for count, device in zip(multiprocessors, devices, strict=True)]
+    return max(1, min(shares))
+
+
 def _describe(agreement: bytes) -> str:
-    version, algorithm, staging, timeout, compare, arch = _AGREEMENT.unpack_from(agreement)
+    version, algorithm, staging, timeout, compare, share, arch = _AGREEMENT.unpack_from(agreement)
     return (
         f"(version {version}, HIPCOMM_ALGORITHM={algorithm_name(algorithm)}, "
         f"HIPCOMM_STAGING_BYTES={staging}, HIPCOMM_TIMEOUT={timeout:g}, HIPCOMM_CHECK={int(compare)}, "
-        f"{arch.rstrip(bytes(1)).decode()})"
+        f"HIPCOMM_SHARE_DEVICES={int(share)}, {arch.rstrip(bytes(1)).decode()})"
     )
 
 

@@ -166,6 +166,13 @@ VARIABLES = (
         "Device memory for staging, the same on all ranks; by default what suits the architecture.",
         _byte_count,
     ),
+    Variable(
+        "HIPCOMM_SHARE_DEVICES",
+        "0",
+        "0, 1",
+        "1: ranks may share a device, to try a program with more ranks than devices; slow on GPUs.",
+        _switch,
+    ),
     Variable("HIPCOMM_CHECK", "0", "0, 1", "1: ranks compare every call; a mismatch is an error.", _switch),
     Variable("HIPCOMM_LOG", "warning", ", ".join(LOG_LEVELS), "How much is logged.", _choice(*LOG_LEVELS)),
 )
@@ -186,6 +193,7 @@ class Settings(NamedTuple):
         platform: one of ``PLATFORMS``.
         device: ordinal, PCI bus id or UUID as the user wrote it, or None: by local rank.
         cpu_devices: how many devices the CPU platform has.
+        share_devices: whether several ranks may be on one device.
         timeout: how long a collective waits for a peer, in seconds.
         join_timeout: how long a rank waits for all to join, in seconds.
         algorithm: one of ``ALGORITHMS``.
@@ -200,6 +208,7 @@ class Settings(NamedTuple):
     platform: str = "auto"
     device: str | None = None
     cpu_devices: int = 16
+    share_devices: bool = False
     timeout: float = 60.0
     join_timeout: float = 60.0
     algorithm: str = "auto"
@@ -218,6 +227,7 @@ class Settings(NamedTuple):
             platform=_read("HIPCOMM_PLATFORM", env),
             device=_read("HIPCOMM_DEVICE", env),
             cpu_devices=_read("HIPCOMM_CPU_DEVICES", env),
+            share_devices=_read("HIPCOMM_SHARE_DEVICES", env),
             timeout=_read("HIPCOMM_TIMEOUT", env),
             join_timeout=_read("HIPCOMM_JOIN_TIMEOUT", env),
             algorithm=_read("HIPCOMM_ALGORITHM", env),

@@ -226,19 +226,23 @@ class Device(NamedTuple):
         call("hipSetDevice", self.ordinal)
 
 
-def open_device(selector: str | None, local_rank: int) -> Device:
+def open_device(selector: str | None, local_rank: int, share: bool = False) -> Device:
     """Make a device current: the one that HIPCOMM_DEVICE names, or that of the local rank.
 
     Args:
         selector: an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None.
         local_rank: the ordinal where there is no selector.
+        share: begin with the first device again where there are fewer than local ranks.
 
     Raises:
         InvalidArgument: there is no such device.
         PlatformError: a HIP call failed.
     """
     count = int(call("hipGetDeviceCount"))
-    index = local_rank if selector is None else _device_index(selector, count)
+    if selector is not None:
+        index = _device_index(selector, count)
+    else:
+        index = local_rank % count if share and count else local_rank
     if not 0 <= index < count:
         wanted = f"local rank {local_rank}" if selector is None else f"HIPCOMM_DEVICE={selector!r}"
         raise InvalidArgument(f"{wanted}: there are {count} devices, 0 to {count - 1}")

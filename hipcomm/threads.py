@@ -73,8 +73,9 @@ def init_all(devices: Sequence[int | str]) -> CommunicatorList:
     """
     if not devices or isinstance(devices, str):
         raise InvalidArgument(f"init_all: devices={devices!r}: not a list of devices")
-    # a job of its own, whatever job this process belongs to
-    settings = Settings.read()._replace(rendezvous=None, token="")
+    # A job of its own, whatever job this process belongs to; and a device each: kernels of one process on
+    # one device may be queued behind each other, and would wait in vain.
+    settings = Settings.read()._replace(rendezvous=None, token="", share_devices=False)
     choose(settings)  # once and for all threads
     key = f"threads={os.getpid()}-{secrets.token_hex(8)}"
 

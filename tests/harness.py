@@ -31,6 +31,7 @@ from rank_worker import Call, Close, Open, Reply
 from hipcomm.rendezvous import Server
 
 PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
+SHARED = os.environ.get("HIPCOMM_SHARE_DEVICES", "0")  # 1: all worlds on however few devices there are
 PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
 ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
@@ -62,7 +63,8 @@ def device_count(platform: str = PLATFORM) -> int:
 
 def worlds(*sizes: int) -> tuple[int, ...]:
     """Those of the world sizes for which the platform has devices."""
-    most = 16 if PLATFORM == "cpu" else device_count()
+    devices = 16 if PLATFORM == "cpu" else device_count()
+    most = 16 if SHARED == "1" and devices else devices
     assert most, f"HIPCOMM_PLATFORM={PLATFORM}, and there is no such device"
     return tuple(size for size in sizes if size <= most)
 
@@ -123,6 +125,7 @@ class World:
         host, port = self._server.address
         common = {
             "HIPCOMM_PLATFORM": PLATFORM,
+            "HIPCOMM_SHARE_DEVICES": SHARED,
             "HIPCOMM_WORLD_SIZE": str(self.size),
             "HIPCOMM_RENDEZVOUS": f"{host}:{port}",
             "HIPCOMM_TOKEN": token,

@@ -52,6 +52,7 @@ def test_empty_variables_count_as_unset():
         ("HIPCOMM_STAGING_BYTES", "32m", "staging_bytes", 32 << 20),
         ("HIPCOMM_STAGING_BYTES", "2GiB", "staging_bytes", 2 << 30),
         ("HIPCOMM_STAGING_BYTES", "64MB", "staging_bytes", 64 << 20),
+        ("HIPCOMM_SHARE_DEVICES", "1", "share_devices", True),
         ("HIPCOMM_CHECK", "1", "check", True),
         ("HIPCOMM_LOG", "debug", "log", "debug"),
         ("XDG_RUNTIME_DIR", "/run/user/7", "runtime_dir", "/run/user/7"),

@@ -10,6 +10,8 @@ import time
 import pytest
 from harness import PLATFORM, worlds
 
+from hipcomm.bootstrap import blocks_that_fit
+
 PATIENCE = 60.0
 
 
@@ -111,3 +113,39 @@ def test_two_ranks_on_one_device_are_refused(world):
     lines = result.stdout.splitlines()
     assert len(lines) == world, result.stderr
     assert all("ranks 0 and 1 are on the same device" in line and "HIPCOMM_DEVICE" in line for line in lines)
+
+
+def test_ranks_share_devices_if_asked_to():
+    """Three ranks, two devices: the third begins again with the first one; both kernels have to fit on it."""
+    code = (
+        "import hipcomm, numpy as np\n"
+        "with hipcomm.init() as comm:\n"
+        "    x = comm.array_module.full(100_003, comm.rank + 1, 'int32')\n"
+        "    comm.all_reduce(x)\n"
+        "    comm.synchronize()\n"
+        "    print(comm.device.ordinal, int(x.min()), int(x.max()))\n"
+    )
+    settings = ("--env", "HIPCOMM_CPU_DEVICES=2", "--env", "HIPCOMM_SHARE_DEVICES=1")
+    result = hipcomm_run("-n", "3", *settings, "--no-tag", sys.executable, "-c", code)
+    assert result.returncode == 0, result.stderr
+    if PLATFORM == "cpu":
+        assert sorted(result.stdout.splitlines()) == ["0 6 6", "0 6 6", "1 6 6"]
+    assert [line.split()[1:] for line in result.stdout.splitlines()] == [["6", "6"]] * 3
+
+
+def test_blocks_of_ranks_that_share_a_device_fit_on_it_together():
+    assert blocks_that_fit([132, 132], [b"a", b"b"]) == 132
+    assert blocks_that_fit([132, 132, 132], [b"a", b"b", b"a"]) == 66
+    assert blocks_that_fit([110, 304, 304, 304], [b"a", b"b", b"b", b"b"]) == 101
+    assert blocks_that_fit([1, 1, 1], [b"a", b"a", b"a"]) == 1
+
+
+def test_one_rank_that_would_share_and_one_that_would_not_are_told():
+    code = (
+        "import os, hipcomm\n"
+        "os.environ['HIPCOMM_SHARE_DEVICES'] = os.environ['HIPCOMM_RANK']\n"
+        "try: hipcomm.init()\n"
+        "except hipcomm.Error as error: print(error)\n"
+    )
+    result = hipcomm_run("-n", "2", "--env", "HIPCOMM_DEVICE=0", "--no-tag", sys.executable, "-c", code)
+    assert result.stdout.count("differ in their settings") == 2, result.stdout + result.stderr
