@@ -38,7 +38,7 @@ types: venv native
 
 bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo, where installed
 	@mkdir -p build
-	HIPCOMM_PLATFORM=cpu $(RUN)/hipcomm-bench -g 2 -g 4 --compare hipcomm-symm,openmpi,gloo --budget 0.25 --output build/cpu-compare
+	HIPCOMM_PLATFORM=cpu $(RUN)/hipcomm-bench -g 2 -g 4 --compare hipcomm-symm,openmpi,gloo,copies --budget 0.25 --output build/cpu-compare
 
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info

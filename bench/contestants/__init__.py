@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hipcomm_bench.contestants.base import Contestant, Unsupported
+from hipcomm_bench.contestants.copies import Copies
 from hipcomm_bench.contestants.flashinfer import FlashInfer
 from hipcomm_bench.contestants.gloo import Gloo
 from hipcomm_bench.contestants.hipcomm import (
@@ -30,6 +31,7 @@ _KINDS: tuple[type[Contestant], ...] = (
     FlashInfer,
     OpenMpi,
     Gloo,
+    Copies,
 )
 
 CONTESTANTS: dict[str, type[Contestant]] = {kind.name: kind for kind in _KINDS}
