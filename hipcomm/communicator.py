@@ -425,6 +425,8 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         error = error_of(code, self._comm)
         if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
             self._bootstrap.note_failure(str(error))
+        elif lib.hipcommCommGetAsyncError(self._comm):  # a launch failed, which the peers wait for
+            self._bootstrap.abort(str(error))
         raise error
 
 

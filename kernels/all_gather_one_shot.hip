@@ -9,6 +9,7 @@
 template <uint32_t kPacks>
 DEVICE void all_gather_one_shot(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Message send = message(args.send, args.bytes);
     const uint32_t packs = uint32_t(packs_of(args.bytes));
     const uint32_t lines = lines_of<kPacks>(packs);

@@ -11,6 +11,7 @@
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
 
     const RankBuffers* const buffers = rank_buffers(launch);

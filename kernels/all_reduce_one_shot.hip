@@ -23,6 +23,7 @@ DEVICE void all_reduce_one_shot(const hipcommKernelArgs& args, const Geometry& g
     const auto own = [&](uint32_t unit) { return unit == first_unit ? first : load_unit<kWords>(send, unit); };
 
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
 
     /* push */
     for (uint32_t begin = mine.first; begin < units; begin += mine.stride) {
@@ -56,6 +57,7 @@ template <class T, class Op>
 DEVICE void all_reduce_one_shot_wide(const hipcommKernelArgs& args, const Geometry& g) {
     constexpr uint32_t kPacks = HIPCOMM_WIDE_LINE_PACKS;
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Message send = message(args.send, args.bytes);
     const Message recv = message(args.recv, args.bytes);
     const uint32_t packs = uint32_t(packs_of(args.bytes));

@@ -66,7 +66,7 @@ DEVICE void reduce_chunk(const Launch& whole_launch) {
 template <class T, class Op>
 DEVICE void all_reduce_staged(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    if (block_failed(launch)) return end_launch(launch); /* an earlier launch (common/launch.h); nobody has waited yet */
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Chunk chunk = chunk_of_block(launch);
     stage(launch, staged_at(launch, args.rank, chunk.first), message(args.send, args.bytes), chunk);
     signal_peers(launch, kStaged, 1);

@@ -13,6 +13,7 @@
 template <class T, class Op, uint32_t kPacks = 1>
 DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Message send = message(args.send, args.bytes);
     const Message recv = message(args.recv, args.bytes);
     const uint32_t packs = uint32_t(packs_of(args.bytes));

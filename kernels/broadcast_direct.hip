@@ -7,8 +7,9 @@
 
 /* Packs of a range that may be moved whole on all ranks, from its first on. */
 DEVICE uint32_t whole_everywhere(const Launch& launch, const PackRange& range) {
+    constexpr uint64_t kMost = 1u << 30; /* so that 32-bit indices do not wrap; the rest goes pack by pack */
     const uint64_t packs = range.end - range.begin;
-    uint32_t whole = packs < uint32_t(-1) ? uint32_t(packs) : uint32_t(-1);
+    uint32_t whole = uint32_t(packs < kMost ? packs : kMost);
     NO_UNROLL
     for (uint32_t rank = 0; rank < launch.args.world; ++rank)
         whole = whole_packs(message(rank_buffers(launch)->recv(rank), launch.args.bytes), range.begin, whole);
@@ -69,6 +70,7 @@ DEVICE void spread_other_packs(const Launch& whole_launch, const PackRange& rang
 
 DEVICE void broadcast_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
     const PackRange shard = part_of_range({0, packs_of(args.bytes)}, args.rank, args.world);
     const PackRange range = part_of_range(shard, g.block, g.blocks);

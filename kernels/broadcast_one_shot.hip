@@ -9,6 +9,7 @@ enum Phase : uint32_t { kCame };
 
 DEVICE void broadcast_one_shot(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Message send = message(args.send, args.bytes);
     const Message recv = message(args.recv, args.bytes);
     const uint32_t packs = uint32_t(packs_of(args.bytes));

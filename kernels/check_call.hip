@@ -91,7 +91,7 @@ DEVICE void judge(const Launch& launch, const Finding& own, uint64_t number) {
 
 /* Calls are counted here, not by epochs: a call may be several launches. */
 DEVICE uint64_t count_call(const Launch& launch) {
-    auto* calls = reinterpret_cast<uint64_t*>(launch.own_control() + HIPCOMM_CHECKED_CALLS_OFFSET);
+    auto* calls = reinterpret_cast<uint64_t*>(launch.args.own_control + HIPCOMM_CHECKED_CALLS_OFFSET);
     const uint64_t number = load_relaxed(calls) + 1;
     store_relaxed(calls, number);
     return number;
@@ -99,6 +99,7 @@ DEVICE uint64_t count_call(const Launch& launch) {
 
 DEVICE void check_call(const hipcommCheckArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     if (g.thread == 0) {
         const uint64_t number = count_call(launch);
         tell(launch, args);

@@ -197,9 +197,7 @@ DEVICE bool exchange_staged(const Launch& launch, uint64_t packs) {
 
 DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
-    const bool failed = block_failed(launch); /* an earlier launch: common/launch.h */
-    block_barrier();                          /* before somebody waits, and fails now */
-    if (failed) return end_launch(launch);
+    if (is_behind_failure(launch)) return end_launch(launch);
     const Longest most = longest_segments(launch);
     push_lines(launch, most.sent_lines);
     signal_idle_pairs(launch);

@@ -101,6 +101,7 @@ DEVICE void reduce_tile(const Launch& whole_launch, uint32_t tile) {
 template <class T, class Op, uint32_t kPacks = 1>
 DEVICE void reduce_one_shot(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     push_segments<kPacks>(launch);
     const uint32_t packs = packs_of_launch(launch, send_segment(launch, args.common.rank).bytes);
     for (uint32_t tile = g.block; tile << args.common.tile_shift < lines_of<kPacks>(packs); tile += g.blocks) {

@@ -67,6 +67,7 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t whole) {
 template <class T, class Op>
 DEVICE void reduce_scatter_direct(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_rows<T, Op>(launch);

@@ -103,6 +103,7 @@ DEVICE void reduce_scatter_one_shot(const hipcommSegmentArgs& args, const Geomet
     if (unit < units && !in_rows(args)) load_for_owners(args, 1, unit, first);
 
     const Launch launch = begin_launch(args.common, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
     push_units(launch, units, first);
     reduce_own_part<T, Op>(launch, units);
     end_launch(launch);

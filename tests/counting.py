@@ -33,7 +33,9 @@ class Counted:
             self.comm = comm.split(0)
         finally:
             bootstrap.lib = core.lib
-        self._take = ctypes.CDLL(str(shim)).take_calls
+        library = ctypes.CDLL(str(shim))
+        self.fail_next_launch = library.fail_next_launch
+        self._take = library.take_calls
         self._take.restype = ctypes.c_char_p
         self._take()
 

@@ -16,7 +16,10 @@ from harness import worlds
 from plans import PACK, make_plan
 from segments import SegmentCase, random_segment_case
 
-from hipcomm.errors import CallMismatch
+from hipcomm.core import ffi
+from hipcomm.errors import CallMismatch, PeerTimeout
+from hipcomm.peer_memory import read_memory, write_memory
+from hipcomm.plan import ALGORITHMS as NUMBERS
 
 DIRECT = {"HIPCOMM_ALGORITHM": "direct"}
 OPERATIONS = (
@@ -301,3 +304,48 @@ def test_registered_is_agreed_by_the_plan():
                 for algorithm in ("auto", "direct"):
                     plan = make_plan(operation, 1 << 30, world, arch, algorithm=algorithm, registered=True)
                     assert plan.algorithm not in ("auto", "direct")
+
+
+# ---- a peer that is held up inside -------------------------------------------------------------------------
+
+SIGNALS, SIGNALS_PER_PARITY, SLOT = 4096, 256 * 2 * 16 * 64, 64  # kernels/abi.h
+ENTERED, LEAVING = 0, 1  # phases of a direct kernel
+ALGORITHM_SHIFT, EPOCH_SHIFT = 24, 32
+
+
+def _slot(comm, rank, epoch, phase, sender):
+    """Where block 0 of *sender* leaves word for *rank*."""
+    slab = int(ffi.cast("uintptr_t", comm._bootstrap._slabs.control[rank]))
+    return slab + SIGNALS + epoch % 2 * SIGNALS_PER_PARITY + (phase * 16 + sender) * SLOT
+
+
+def wait_for_a_peer_inside(comm, rng, operation):
+    """Rank 1 writes rank 0's entry itself, and so waits in vain for rank 0 to leave. What rank 0 would find of
+    rank 1's leaving: whether it is of this call, and how many steps it says."""
+    array = comm.empty(8192, "float32")
+    comm.barrier()
+    comm.synchronize()
+    if comm.rank == 0:
+        return None
+    epoch = int.from_bytes(read_memory(_slot(comm, 1, 0, 0, 0) - SIGNALS, 4), "little")
+    region = 0  # the first that was registered
+    signal = epoch << EPOCH_SHIFT | NUMBERS["direct"] << ALGORITHM_SHIFT | 1
+    words = np.array([signal, region << 48, region << 48 | 4096], np.uint64)
+    write_memory(_slot(comm, 1, epoch, ENTERED, 0), words.tobytes())
+    with pytest.raises(PeerTimeout):
+        if operation == "all_reduce":
+            comm.all_reduce(array.data_ptr, array.data_ptr + 4096, count=256, dtype="float32")
+        else:
+            comm.broadcast(array.data_ptr, 1, count=256, dtype="float32")
+        comm.synchronize()
+    left = int.from_bytes(read_memory(_slot(comm, 0, epoch, LEAVING, 1), 8), "little")
+    return left >> EPOCH_SHIFT == epoch, left & 0xFFFFFF
+
+
+@pytest.mark.parametrize("operation", ("all_reduce", "broadcast"))
+@pytest.mark.parametrize("world", worlds(2))
+def test_who_gives_up_lets_no_peer_leave(own_ranks, world, operation):
+    """A peer that is held up longer than the time-out may go on to read what has changed since; it must not
+    find that all ranks are done, and take what it has read for good."""
+    found = own_ranks.world(world, **DIRECT, HIPCOMM_TIMEOUT="0.4").run(wait_for_a_peer_inside, operation)
+    assert found[1] == (True, 0)

@@ -9,8 +9,10 @@ import cases
 import numpy as np
 import oracle
 import pytest
+import segments
 from cases import Case
 from harness import ALGORITHMS, worlds
+from segments import random_segment_case
 from test_mixed import mixed_calls
 
 from hipcomm.core import ffi
@@ -28,19 +30,27 @@ def test_calls_go_on_as_ever(ranks, algorithm, first_epoch, world):
     ranks.world(world, first_epoch, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, first_epoch % 1000, 60)
 
 
-def gathers(comm, rng, seed):
-    """A few calls of as many blocks as there can be, right at the wipe."""
-    chosen = [Case("all_gather", 30_000, "uint8", seed=(44, seed, number)) for number in range(3)]
-    return cases.run(comm, rng, chosen, burst=3)
+def calls_of_many_blocks(comm, rng, operation, seed):
+    """A few calls of several blocks, right at the wipe."""
+    shared = np.random.default_rng((44, seed))
+    chosen = [
+        random_segment_case(
+            shared, comm.world_size, (44, seed, number), operation, count=30_000, dtype="uint8"
+        )
+        for number in range(3)
+    ]
+    return segments.run(comm, rng, chosen, burst=3)
 
 
 @pytest.mark.parametrize("world", worlds(2, 4))
-def test_the_wipe_harms_no_call(ranks, world):
-    """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part."""
+@pytest.mark.parametrize("operation", ("all_gather", "all_to_all", "all_to_all_v", "gather", "reduce"))
+def test_the_wipe_harms_no_call(ranks, operation, world):
+    """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part, and in some calls
+    there are blocks that need not wait for any peer."""
     group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
-    for number in range(50):
+    for number in range(20):
         group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped
-        group.run(gathers, number)
+        group.run(calls_of_many_blocks, operation, number)
 
 
 # ---- the stale line --------------------------------------------------------------------------------

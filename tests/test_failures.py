@@ -217,16 +217,23 @@ PUSHING = (
 )
 
 
-def replay_alone(comm, rng, operation):
-    """Replay two calls, the first of which waits in vain; which halves of the staging slabs are as before."""
-    count = 4096
+def past_the_wipe(world):
+    """The first two launches wipe old flags, and meet for that before they do anything else."""
+    for _ in range(4):
+        world.run(good_call)
+
+
+def replay_two(comm, rng, operation, count, root):
+    """Replay two calls; the error, and which halves of the staging slabs are as before."""
     region = buffer_of(4 * count * comm.world_size)
     send, recv, where = region.address, region.address + 8 * count * comm.world_size, {"dtype": "float32"}
     calls = {
         "all_reduce": lambda stream: comm.all_reduce(send, recv, count=count, stream=stream, **where),
         "all_gather": lambda stream: comm.all_gather(send, recv, count=count, stream=stream, **where),
         "reduce_scatter": lambda stream: comm.reduce_scatter(send, recv, count=count, stream=stream, **where),
-        "broadcast": lambda stream: comm.broadcast(send, comm.rank, count=count, stream=stream, **where),
+        "broadcast": lambda stream: comm.broadcast(send, root, count=count, stream=stream, **where),
+        "reduce": lambda stream: comm.reduce(send, recv, root=1 - root, count=count, stream=stream, **where),
+        "barrier": lambda stream: comm.barrier(stream=stream),
         "all_to_all": lambda stream: comm.all_to_all(send, recv, count=count, stream=stream, **where),
         "all_to_all_v": lambda stream: comm.all_to_all(
             send, recv, send_counts=[count] * 2, recv_counts=[count] * 2, stream=stream, **where
@@ -257,11 +264,38 @@ def test_a_rank_that_has_failed_writes_nothing_more(own_ranks, operation, algori
     still be reading, in the call before."""
     settings = {"HIPCOMM_ALGORITHM": algorithm, "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
     world = own_ranks.world(2, **settings)
-    world.run(good_call)
-    world.start(0, replay_alone, operation)
+    past_the_wipe(world)
+    world.start(0, replay_two, operation, 4096, 0)
     (name, message, peer, _), untouched = world.finish(0).value
     assert (name, peer) == ("PeerTimeout", 1), message
     assert sorted(untouched) == [False, True]
+
+
+SENDING_LINES = (
+    ("all_reduce", "one_shot", 4096),
+    ("all_reduce", "two_shot", 4096),
+    ("all_reduce", "two_shot", 1),  # of which rank 1 reduces nothing
+    ("all_gather", "one_shot", 4096),
+    ("reduce_scatter", "one_shot", 4096),
+    ("reduce", "one_shot", 4096),
+    ("broadcast", "one_shot", 4096),
+    ("all_to_all", "one_shot", 4096),
+    ("all_to_all_v", "auto", 4096),
+    ("barrier", "auto", 0),
+)
+
+
+@pytest.mark.parametrize(("operation", "algorithm", "count"), SENDING_LINES)
+def test_a_rank_that_has_failed_sends_nothing_more(own_ranks, operation, algorithm, count):
+    """Rank 1 gives up in the first of two calls; all that it had to send for that one is sent. The second
+    would send what the first has not finished, and rank 0, which comes now, would find all of it at once and
+    take the result for good."""
+    world = own_ranks.world(2, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
+    past_the_wipe(world)
+    for rank, late in ((1, 0), (0, 1)):
+        world.start(rank, replay_two, operation, count, 1)
+        (name, message, peer, _), _ = world.finish(rank).value
+        assert (name, peer) == ("PeerTimeout", late), message
 
 
 def test_a_rank_is_stopped(own_ranks):

@@ -341,7 +341,8 @@ def check_lines(request, row, plan):
 def can_be_forced(asked):
     """Whether the operation has the algorithm that is asked for."""
     if asked.algorithm == "direct":
-        return asked.registered and asked.operation in DIRECT
+        can_be_reached = not TABLE[asked.pattern].get("staging_uncached")
+        return asked.registered and asked.operation in DIRECT and can_be_reached
     if asked.algorithm in ("two_shot", "staged"):
         return asked.operation == "all_reduce"
     return asked.algorithm != "auto" and asked.operation != "all_to_all_v"

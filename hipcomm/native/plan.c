@@ -48,8 +48,11 @@ static bool is_point_to_point(hipcommOperation_t operation) {
     return operation == hipcommOpSend || operation == hipcommOpRecv;
 }
 
+/* Whether peers' writes reach what this device has cached, and the other way round (docs/amd.md). */
+static bool reaches_registered_memory(const TuningRow* row) { return !row->staging_uncached; }
+
 static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row) {
-    if (row->staging_uncached) return false; /* peers' writes do not reach what this device has cached */
+    if (!reaches_registered_memory(row)) return false;
     const int class = world_class(request->world);
     switch (request->operation) {
         case hipcommOpAllReduce: return request->bytes >= row->all_reduce_direct[class];
@@ -240,9 +243,9 @@ static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row,
 }
 
 /* Whether a forced algorithm is one that this call cannot take. */
-static bool cannot_take(const hipcommPlanRequest* request, hipcommAlgorithm_t algorithm) {
+static bool cannot_take(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
     if (kernel_index(request->operation, algorithm, request->dtype, request->op) < 0) return true;
-    if (algorithm == hipcommAlgorithmDirect) return !request->registered;
+    if (algorithm == hipcommAlgorithmDirect) return !request->registered || !reaches_registered_memory(row);
     /* a message is one launch: what does not fit into a slot cannot go as lines */
     return is_point_to_point(request->operation) && algorithm == hipcommAlgorithmOneShot &&
            request->bytes > HIPCOMM_CHANNEL_SLOT_LINES((uint32_t)request->world) * (uint64_t)HIPCOMM_PACK_BYTES;
@@ -284,7 +287,7 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
 
     /* a forced algorithm that this call cannot take leaves the choice open */
     plan->algorithm = request->operation == hipcommOpAllToAllv ? hipcommAlgorithmAuto : request->algorithm;
-    if (cannot_take(request, plan->algorithm)) plan->algorithm = choose(request, row);
+    if (cannot_take(request, row, plan->algorithm)) plan->algorithm = choose(request, row);
     plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
     plan->threads = row->threads;
 

@@ -28,7 +28,7 @@ DEVICE RankBuffers* rank_buffers(const Launch& launch) {
 DEVICE uint64_t address_of_place(const Launch& launch, uint32_t rank, uint64_t place) {
     if (place == HIPCOMM_NO_PLACE) return 0;
     const uint64_t region = place >> HIPCOMM_PLACE_OFFSET_BITS;
-    const auto* table = reinterpret_cast<const uint64_t*>(launch.own_control() + HIPCOMM_REGIONS_OFFSET);
+    const auto* table = reinterpret_cast<const uint64_t*>(launch.args.own_control + HIPCOMM_REGIONS_OFFSET);
     const uint64_t base = load_relaxed(table + region * HIPCOMM_MAX_RANKS + rank);
     return base + (place & ((1ull << HIPCOMM_PLACE_OFFSET_BITS) - 1));
 }
@@ -71,5 +71,8 @@ DEVICE bool enter_direct(const Launch& launch) {
 /* All threads: exit barrier. Nobody reads this rank's input or writes its result any more. */
 DEVICE void leave_direct(const Launch& launch) {
     signal_peers(launch, kLeaving, 1);
-    wait_for_peers(launch, kLeaving, 1);
+    if (wait_for_peers(launch, kLeaving, 1)) return;
+    /* A peer that was held up so long may still be reading this rank's input, which may change as soon as this launch
+     * is over: it must not find a signal that says all is well. */
+    signal_peers(launch, kLeaving, 0);
 }

@@ -23,12 +23,12 @@ DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
 /* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
  * of the counter would be taken for fresh; so twice in every 2^30 launches, once for each parity, the
  * launch wipes the flags of the *other* parity. Nobody reads those now: this rank's kernels of that parity
- * are over. And nobody writes them before the wiping is over, for a peer enters the next epoch only when each
- * of its blocks has heard from the same block of this rank. In two kinds of call some blocks hear from nobody
- * (reduce_one_shot: a root's blocks but the first; the short last launch of a forced algorithm): there a block
- * that wipes for longer than its whole launch takes could wipe what is new, and the wait would end by time-out. */
-DEVICE void scrub_old_flags(const Launch& launch) {
-    if (!UNLIKELY(launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH <= 1)) return;
+ * are over. */
+DEVICE bool is_time_to_scrub(const Launch& launch) {
+    return launch.epoch % HIPCOMM_SCRUB_PERIOD - HIPCOMM_FIRST_EPOCH <= 1;
+}
+
+DEVICE void wipe_old_flags(const Launch& launch) {
     const uint32_t parity = launch.parity() ^ 1;
     const Geometry& g = launch.geometry;
     const uint64_t first = uint64_t(g.block) * g.threads + g.thread;
@@ -38,15 +38,26 @@ DEVICE void scrub_old_flags(const Launch& launch) {
     for (uint64_t i = first; i < uint64_t(launch.args.epoch_slots) * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS;
          i += stride)
         store_relaxed(signal_slot_by_index(launch, launch.args.rank, parity, i), 0);
+}
+
+/* All threads. Peers write flags of the other parity in the next epoch, and must not enter it while a block here is
+ * still wiping; but a kernel's own waits need not make every block wait for its like (an exchange has blocks that
+ * only copy). So all blocks meet: a signal of no steps, from which each kernel's own signals go on. */
+DEVICE void scrub_old_flags(const Launch& launch) {
+    wipe_old_flags(launch);
     block_barrier();
-    fence_system(); /* before anything this block sends */
+    fence_system(); /* before the signal, and anything else that this block sends */
+    signal_peers(launch, 0, 0);
+    if (wait_for_peers(launch, 0, 0)) return;
+    if (launch.geometry.thread == 0) store_scratch(&block_state(launch)->behind_failure, 1);
+    block_barrier();
 }
 
 DEVICE Launch begin_launch(const hipcommKernelArgs& args, const Geometry& geometry) {
     const Launch launch{args, geometry, load_relaxed(epoch_words(args) + geometry.block)};
     clear_block_state(launch);
     block_barrier();
-    scrub_old_flags(launch);
+    if (UNLIKELY(is_time_to_scrub(launch)) && !is_behind_failure(launch)) scrub_old_flags(launch);
     return launch;
 }
 

@@ -9,7 +9,6 @@ struct Launch {
     const uint32_t epoch;
 
     DEVICE_MEMBER uint32_t parity() const { return epoch & 1; }
-    DEVICE_MEMBER char* own_control() const { return args.own_control; }
 };
 
 /* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments
@@ -47,6 +46,7 @@ struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */
     uint32_t mismatched; /* because a peer runs another algorithm */
     uint32_t leave[2]; /* turns.h: the block leaves after this turn, by its parity */
+    uint32_t behind_failure; /* an earlier launch gave up; not changed during the launch */
 };
 constexpr uint32_t kTileOffset = 64;
 
@@ -58,13 +58,13 @@ DEVICE Pack* tile_memory(const Launch& launch) {
 }
 
 /* All threads, at the beginning of a launch; a block_barrier() must follow. Where an earlier launch has given up, this
- * one has failed from the start: that launch left its epoch without having heard from all peers, so a slow one may
- * still be reading, in the epoch before it, what this launch would overwrite. Launches behind a failed one come
- * from graphs, and from a host that was ahead. */
+ * one has failed from the start. Launches behind a failed one come from graphs, and from a host that was ahead. */
 DEVICE void clear_block_state(const Launch& launch) {
     if (launch.geometry.thread != 0) return;
-    const auto* given_up = reinterpret_cast<const uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET);
-    store_scratch(&block_state(launch)->failed, load_relaxed(given_up));
+    const auto* claim = reinterpret_cast<const uint32_t*>(launch.args.own_control + HIPCOMM_FAULT_CLAIM_OFFSET);
+    const uint32_t given_up = load_relaxed(claim);
+    store_scratch(&block_state(launch)->failed, given_up);
+    store_scratch(&block_state(launch)->behind_failure, given_up);
     store_scratch(&block_state(launch)->mismatched, 0);
     store_scratch(&block_state(launch)->leave[0], 0);
     store_scratch(&block_state(launch)->leave[1], 0);
@@ -75,4 +75,12 @@ DEVICE void clear_block_state(const Launch& launch) {
  * good. */
 DEVICE bool block_failed(const Launch& launch) {
     return load_scratch(&block_state(launch)->failed) != 0;
+}
+
+/* Whether an earlier launch has given up; the same in all threads of the block, at any time. Such a launch must send
+ * nothing. Its input may be what the failed one has not finished, and a peer that comes just late enough to find all
+ * that was sent before the failure would take it for good. And the failed launch left its epoch without having heard
+ * from all peers, so a slow one may still be reading, in the epoch before, what this launch would overwrite. */
+DEVICE bool is_behind_failure(const Launch& launch) {
+    return load_scratch(&block_state(launch)->behind_failure) != 0;
 }

@@ -7,7 +7,7 @@
  * communicator. */
 DEVICE bool claim_fault(const Launch& launch) {
     store_scratch(&block_state(launch)->failed, 1);
-    return exchange(reinterpret_cast<uint32_t*>(launch.own_control() + HIPCOMM_FAULT_CLAIM_OFFSET), 1) == 0;
+    return exchange(reinterpret_cast<uint32_t*>(launch.args.own_control + HIPCOMM_FAULT_CLAIM_OFFSET), 1) == 0;
 }
 
 /* Write the fault record, and make this block (and, through the fault word, every other waiting block)
