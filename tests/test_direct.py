@@ -320,8 +320,8 @@ def _slot(comm, rank, epoch, phase, sender):
 
 
 def wait_for_a_peer_inside(comm, rng, operation):
-    """Rank 1 writes rank 0's entry itself, and so waits in vain for rank 0 to leave. What rank 0 would find of
-    rank 1's leaving: whether it is of this call, and how many steps it says."""
+    """Rank 1 writes rank 0's entry itself, and so waits in vain for rank 0 to leave. What rank 0 would find
+    of rank 1's leaving: whether it is of this call, and how many steps it says."""
     array = comm.empty(8192, "float32")
     comm.barrier()
     comm.synchronize()

@@ -45,8 +45,8 @@ def calls_of_many_blocks(comm, rng, operation, seed):
 @pytest.mark.parametrize("world", worlds(2, 4))
 @pytest.mark.parametrize("operation", ("all_gather", "all_to_all", "all_to_all_v", "gather", "reduce"))
 def test_the_wipe_harms_no_call(ranks, operation, world):
-    """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part, and in some calls
-    there are blocks that need not wait for any peer."""
+    """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part, and some calls
+    have blocks that need not wait for any peer."""
     group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
     for number in range(20):
         group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped

@@ -265,7 +265,7 @@ def test_a_rank_that_has_failed_writes_nothing_more(own_ranks, operation, algori
     settings = {"HIPCOMM_ALGORITHM": algorithm, "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
     world = own_ranks.world(2, **settings)
     past_the_wipe(world)
-    world.start(0, replay_two, operation, 4096, 0)
+    world.start(0, replay_two, operation, 65536, 0)  # on GPUs too beyond what all_to_all_v sends as lines
     (name, message, peer, _), untouched = world.finish(0).value
     assert (name, peer) == ("PeerTimeout", 1), message
     assert sorted(untouched) == [False, True]
