@@ -1,8 +1,8 @@
 """The errors hipcomm raises: one hierarchy under :class:`Error`.
 
-Every message names the rank, the operation and the value that was wrong. ``PeerTimeout`` and
-``PeerDied`` mean that the communicator has failed; it stays failed, and every later call raises the
-same error again.
+Every message names the rank, the operation and the value that was wrong. ``PeerTimeout``,
+``PeerDied`` and ``CallMismatch`` mean that the communicator has failed; it stays failed, and every later call
+raises the same error again. So does a ``PlatformError`` of a launch that HIP has refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ class PeerDied(Error):
 
 
 class CallMismatch(Error):
-    """Two ranks made calls that do not belong together (found with ``HIPCOMM_CHECK=1``)."""
+    """Two ranks made calls that do not belong together.
+
+    Found where they run different algorithms, where a message is not as long as its receiver expects, and
+    with ``HIPCOMM_CHECK=1`` in every call.
+    """
 
 
 class PlatformError(Error):
