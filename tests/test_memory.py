@@ -79,7 +79,7 @@ def what_it_allocates(comm, rng):
     free_before = call("hipMemGetInfo")[0]
     array.free()
     part.close()
-    assert call("hipMemGetInfo")[0] >= free_before
+    assert call("hipMemGetInfo")[0] >= free_before + own  # this rank's slabs, whatever else is on the device
     return own
 
 

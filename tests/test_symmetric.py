@@ -456,7 +456,9 @@ def dlpack_capsules(comm, rng):
     gc.collect()
     assert len(dlpack._lent) == before
     assert comm.empty((3, 4)).data_ptr == address
-    assert float(np.from_dlpack(comm.empty((), "float64"))) is not None
+    scalar = comm.empty((), "float64")
+    scalar.from_host(np.array(2.5))
+    assert float(np.from_dlpack(scalar)) == 2.5
     assert np.from_dlpack(comm.empty((2, 0, 3), "int8")).shape == (2, 0, 3)
 
 
