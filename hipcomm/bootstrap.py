@@ -176,7 +176,7 @@ class Bootstrap:
         # a rank that raised CallMismatch has aborted the job: it is the same error here
         mismatch = "CallMismatch: " in reason
         result = lib.hipcommCallMismatch if mismatch else lib.hipcommPeerDied
-        lib.hipcommCommAbort(self.comm, result, -1 if peer is None else peer, reason.encode())
+        lib.hipcommCommAbort(self.comm, result, -1 if peer is None else peer, reason.encode(errors="replace"))
 
     def note_failure(self, message: str) -> None:
         """A collective has failed here: closing must not wait for the others."""
@@ -186,7 +186,7 @@ class Bootstrap:
     def abort(self, reason: str) -> None:
         """Tell all ranks, this one included, that the communicator has failed."""
         self._failed = True
-        lib.hipcommCommAbort(self.comm, lib.hipcommPeerDied, self.ranks.rank, reason.encode())
+        lib.hipcommCommAbort(self.comm, lib.hipcommPeerDied, self.ranks.rank, reason.encode(errors="replace"))
         self.ranks.abort(reason)
 
     # ---- the end ---------------------------------------------------------------------------------------

@@ -69,12 +69,15 @@ def test_the_communicator_fails_on_all_ranks(own_ranks, shim_source, operation):
         assert "rank 1: hipModuleLaunchKernel failed" in message
 
 
-def one_captured_launch_fails(comm, rng, directory):
+def one_captured_launch_fails(comm, rng, directory, used_before):
     """A graph that was not to be; calls before and after it are as ever."""
     counted = Counted(comm, directory)
     part = counted.comm
     sums(part, rng, 3)
     stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
+    if used_before:
+        part.barrier(stream=stream)
+        part.synchronize(stream=stream)
     counted.fail_next_launch()
     errors = []
     counted.captured(stream, lambda: errors.append(error_of(lambda: part.barrier(stream=stream))))
@@ -83,8 +86,9 @@ def one_captured_launch_fails(comm, rng, directory):
     return errors, made
 
 
+@pytest.mark.parametrize("used_before", (False, True))
 @pytest.mark.parametrize("world", worlds(2))
-def test_what_was_to_be_captured_concerns_nobody(own_ranks, shim_source, world):
-    for errors, made in own_ranks.world(world).run(one_captured_launch_fails, shim_source):
+def test_what_was_to_be_captured_concerns_nobody(own_ranks, shim_source, world, used_before):
+    for errors, made in own_ranks.world(world).run(one_captured_launch_fails, shim_source, used_before):
         assert [name for name, _ in errors] == ["PlatformError"]
         assert made == 3

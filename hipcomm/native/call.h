@@ -28,7 +28,7 @@ hipcommResult_t no_comm(void);
 
 /* Launch the plan's kernel; args is its argument struct. A launch that fails fails the communicator, unless it was
  * to be captured. */
-hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream, bool capturing);
+hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream);
 
 /* The arguments that depend on the call and its plan alone. */
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan);

@@ -25,7 +25,7 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
         args.sent[peer] = segments[peer].send_bytes;
         args.received[peer] = segments[peer].recv_bytes;
     }
-    const hipcommResult_t result = launch(comm, &plan, &args, stream, capturing);
+    const hipcommResult_t result = launch(comm, &plan, &args, stream);
     if (result != hipcommSuccess || capturing) return result;
     const hipError_t error = comm->hip.StreamSynchronize(stream);
     if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);

@@ -41,7 +41,7 @@ static hipcommResult_t run_message(hipcommComm_t comm, const Call* call, hipcomm
     args.send = call->send;
     args.recv = call->recv;
     args.bytes = request.bytes;
-    result = launch(comm, &plan, &args, stream, capturing);
+    result = launch(comm, &plan, &args, stream);
     if (result == hipcommSuccess) result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;

@@ -102,7 +102,7 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     const uint64_t packs = packs_of(segments->most_bytes);
     args->most_packs = min_u64(packs, plan->bytes_per_launch / HIPCOMM_PACK_BYTES);
     do {
-        result = launch(comm, plan, args, stream, capturing);
+        result = launch(comm, plan, args, stream);
         if (result != hipcommSuccess) return result;
         args->first_pack += args->most_packs;
     } while (args->first_pack < packs);
