@@ -17,7 +17,7 @@ from hipcomm.bootstrap import Bootstrap
 from hipcomm.calls import OPERATIONS
 from hipcomm.core import VOID_POINTER, error_of, ffi, lib
 from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
-from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout
+from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
 from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS as PLANNED
@@ -363,7 +363,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None and not is_normal_exit(error):
             # the others wait for calls that will not come; and close() must not hide the user's error
             self.abort(f"{type(error).__name__}: {error}")
         self.close()

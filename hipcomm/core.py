@@ -20,7 +20,8 @@ except ImportError as error:  # a checkout that was never built
 
 __all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib"]
 
-lib: Any = ffi.dlopen(get_library())
+# Never unloaded: a daemon thread may still be in a call when the interpreter ends and lets go of the library.
+lib: Any = ffi.dlopen(get_library(), ffi.RTLD_NOW | ffi.RTLD_NODELETE)
 
 # For ffi.cast() on the path of every call: the type's name would be looked up each time.
 VOID_POINTER = ffi.typeof("void *")

@@ -64,3 +64,8 @@ class PlatformError(Error):
         super().__init__(message)
         self.call = call
         self.code = code
+
+
+def is_normal_exit(error: BaseException) -> bool:
+    """Whether this is ``sys.exit()`` or ``sys.exit(0)``: the end of a program; nothing went wrong."""
+    return isinstance(error, SystemExit) and error.code in (None, 0)

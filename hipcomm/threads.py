@@ -17,7 +17,7 @@ from typing import TypeVar
 from hipcomm.bootstrap import Bootstrap
 from hipcomm.communicator import Communicator
 from hipcomm.environment import Identity, Settings
-from hipcomm.errors import Error, InvalidArgument
+from hipcomm.errors import Error, InvalidArgument, is_normal_exit
 from hipcomm.platform import choose
 
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ class CommunicatorList(list[Communicator]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        if error is not None and not is_normal_exit(error):
             self.abort(f"{type(error).__name__}: {error}")
         self.close()
 

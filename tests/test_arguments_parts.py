@@ -20,6 +20,9 @@ def wrong_calls(comm):
     strided, read_only = np.zeros(40, np.float32)[::2], np.zeros(10, np.float32)
     read_only.flags.writeable = False
     address, own = b.ctypes.data, comm.rank
+    many = np.empty((2**62, 0), np.uint8)  # times a world of four that is 0 in 64 bits
+    yield "reduce_scatter", ["rows are not possible"], lambda: comm.reduce_scatter(many, many, dim=1)
+    yield "all_gather_rows", ["rows are not possible"], lambda: comm.all_gather(many, many, dim=1)
     for operation in ("reduce_scatter", "all_to_all", "gather", "scatter", "reduce"):
         call = getattr(comm, operation)
         to_all = {"root": own} if operation in ("gather", "scatter", "reduce") else {}

@@ -102,6 +102,20 @@ def test_seventeen_ranks_are_refused():
 
 
 @pytest.mark.parametrize("world", worlds(2))
+@pytest.mark.parametrize("status", (0, 3))
+def test_a_program_may_exit_inside_with(world, status):
+    """sys.exit(0) ends the job in good order, also for ranks that are late; any other status fails it."""
+    code = (
+        "import sys, time, hipcomm\n"
+        "with hipcomm.init() as comm:\n"
+        f"    if comm.rank == 0: sys.exit({status})\n"
+        "    time.sleep(0.3)\n"
+        "    sys.exit()\n"
+    )
+    assert hipcomm_run("-n", str(world), "--no-tag", sys.executable, "-c", code).returncode == status
+
+
+@pytest.mark.parametrize("world", worlds(2))
 def test_two_ranks_on_one_device_are_refused(world):
     code = (
         "import os, hipcomm\n"

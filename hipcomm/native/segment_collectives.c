@@ -116,6 +116,13 @@ static hipcommResult_t run_segments(hipcommComm_t comm, SegmentCall* segments, h
     return run_planned(comm, segments, &plan, stream);
 }
 
+/* Rows of which not even `world` times as many can be counted. */
+static hipcommResult_t check_rows(hipcommComm_t comm, hipcommOperation_t operation, uint64_t rows) {
+    if (rows <= (UINT64_MAX >> 8) / comm->args.world) return hipcommSuccess;
+    return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %llu rows are not possible", comm->args.rank,
+                     operation_name(operation), (unsigned long long)rows);
+}
+
 /* ---- reductions ------------------------------------------------------------------------------------ */
 
 hipcommResult_t hipcommReduceScatterRows(const void* sendbuf, void* recvbuf, size_t rows, size_t count,
@@ -125,7 +132,8 @@ hipcommResult_t hipcommReduceScatterRows(const void* sendbuf, void* recvbuf, siz
     const uint64_t world = comm->args.world, rank = comm->args.rank;
     const Call call = {.operation = hipcommOpReduceScatter, .send = sendbuf, .recv = recvbuf,
                        .count = rows ? count : 0, .dtype = dtype, .op = op};
-    hipcommResult_t result = check_call(comm, &call, world * max_u64(rows, 1));
+    hipcommResult_t result = check_rows(comm, call.operation, rows);
+    if (result == hipcommSuccess) result = check_call(comm, &call, world * max_u64(rows, 1));
     if (result != hipcommSuccess) return result;
     const uint64_t row_bytes = count * dtype_size(dtype), bytes = rows * row_bytes;
     const char* in_place = rows == 1 ? call.recv - rank * bytes : NULL;
@@ -245,7 +253,8 @@ hipcommResult_t hipcommAllGatherRows(const void* sendbuf, void* recvbuf, size_t 
     const uint64_t world = comm->args.world;
     const Call call = {.operation = hipcommOpAllGatherRows, .send = sendbuf, .recv = recvbuf, .count = count,
                        .dtype = dtype};
-    hipcommResult_t result = check_call(comm, &call, world * rows);
+    hipcommResult_t result = check_rows(comm, call.operation, rows);
+    if (result == hipcommSuccess) result = check_call(comm, &call, world * rows);
     if (result != hipcommSuccess) return result;
     const uint64_t row_bytes = count * dtype_size(dtype), bytes = rows * row_bytes;
     result = check_overlap(comm, &call, NULL, bytes, world * bytes);
