@@ -53,6 +53,7 @@ def one_launch_fails(comm, rng, directory, operation):
         part.synchronize()
 
     if comm.rank == 1:
+        time.sleep(0.5)  # the failure ends the job at once: rank 0 shall be in the call that it belongs to
         counted.fail_next_launch()
     return error_of(attempt), error_of(part.barrier)
 
