@@ -48,7 +48,7 @@ def test_the_wipe_harms_no_call(ranks, operation, world):
     """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part, and some calls
     have blocks that need not wait for any peer."""
     group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
-    for number in range(20):
+    for number in range(50):
         group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped
         group.run(calls_of_many_blocks, operation, number)
 

@@ -1,6 +1,6 @@
 /* The floor under an all-reduce of two processes on a CPU whose messages lie in memory of their own: the copies
  * through shared memory and the additions that every such algorithm has to make, and nothing else. No checks, no
- * choice of algorithm, no time-out, one type. bench/contestants/copies.py compiles and calls it.
+ * choice of algorithm, one type. bench/contestants/copies.py compiles and calls it.
  *
  * A chunk goes through a cell in three steps: copy the peer's half of it into the peer's cell; add what has come
  * in the own cell, and put the sum there as well as into the own result; copy the peer's sums out of its cell.

@@ -7,10 +7,9 @@ import mmap
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hipcomm_bench.clock import Prepared
 from hipcomm_bench.contestants.base import Contestant, Unsupported
@@ -86,11 +85,9 @@ class Copies(Contestant):
         if (call.op.name, call.redop, call.dtype) != ("all_reduce", "sum", "float32"):
             raise Unsupported("it adds float32 in all_reduce, and nothing else")
         send = buffers.recv if call.in_place else buffers.send
-        return Prepared(self._call(send.address, buffers.recv.address, buffers.recv.nbytes), capture=False)
-
-    def _call(self, send: int, recv: int, nbytes: int) -> Callable[[], Any]:
-        shared = ctypes.addressof(self._shared)
-        return partial(self._all_reduce, shared, send, recv, nbytes)
+        recv, shared = buffers.recv, ctypes.addressof(self._shared)
+        run = partial(self._all_reduce, shared, send.address, recv.address, recv.nbytes)
+        return Prepared(run, capture=False)
 
     def _all_reduce(self, shared: int, send: int, recv: int, nbytes: int) -> None:
         self._step = self._library.copies_all_reduce(shared, self._rank, send, recv, nbytes, self._step)

@@ -46,7 +46,7 @@ struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */
     uint32_t mismatched; /* because a peer runs another algorithm */
     uint32_t leave[2]; /* turns.h: the block leaves after this turn, by its parity */
-    uint32_t behind_failure; /* an earlier launch gave up; not changed during the launch */
+    uint32_t behind_failure; /* an earlier launch gave up; as begin_launch() leaves it, to the end of the launch */
 };
 constexpr uint32_t kTileOffset = 64;
 
