@@ -30,9 +30,8 @@ def job_of(tmp_path: Path, *arguments: str) -> Job:
 
 def test_it_adds_messages_of_any_length(tmp_path: Path) -> None:
     """From one element, of which one rank has nothing to add, to several chunks and a rest."""
-    for _ in range(
-        3
-    ):  # once, on a busy machine, it was left out at its start, for a reason that was not printed
+    # once, on a busy machine, it was left out at its start, for a reason that was not printed then
+    for _ in range(3):
         job = job_of(tmp_path, "-g", "2", "-b", "4", "-e", "1300000", "-f", "7")
         rows = [row for row in job.rows if row.contestant == "copies"]
         if rows:
