@@ -23,12 +23,12 @@ CPU_LIBRARY = CPU_PLATFORM / "lib" / "libamdhip64.so"
 if os.environ.get("HIPCOMM_PLATFORM", "cpu") != "cpu":
     pytest.skip("hip-python of this process drives another platform", allow_module_level=True)
 
-os.environ["ROCM_PATH"] = str(CPU_PLATFORM)
-
-# hip-python looks for its library at the first call, not when it is imported.
-hip: Any = importlib.import_module("hip").hip
-
-hip.hipGetDeviceCount()
+# hip-python looks for its library at the first call, not when it is imported. ROCM_PATH goes back to what
+# it was: a process that a test starts without HIPCOMM_PLATFORM would take this library for AMD's.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("ROCM_PATH", str(CPU_PLATFORM))
+    hip: Any = importlib.import_module("hip").hip
+    hip.hipGetDeviceCount()
 
 # For the few functions whose hip-python wrapper cannot pass what they need.
 library = ctypes.CDLL(str(CPU_LIBRARY))
@@ -77,7 +77,12 @@ def compile_code_object(source: str, output: Path) -> Path:
 
 def run_python(script: str, *arguments: str, timeout: float = 60, **environment: str) -> str:
     """Runs a script in a process of its own, with hip-python bound to the CPU platform; its output."""
-    full = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), **environment}
+    full = {
+        **os.environ,
+        "ROCM_PATH": str(CPU_PLATFORM),
+        "PYTHONPATH": str(Path(__file__).parent),
+        **environment,
+    }
     command = [sys.executable, "-c", script, *arguments]
     result = subprocess.run(command, env=full, capture_output=True, text=True, timeout=timeout)
     assert result.returncode == 0, result.stderr

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from platform_cpu import Error, address, handle, hip, ok, read_device, write_device
+from platform_cpu import CPU_LIBRARY, Error, address, handle, hip, ok, read_device, write_device
 
 SIZE = 10_000
 
@@ -244,7 +244,7 @@ def test_another_user_is_told_so(owner: Owner) -> None:
     data = owner.export(owner.allocate())
     script = f"""
 import ctypes, os, struct
-library = ctypes.CDLL({str(Path(os.environ["ROCM_PATH"]) / "lib" / "libamdhip64.so")!r})
+library = ctypes.CDLL({str(CPU_LIBRARY)!r})
 class Handle(ctypes.Structure):
     _fields_ = [("reserved", ctypes.c_char * 64)]
 handle = Handle.from_buffer_copy(bytes.fromhex({data.hex()!r}))
