@@ -34,10 +34,14 @@ class Counted:
         finally:
             bootstrap.lib = core.lib
         library = ctypes.CDLL(str(shim))
-        self.fail_next_launch = library.fail_next_launch
+        self._fail_next = library.fail_next
         self._take = library.take_calls
         self._take.restype = ctypes.c_char_p
         self._take()
+
+    def fail_next(self, function):
+        """The next call of a HIP function fails."""
+        self._fail_next(function.encode())
 
     def calls_of(self, body):
         """Run *body*, which uses the communicator; return the HIP calls that its core made."""

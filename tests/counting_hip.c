@@ -9,13 +9,14 @@
 
 static char calls[1024];
 
-static bool next_launch_fails;
+static const char* failing = "";
 
-void fail_next_launch(void) { next_launch_fails = true; }
+/* The next call of the function fails. */
+void fail_next(const char* name) { failing = strdup(name); }
 
 static void* note(const char* name) {
-    if (next_launch_fails && !strcmp(name, "hipModuleLaunchKernel")) {
-        next_launch_fails = false;
+    if (!strcmp(name, failing)) {
+        failing = "";
         return NULL;
     }
     const size_t used = strlen(calls);

@@ -1,4 +1,4 @@
-"""A launch that HIP refuses on one rank: its epochs would be behind the others' for good."""
+"""A HIP function that fails within a call on one rank: its epochs would be behind the others' for good."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import pytest
 from cases import Case, run
-from counting import Counted
+from counting import ASK, LAUNCH, RECORD, WAIT, Counted
 from harness import worlds
 from regions import Arena
 
@@ -31,43 +31,53 @@ def error_of(call_it):
     return "none", ""
 
 
-def one_launch_fails(comm, rng, directory, operation):
-    """What the call says of which rank 1's launch fails, and the one after that."""
+def one_call_fails(comm, rng, directory, operation, function):
+    """What the call says within which rank 1's HIP function fails, and the one after that."""
     counted = Counted(comm, directory)
     part = counted.comm
     sums(part, rng, 3)
+    stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
+    if function in (WAIT, RECORD):  # once two streams have been used, every call is marked and waited for
+        part.barrier(stream=stream)
+        sums(part, rng, 1)
     memory = Arena(1 << 16)
     send, recv, where = memory.region(4096), memory.region(8192), {"count": 100, "dtype": "float32"}
 
     def attempt():
         if operation == "all_reduce":
-            part.all_reduce(send.address, recv.address, **where)
+            part.all_reduce(send.address, recv.address, **where, stream=stream)
         elif operation == "all_gather":
-            part.all_gather(send.address, recv.address, **where)
+            part.all_gather(send.address, recv.address, **where, stream=stream)
         elif operation == "all_to_all":
-            part.all_to_all(send.address, recv.address, count=50, dtype="float32")
+            part.all_to_all(send.address, recv.address, count=50, dtype="float32", stream=stream)
         elif comm.rank == 1:
-            part.send(send.address, 0, **where)
+            part.send(send.address, 0, **where, stream=stream)
         else:
-            part.recv(recv.address, 1, **where)
-        part.synchronize()
+            part.recv(recv.address, 1, **where, stream=stream)
+        part.synchronize(stream=stream)
 
     if comm.rank == 1:
         time.sleep(0.5)  # the failure ends the job at once: rank 0 shall be in the call that it belongs to
-        counted.fail_next_launch()
+        counted.fail_next(function)
     return error_of(attempt), error_of(part.barrier)
 
 
-@pytest.mark.parametrize("operation", ("all_reduce", "all_gather", "all_to_all", "message"))
-def test_the_communicator_fails_on_all_ranks(own_ranks, shim_source, operation):
+@pytest.mark.parametrize(
+    ("operation", "function"),
+    [(operation, LAUNCH) for operation in ("all_reduce", "all_gather", "all_to_all", "message")]
+    + [(operation, ASK) for operation in ("all_reduce", "all_to_all", "message")]
+    + [("all_reduce", WAIT), ("all_reduce", RECORD)],
+)
+def test_the_communicator_fails_on_all_ranks(own_ranks, shim_source, operation, function):
     (first, second), (own_first, own_second) = own_ranks.world(2).run(
-        one_launch_fails, shim_source, operation
+        one_call_fails, shim_source, operation, function
     )
     assert own_first[0] == own_second[0] == "PlatformError"
-    assert "rank 1: hipModuleLaunchKernel failed" in own_first[1]
-    for name, message in (first, second):
-        assert name == "PeerDied"
-        assert "rank 1: hipModuleLaunchKernel failed" in message
+    assert f"rank 1: {function} failed" in own_first[1]
+    assert second[0] == "PeerDied"
+    assert f"rank 1: {function} failed" in second[1]
+    # what fails behind the launch leaves the peer's call complete
+    assert first == second or (function == RECORD and first[0] == "none")
 
 
 def one_captured_launch_fails(comm, rng, directory, used_before):
@@ -79,7 +89,7 @@ def one_captured_launch_fails(comm, rng, directory, used_before):
     if used_before:
         part.barrier(stream=stream)
         part.synchronize(stream=stream)
-    counted.fail_next_launch()
+    counted.fail_next(LAUNCH)
     errors = []
     counted.captured(stream, lambda: errors.append(error_of(lambda: part.barrier(stream=stream))))
     made = sums(part, rng, 3)

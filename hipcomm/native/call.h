@@ -26,14 +26,13 @@ hipcommResult_t check_overlap(hipcommComm_t comm, const Call* call, const char* 
 
 hipcommResult_t no_comm(void);
 
-/* Launch the plan's kernel; args is its argument struct. A launch that fails fails the communicator, unless it was
- * to be captured. */
+/* Launch the plan's kernel; args is its argument struct. */
 hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream);
 
 /* The arguments that depend on the call and its plan alone. */
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan);
 
-/* A world of one: copy `bytes` bytes, unless they are there already. */
+/* Copy `bytes` bytes within this rank, unless they are there already. */
 hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint64_t bytes, hipStream_t stream);
 
 #endif

@@ -28,7 +28,7 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
     const hipcommResult_t result = launch(comm, &plan, &args, stream);
     if (result != hipcommSuccess || capturing) return result;
     const hipError_t error = comm->hip.StreamSynchronize(stream);
-    if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
+    if (error != hipSuccess) return hip_error_in_call(comm, "hipStreamSynchronize", error, stream);
     return check_health(comm);
 }
 

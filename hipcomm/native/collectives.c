@@ -4,29 +4,19 @@
 #include "call_check.h"
 #include "call_log.h"
 
-/* The peers make this call, and this rank does not: its epochs would be behind theirs from now on, and its next call
- * would meet their last one. What a capture has refused was not run by anybody; there the program decides. (Asked here,
- * for enter_stream() need not have asked; the default stream cannot be captured.) */
-static hipcommResult_t miss_call(hipcommComm_t comm, hipcommResult_t result, hipStream_t stream) {
-    hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
-    const bool asked = stream && comm->hip.StreamIsCapturing(stream, &status) == hipSuccess;
-    if (!asked || status == hipStreamCaptureStatusNone) hipcommCommAbort(comm, result, -1, comm->error);
-    return result;
-}
-
 hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream) {
     void* parameters[] = {args};
     const hipError_t error =
         comm->hip.ModuleLaunchKernel(comm->functions[plan->kernel], plan->blocks, 1, 1, plan->threads, 1, 1,
                                      plan->shared_bytes, stream, parameters, NULL);
     if (error == hipSuccess) return hipcommSuccess;
-    return miss_call(comm, hip_error(comm, "hipModuleLaunchKernel", error), stream);
+    return hip_error_in_call(comm, "hipModuleLaunchKernel", error, stream);
 }
 
 hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint64_t bytes, hipStream_t stream) {
     if (from == to || bytes == 0) return hipcommSuccess;
     const hipError_t error = comm->hip.MemcpyAsync(to, from, bytes, hipMemcpyDefault, stream);
-    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipMemcpyAsync", error);
+    return error == hipSuccess ? hipcommSuccess : hip_error_in_call(comm, "hipMemcpyAsync", error, stream);
 }
 
 /* Say where the peers find the buffers, and return whether that is enough for the direct algorithm: all of
@@ -82,7 +72,7 @@ static hipcommResult_t run(hipcommComm_t comm, const Call* call, hipcommStream_t
     /* the direct broadcast is in place on all ranks, as the peers read the root's result */
     if (plan.algorithm == hipcommAlgorithmDirect && call->operation == hipcommOpBroadcast)
         result = copy_alone(comm, call->send, call->recv, request.bytes, stream);
-    if (result != hipcommSuccess) return miss_call(comm, result, stream);
+    if (result != hipcommSuccess) return result;
 
     args.recv_stride = request.bytes;
     fill_args(&args, call, &plan);

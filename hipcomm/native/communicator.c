@@ -19,9 +19,23 @@ hipcommResult_t set_error(hipcommComm_t comm, hipcommResult_t result, const char
     return result;
 }
 
-hipcommResult_t hip_error(hipcommComm_t comm, const char* call, hipError_t error) {
-    return set_error(comm, hipcommPlatformError, "rank %u: %s failed with %s (%d): %s", comm->args.rank, call,
+hipcommResult_t hip_error(hipcommComm_t comm, const char* function, hipError_t error) {
+    return set_error(comm, hipcommPlatformError, "rank %u: %s failed with %s (%d): %s", comm->args.rank, function,
                      comm->hip.GetErrorName(error), (int)error, comm->hip.GetErrorString(error));
+}
+
+/* Asked here, for enter_stream() need not have asked. What does not know its stream was not to be captured, and the
+ * default stream cannot be. */
+static bool is_captured(hipcommComm_t comm, hipStream_t stream) {
+    hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
+    const bool asked = stream && comm->hip.StreamIsCapturing(stream, &status) == hipSuccess;
+    return asked && status != hipStreamCaptureStatusNone;
+}
+
+hipcommResult_t hip_error_in_call(hipcommComm_t comm, const char* function, hipError_t error, hipStream_t stream) {
+    const hipcommResult_t result = hip_error(comm, function, error);
+    if (comm->args.world > 1 && !is_captured(comm, stream)) hipcommCommAbort(comm, result, -1, comm->error);
+    return result;
 }
 
 const char* hipcommGetLastError(hipcommComm_t comm) { return comm ? comm->error : thread_error; }

@@ -27,7 +27,7 @@ static bool is_default(hipStream_t stream) { return stream == NULL || stream == 
 
 static hipcommResult_t record_end(hipcommComm_t comm, hipStream_t stream) {
     const hipError_t error = comm->hip.EventRecord(comm->order.end, stream);
-    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipEventRecord", error);
+    return error == hipSuccess ? hipcommSuccess : hip_error_in_call(comm, "hipEventRecord", error, stream);
 }
 
 /* Let `stream` wait for the last call, which was on another one. */
@@ -38,12 +38,13 @@ static hipcommResult_t follow_last(hipcommComm_t comm, hipStream_t stream) {
         if (result != hipcommSuccess) return result;
     } else if (!order->marks) {
         const hipError_t error = comm->hip.DeviceSynchronize();
-        if (error != hipSuccess) return hip_error(comm, "hipDeviceSynchronize, for a call on another stream", error);
+        if (error != hipSuccess)
+            return hip_error_in_call(comm, "hipDeviceSynchronize, for a call on another stream", error, stream);
         order->marks = true;
         return hipcommSuccess;
     }
     const hipError_t error = comm->hip.StreamWaitEvent(stream, order->end, 0);
-    return error == hipSuccess ? hipcommSuccess : hip_error(comm, "hipStreamWaitEvent", error);
+    return error == hipSuccess ? hipcommSuccess : hip_error_in_call(comm, "hipStreamWaitEvent", error, stream);
 }
 
 /* Whether nothing has to be done for a call on `stream` to come behind the last one. */
@@ -60,7 +61,7 @@ hipcommResult_t enter_stream(hipcommComm_t comm, hipStream_t stream, bool* captu
     if (!is_default(stream)) {
         hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
         const hipError_t error = comm->hip.StreamIsCapturing(stream, &status);
-        if (error != hipSuccess) return hip_error(comm, "hipStreamIsCapturing", error);
+        if (error != hipSuccess) return hip_error_in_call(comm, "hipStreamIsCapturing", error, stream);
         *capturing = status != hipStreamCaptureStatusNone;
     }
     if (*capturing) return hipcommSuccess;
