@@ -103,8 +103,7 @@ def _cupy_buffer(array: Any, name: str) -> Buffer:
 
 
 def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool) -> Buffer:
-    # CuPy has no typestr for bfloat16; its own dtype attribute says more than "<V2".
-    dtype = resolve(getattr(obj, "dtype", None) or interface["typestr"])
+    dtype = _element_type(obj, interface["typestr"])
     shape = interface["shape"]
     address, read_only = interface["data"]
     strides = interface.get("strides")
@@ -116,6 +115,18 @@ def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool)
         raise InvalidArgument(f"{name}: an array of shape {shape} is read-only")
     count = shape[0] if len(shape) == 1 else math.prod(shape)
     return Buffer(ffi.cast(VOID_POINTER, address or 0), count, CODES[dtype])
+
+
+def _element_type(obj: Any, typestr: str) -> np.dtype[Any]:
+    """CuPy has no typestr for bfloat16, its dtype says more than "<V2"; others have dtypes of their own."""
+    own = getattr(obj, "dtype", None)
+    if own is not None:
+        try:
+            return resolve(own)
+        except InvalidArgument:
+            if typestr[1:2] == "V":
+                raise
+    return resolve(typestr)
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int) -> bool:

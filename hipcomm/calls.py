@@ -124,7 +124,7 @@ class Calls:
         try:
             numbers = [int(value) for value in values]
             exact = all(not isinstance(v, bool) and v == n for v, n in zip(values, numbers, strict=True))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):  # the last: of an infinity
             exact, numbers = False, []
         if not exact or len(numbers) != self.world_size or any(not 0 <= n < 1 << 64 for n in numbers):
             raise InvalidArgument(

@@ -175,7 +175,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             self._all_gather_along(sendbuf, recvbuf, dim, stream)
             return
         send = self._buffer(sendbuf, "sendbuf", "all_gather", False, count, dtype)
-        recv_count = None if count is None else count * self.world_size
+        recv_count = None if count is None else int(count) * self.world_size
         recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
         if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
             self._refuse_sizes("all_gather", send, recv, self.world_size)
@@ -263,7 +263,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         Raises:
             InvalidArgument: there is no such operation, dtype or op.
         """
-        if operation not in PLANNED:
+        if not isinstance(operation, str) or operation not in PLANNED:
             raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(PLANNED)}"))
         if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 56:
             raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))

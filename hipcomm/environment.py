@@ -17,6 +17,9 @@ from hipcomm.errors import InvalidArgument
 PLATFORMS = ("auto", "amd", "nvidia", "cpu")
 ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 LOG_LEVELS = ("warning", "info", "debug")
+MAX_WORLD_SIZE = 16
+MAX_SECONDS = 1e6  # so that every clock can count it; "for ever" is not to be had
+MAX_STAGING_BYTES = 64 << 30
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -42,8 +45,8 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ValueError("not a positive number of seconds")
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ValueError(f"not a positive number of seconds up to {MAX_SECONDS:.0f}")
     return seconds
 
 
@@ -51,8 +54,10 @@ def _byte_count(value: str) -> int:
     digits = value.upper().removesuffix("IB").removesuffix("B")
     unit = digits[-1:] if digits[-1:] in "KMG" else ""
     digits = digits.removesuffix(unit)
-    if not (digits.isascii() and digits.isdecimal()) or int(digits) == 0:
+    if not (digits.isascii() and digits.isdecimal()) or not digits.strip("0"):
         raise ValueError("not a positive number of bytes such as 33554432, 512K or 32M")
+    if len(digits) > 20 or int(digits) * _UNITS[unit] > MAX_STAGING_BYTES:
+        raise ValueError(f"more than {MAX_STAGING_BYTES >> 30}G")
     return int(digits) * _UNITS[unit]
 
 
@@ -110,7 +115,7 @@ class Variable(NamedTuple):
 
 VARIABLES = (
     Variable("HIPCOMM_RANK", None, "0 to world size - 1", "This process's rank.", _integer(0)),
-    Variable("HIPCOMM_WORLD_SIZE", None, "1 to 16", "The number of ranks.", _integer(1)),
+    Variable("HIPCOMM_WORLD_SIZE", None, f"1 to {MAX_WORLD_SIZE}", "The number of ranks.", _integer(1)),
     Variable(
         "HIPCOMM_LOCAL_RANK",
         None,
@@ -150,8 +155,20 @@ VARIABLES = (
     Variable(
         "HIPCOMM_CPU_DEVICES", "16", "1 to 254", "How many devices the CPU platform has.", _integer(1, 254)
     ),
-    Variable("HIPCOMM_TIMEOUT", "60", "seconds", "How long a collective waits for a peer.", _seconds),
-    Variable("HIPCOMM_JOIN_TIMEOUT", "60", "seconds", "How long a rank waits for all to join.", _seconds),
+    Variable(
+        "HIPCOMM_TIMEOUT",
+        "60",
+        "seconds up to a million",
+        "How long a collective waits for a peer.",
+        _seconds,
+    ),
+    Variable(
+        "HIPCOMM_JOIN_TIMEOUT",
+        "60",
+        "seconds up to a million",
+        "How long a rank waits for all to join.",
+        _seconds,
+    ),
     Variable(
         "HIPCOMM_ALGORITHM",
         "auto",
@@ -162,7 +179,7 @@ VARIABLES = (
     Variable(
         "HIPCOMM_STAGING_BYTES",
         None,
-        "bytes; K, M, G for powers of 1024",
+        "bytes up to 64G; K, M, G for powers of 1024",
         "Device memory for staging, the same on all ranks; by default what suits the architecture.",
         _byte_count,
     ),
@@ -236,7 +253,11 @@ class Settings(NamedTuple):
             log=_read("HIPCOMM_LOG", env),
             runtime_dir=env.get("XDG_RUNTIME_DIR", ""),
         )
-        if len(settings.token.encode()) > 128:
+        try:
+            token = settings.token.encode()
+        except UnicodeEncodeError:
+            raise InvalidArgument("HIPCOMM_TOKEN=(hidden): not UTF-8") from None
+        if len(token) > 128:
             raise InvalidArgument("HIPCOMM_TOKEN=(hidden): longer than 128 bytes")
         if settings.rendezvous and not settings.token:
             raise InvalidArgument("HIPCOMM_TOKEN='': HIPCOMM_RENDEZVOUS is set, so it must be too")
@@ -327,6 +348,10 @@ class Identity(NamedTuple):
     def _of_launcher(cls, launcher: _Launcher, env: Mapping[str, str]) -> Identity:
         rank = _required(launcher.rank, 0, env, launcher.world_size)
         world_size = _required(launcher.world_size, 1, env, launcher.rank)
+        if world_size > MAX_WORLD_SIZE:
+            raise InvalidArgument(
+                f"{launcher.world_size}='{world_size}': hipcomm joins {MAX_WORLD_SIZE} ranks at most"
+            )
         if rank >= world_size:
             raise InvalidArgument(f"{launcher.rank}='{rank}': not below {launcher.world_size}='{world_size}'")
         local_rank = _optional(launcher.local_rank, 0, env)

@@ -138,7 +138,7 @@ class Movement(Calls):
         send = self._buffer(sendbuf, "sendbuf", "gather", False, count, dtype)
         recv = send
         if self.rank == root:
-            total = None if count is None else count * self.world_size
+            total = None if count is None else int(count) * self.world_size
             recv = self._buffer(recvbuf, "recvbuf", "gather", True, total, dtype)
             if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
                 self._refuse_sizes("gather", send, recv, self.world_size)
@@ -179,7 +179,7 @@ class Movement(Calls):
         recv = self._buffer(recvbuf, "recvbuf", "scatter", True, count, dtype)
         send = recv
         if self.rank == root:
-            total = None if count is None else count * self.world_size
+            total = None if count is None else int(count) * self.world_size
             send = self._buffer(sendbuf, "sendbuf", "scatter", False, total, dtype)
             if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
                 self._refuse_sizes("scatter", send, recv, self.world_size, "sendbuf")

@@ -46,7 +46,7 @@ class Reductions(Calls):
         if dim != 0 or dim is False:
             rows, row = self._rows(recvbuf, sendbuf, ("recvbuf", "sendbuf"), dim, "reduce_scatter")
         recv = self._buffer(recvbuf, "recvbuf", "reduce_scatter", True, count, dtype)
-        send_count = None if count is None else count * self.world_size
+        send_count = None if count is None else int(count) * self.world_size
         send = self._buffer(sendbuf, "sendbuf", "reduce_scatter", False, send_count, dtype)
         if recv.count * self.world_size != send.count or send.dtype != recv.dtype:
             self._refuse_sizes("reduce_scatter", send, recv, self.world_size, "sendbuf")

@@ -129,6 +129,55 @@ def neighbours(comm, rng):
     still_works(comm)
 
 
+def small_counts(comm, rng):
+    """A count is a number, whatever its type holds: 100 bytes times the world are more than 127."""
+    memory = arena()
+    send, recv = memory.region(100 * WORLD), memory.region(100 * WORLD)
+    for count in (100, np.int8(100), np.uint8(100), np.int64(100)):
+        where = {"count": count, "dtype": "int8"}
+        send.put(np.full(100 * WORLD, comm.rank + 1, np.int8))
+        expected = np.repeat(np.arange(WORLD, dtype=np.int8) + 1, 100)
+        comm.all_gather(send.address, recv.address, **where)
+        comm.synchronize()
+        assert (recv.get(np.dtype(np.int8)) == expected).all()
+        comm.all_to_all(send.address, recv.address, **where)
+        comm.reduce_scatter(send.address, recv.address, **where)
+        comm.gather(send.address, recv.address, **where)
+        comm.scatter(send.address, recv.address, **where)
+        comm.synchronize()
+    still_works(comm)
+
+
+class ArrayOfAnotherLibrary:
+    """Its dtype means nothing to NumPy, as PyTorch's does not."""
+
+    dtype = object()
+
+    def __init__(self, address, count):
+        self.__cuda_array_interface__ = {
+            "shape": (count,),
+            "typestr": "<f4",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
+def foreign_arrays(comm, rng):
+    memory = arena().region(40)
+    memory.put(np.full(10, comm.rank + 1, np.float32))
+    comm.all_reduce(ArrayOfAnotherLibrary(memory.address, 10))
+    comm.synchronize()
+    assert memory.get(np.dtype(np.float32)).tolist() == [WORLD * (WORLD + 1) / 2] * 10
+
+
+def test_arrays_of_other_libraries(ranks):
+    ranks.world(WORLD).run(foreign_arrays)
+
+
+def test_counts_of_small_integers(ranks):
+    ranks.world(WORLD).run(small_counts)
+
+
 def test_neighbours_and_nothing(ranks):
     ranks.world(WORLD).run(neighbours)
 

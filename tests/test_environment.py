@@ -44,6 +44,7 @@ def test_empty_variables_count_as_unset():
         ("HIPCOMM_DEVICE", "0000:c1:00.0", "device", "0000:c1:00.0"),
         ("HIPCOMM_CPU_DEVICES", "3", "cpu_devices", 3),
         ("HIPCOMM_TIMEOUT", "0.25", "timeout", 0.25),
+        ("HIPCOMM_TIMEOUT", "1e6", "timeout", 1e6),
         ("HIPCOMM_JOIN_TIMEOUT", "7", "join_timeout", 7.0),
         ("HIPCOMM_ALGORITHM", "two_shot", "algorithm", "two_shot"),
         ("HIPCOMM_ALGORITHM", "staged", "algorithm", "staged"),
@@ -52,6 +53,7 @@ def test_empty_variables_count_as_unset():
         ("HIPCOMM_STAGING_BYTES", "32m", "staging_bytes", 32 << 20),
         ("HIPCOMM_STAGING_BYTES", "2GiB", "staging_bytes", 2 << 30),
         ("HIPCOMM_STAGING_BYTES", "64MB", "staging_bytes", 64 << 20),
+        ("HIPCOMM_STAGING_BYTES", "64G", "staging_bytes", 64 << 30),
         ("HIPCOMM_SHARE_DEVICES", "1", "share_devices", True),
         ("HIPCOMM_CHECK", "1", "check", True),
         ("HIPCOMM_LOG", "debug", "log", "debug"),
@@ -89,12 +91,18 @@ def test_rendezvous_endpoint(text, endpoint):
         ("HIPCOMM_TIMEOUT", "inf"),
         ("HIPCOMM_TIMEOUT", "nan"),
         ("HIPCOMM_TIMEOUT", "soon"),
+        ("HIPCOMM_TIMEOUT", "1000001"),
+        ("HIPCOMM_TIMEOUT", "1e300"),
         ("HIPCOMM_JOIN_TIMEOUT", "-3"),
+        ("HIPCOMM_JOIN_TIMEOUT", "3e6"),
         ("HIPCOMM_ALGORITHM", "fast"),
         ("HIPCOMM_STAGING_BYTES", "M"),
         ("HIPCOMM_STAGING_BYTES", "0"),
         ("HIPCOMM_STAGING_BYTES", "1.5M"),
         ("HIPCOMM_STAGING_BYTES", "32T"),
+        ("HIPCOMM_STAGING_BYTES", "65G"),
+        ("HIPCOMM_STAGING_BYTES", "18446744073709551615"),
+        ("HIPCOMM_STAGING_BYTES", "9" * 5000),
         ("HIPCOMM_CHECK", "yes"),
         ("HIPCOMM_LOG", "loud"),
         ("HIPCOMM_RENDEZVOUS", "localhost"),
@@ -114,6 +122,20 @@ def test_the_token_is_never_shown():
         Settings.read({"HIPCOMM_TOKEN": "secret" * 30})
     assert "HIPCOMM_TOKEN" in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_a_token_is_text():
+    with pytest.raises(InvalidArgument, match="HIPCOMM_TOKEN") as caught:
+        Settings.read({"HIPCOMM_TOKEN": os.fsdecode(b"secret\xff")})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HIPCOMM_WORLD_SIZE", "WORLD_SIZE", "PMI_SIZE"])
+def test_no_more_ranks_than_a_communicator_has(name):
+    rank = name.replace("WORLD_SIZE", "RANK").replace("SIZE", "RANK")
+    assert Identity.read({rank: "0", name: "16"}).world_size == 16
+    with pytest.raises(InvalidArgument, match=f"{name}='17'"):
+        Identity.read({rank: "0", name: "17"})
 
 
 def test_rendezvous_needs_a_token():

@@ -115,12 +115,11 @@ def expected_algorithm(row, operation, world, nbytes, registered=False):
 
 
 def interesting_sizes(row):
-    """Around every threshold, and powers of two."""
+    """Around every threshold that a message can reach, and powers of two."""
     edges = {edge for value in row.values() if isinstance(value, list) for edge in value}
     edges |= {1 << shift for shift in range(37)}
-    return sorted(
-        {edge + more for edge in edges for more in (-17, -16, -1, 0, 1, 15, 16, 17) if edge + more > 0}
-    )
+    sizes = {edge + more for edge in edges for more in (-17, -16, -1, 0, 1, 15, 16, 17)}
+    return sorted(size for size in sizes if 0 < size < 1 << 56)
 
 
 def test_the_table_was_read():
@@ -509,6 +508,7 @@ def test_features_of_an_architecture_do_not_matter():
 
 def refusals():
     right = {"operation": 0, "dtype": 0, "op": 0, "bytes": 8, "world": 2, "arch": "sm_90", "algorithm": 0}
+    right["staging_bytes"] = 0
     for field, values in {
         "operation": (-1, len(OPERATIONS)),
         "dtype": (-1, lib.hipcommNumDataTypes),
@@ -516,6 +516,8 @@ def refusals():
         "world": (-1, 0, 17),
         "arch": (None,),
         "algorithm": (-1, len(ALGORITHMS)),
+        "bytes": (1 << 56, (1 << 64) - 1),
+        "staging_bytes": ((64 << 30) + 1, (1 << 64) - 1),
     }.items():
         for value in values:
             yield {**right, field: value}
@@ -526,10 +528,21 @@ def test_wrong_requests_are_refused(fields):
     request = ffi.new("hipcommPlanRequest *")
     name = ffi.NULL if fields["arch"] is None else ffi.new("char[]", fields["arch"].encode())
     request.arch, request.bytes, request.world = name, fields["bytes"], fields["world"]
+    request.staging_bytes = fields["staging_bytes"]
     for field in ("operation", "dtype", "op", "algorithm"):
         # an enum in C holds any int; cffi stores one that has no name only through a cast
         setattr(request, field, int(ffi.cast("unsigned int", fields[field])))
     assert lib.hipcommMakePlan(request, ffi.new("hipcommPlan *")) == lib.hipcommInvalidArgument
+
+
+def test_the_longest_message_and_the_most_staging_memory():
+    for operation in OPERATIONS:
+        for algorithm in ALGORITHMS:
+            plan = make_plan(
+                operation, (1 << 56) - 1, 16, "x86_64", algorithm=algorithm, staging_bytes=64 << 30
+            )
+            assert plan.bytes_per_launch > 0
+            assert plan.blocks > 0
 
 
 def test_hardly_any_staging_memory():

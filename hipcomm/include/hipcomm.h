@@ -208,7 +208,8 @@ typedef struct {
     uint64_t bytes_per_launch; /* longer messages take several launches */
 } hipcommPlan;
 
-/* A pure function: needs no device and no communicator. */
+/* A pure function: needs no device and no communicator. hipcommInvalidArgument for what no call can be, among it
+ * 2^56 bytes and more. */
 hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
 
 /* The plan of a call on this communicator; bytes and registered as in hipcommPlanRequest. */
@@ -246,8 +247,8 @@ typedef struct {
     int device;
     uint32_t max_blocks;          /* the least over all ranks; 0: the tuning row's */
     hipcommAlgorithm_t algorithm; /* forced for all calls, or hipcommAlgorithmAuto */
-    double timeout_seconds;
-    uint64_t staging_bytes;
+    double timeout_seconds; /* up to a million */
+    uint64_t staging_bytes; /* up to 64 GiB; 0: the tuning row's */
     int check;            /* not 0: ranks compare every call, a mismatch ends in hipcommCallMismatch */
     uint32_t first_epoch; /* and number of a channel's first message. 0: the default; others are for tests
                              of the wrap-around */

@@ -315,7 +315,8 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
     if (!request || !plan || !request->arch || (int)request->operation < 0 ||
         request->operation >= hipcommNumOperations || !dtype_is_valid((int)request->dtype) ||
         !redop_is_valid((int)request->op) || request->world < 1 || request->world > HIPCOMM_MAX_RANKS ||
-        (int)request->algorithm < 0 || request->algorithm >= hipcommNumAlgorithms)
+        (int)request->algorithm < 0 || request->algorithm >= hipcommNumAlgorithms ||
+        request->bytes > MAX_MESSAGE_BYTES || request->staging_bytes > MAX_STAGING_BYTES)
         return hipcommInvalidArgument;
     make_plan(request, tuning_row(request->arch), plan);
     return hipcommSuccess;
