@@ -17,12 +17,18 @@
 /* Most threads of a block of the kernels in which a thread takes a unit of all ranks (kernels/common/unit.h). */
 #define HIPCOMM_MAX_UNIT_THREADS 256
 
+/* What a block knows of its launch, at the beginning of its shared memory (kernels/common/launch.h). */
+#define HIPCOMM_BLOCK_STATE_BYTES 64
+
 /* User data moves in packs of 16 bytes; a pack with its flags is a line of 32 bytes. */
 #define HIPCOMM_PACK_BYTES 16
 #define HIPCOMM_LINE_BYTES 32
 /* A wide line: three packs in the room of two lines. For targets whose 128-bit atomics reach other GPUs (NVIDIA). */
 #define HIPCOMM_WIDE_LINE_PACKS 3
 #define HIPCOMM_WIDE_LINE_BYTES 64
+/* Words of a unit (kernels/common/unit.h), by the words of data in a part of a line and the bytes of an element. */
+#define HIPCOMM_UNIT_WORDS(part_words, element_bytes) \
+    ((part_words) == 1 ? HIPCOMM_PACK_BYTES / 4 : (part_words) * ((element_bytes) > 4 ? 2 : 1))
 
 /* ---- control slab -----------------------------------------------------------------------------
  *
@@ -150,7 +156,6 @@ typedef struct hipcommStatus {
     uint32_t algorithm;
     uint32_t peer;
     uint32_t epoch; /* of send and recv: the message's number */
-    uint32_t block;
     uint32_t peer_algorithm; /* of a mismatch */
     uint64_t waited_ticks;
     uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */

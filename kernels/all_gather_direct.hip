@@ -5,7 +5,6 @@
 
 DEVICE void all_gather_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
     const Message send = message(args.send, args.bytes);
     /* every rank begins with another peer, so that all links are busy */

@@ -11,7 +11,6 @@
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
 
     const RankBuffers* const buffers = rank_buffers(launch);
@@ -35,14 +34,14 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
             [&](uint32_t rank) -> const char* { return buffers->send(rank) + first; },
             [&](uint32_t rank) { return buffers->recv(rank) + first; });
     } else {
-        reduce_side_by_side<T, Op, kLinesOf<T>, kRanksInFlight>(
+        reduce_side_by_side<T, Op, kRanksInFlight>(
             launch, begin, middle, everybody,
             [&](uint32_t rank, uint64_t i) { return load_staged(buffers->send(rank) + i * HIPCOMM_PACK_BYTES); },
             [&](uint32_t rank, uint64_t i, Pack pack) {
                 store_staged(buffers->recv(rank) + i * HIPCOMM_PACK_BYTES, pack);
             });
     }
-    reduce_side_by_side<T, Op, 1, 1>(
+    reduce_side_by_side<T, Op, 1>(
         launch, middle, end, everybody,
         [&](uint32_t rank, uint64_t i) { return load_message(message(buffers->send(rank), args.bytes), i); },
         [&](uint32_t rank, uint64_t i, Pack pack) {

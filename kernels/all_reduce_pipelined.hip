@@ -9,8 +9,7 @@
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
  */
 #include "common/epoch.h"
-#include "common/reduce_packs.h"
-#include "common/reduce_run.h"
+#include "common/reduce_staged.h"
 #include "common/shards.h"
 #include "common/turns.h"
 
@@ -44,49 +43,14 @@ DEVICE void push_shards(const Launch& launch, uint32_t step) {
 template <class T, class Op>
 DEVICE void reduce_shard(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
-    const Geometry& g = launch.geometry;
-    const Message send = message(args.send, args.bytes);
-    const Message recv = message(args.recv, args.bytes);
     const Chunk shard = shard_of(chunk_of_step(launch, packs_of(args.bytes), step), args.rank, args.world);
-    const uint32_t whole_send = whole_packs(send, shard.first, shard.packs);
-    const uint32_t whole_recv = whole_packs(recv, shard.first, shard.packs);
-    const uint32_t whole = whole_send < whole_recv ? whole_send : whole_recv;
-    const char* own = send.base + shard.first * HIPCOMM_PACK_BYTES;
-    char* result = recv.base + shard.first * HIPCOMM_PACK_BYTES;
     const Cells cells = cells_of(launch);
-    const auto contribution = [&](uint32_t rank) { return cells.cell(args.rank, step, kContributions, rank); };
-    const auto result_at = [&](uint32_t peer) { return result_cell(cells, args.rank, step, peer); };
     /* every rank begins with another peer, so that all links are busy */
     const Receivers everybody{args.rank + 1, args.world};
-    if constexpr (kOneThread && kChosenByType<Op>) {
-        reduce_run<T, Op>(
-            args, uint64_t(whole) * HIPCOMM_PACK_BYTES, everybody,
-            [&](uint32_t rank) -> const char* { return rank == args.rank ? own : contribution(rank); },
-            [&](uint32_t rank) { return rank == args.rank ? result : result_at(rank); });
-    } else {
-        reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
-            args, {g.thread, whole, g.threads, g.threads * kLinesOf<T>}, everybody,
-            [&](uint32_t rank, uint32_t i) {
-                const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
-                return rank == args.rank ? load_pack(own + at) : load_staged(contribution(rank) + at);
-            },
-            [&](uint32_t rank, uint32_t i, Pack pack) {
-                const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
-                rank == args.rank ? store_pack(result + at, pack) : store_staged(result_at(rank) + at, pack);
-            });
-    }
-    reduce_packs<T, Op, 1, 1, uint32_t>(
-        args, {whole + g.thread, shard.packs, g.threads, g.threads}, everybody,
-        [&](uint32_t rank, uint32_t i) {
-            return rank == args.rank ? load_message(send, shard.first + i)
-                                     : load_staged(contribution(rank) + uint64_t(i) * HIPCOMM_PACK_BYTES);
-        },
-        [&](uint32_t rank, uint32_t i, Pack pack) {
-            if (rank == args.rank)
-                store_message(recv, shard.first + i, pack);
-            else
-                store_staged(result_at(rank) + uint64_t(i) * HIPCOMM_PACK_BYTES, pack);
-        });
+    reduce_chunk<T, Op>(
+        launch, shard, everybody,
+        [&](uint32_t rank) -> const char* { return cells.cell(args.rank, step, kContributions, rank); },
+        [&](uint32_t rank) { return result_cell(cells, args.rank, step, rank); });
 }
 
 DEVICE void collect_shards(const Launch& launch, uint32_t step) {

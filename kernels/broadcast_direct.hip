@@ -70,7 +70,6 @@ DEVICE void spread_other_packs(const Launch& whole_launch, const PackRange& rang
 
 DEVICE void broadcast_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
-    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
     const PackRange shard = part_of_range({0, packs_of(args.bytes)}, args.rank, args.world);
     const PackRange range = part_of_range(shard, g.block, g.blocks);

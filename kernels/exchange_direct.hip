@@ -33,7 +33,6 @@ DEVICE void put_segment(const Launch& whole_launch, uint32_t peer) {
 
 DEVICE void exchange_direct(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
-    if (is_behind_failure(launch)) return end_launch(launch);
     const auto place_of_peer = [&](uint32_t peer) { return segment_args(launch).segments[peer].recv_offset; };
     if (!enter_direct(launch, place_of_peer)) return end_launch(launch);
     /* every rank begins with another peer, so that all links are busy */

@@ -90,7 +90,7 @@ DEVICE void collect_chunks(const Launch& launch) {
  * for fresh. So the last messages before each multiple of the period wipe what they do not use: their slot
  * is this rank's until it acknowledges them, and ARRIVED until the next long message, which waits for
  * that. What wipes is their own number, which does not come again before the next wipe. */
-DEVICE void wipe_old_flags(const Launch& whole_launch) {
+DEVICE void wipe_unused_flags(const Launch& whole_launch) {
     if (!UNLIKELY((whole_launch.epoch + HIPCOMM_CHANNEL_SLOTS) % HIPCOMM_SCRUB_PERIOD < HIPCOMM_CHANNEL_SLOTS)) return;
     const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
@@ -122,7 +122,7 @@ DEVICE void recv(const hipcommKernelArgs& args, const Geometry& g) {
         collect_chunks(launch);
     else
         collect_lines(launch);
-    wipe_old_flags(launch);
+    wipe_unused_flags(launch);
     acknowledge(launch);
     end_message(launch, kReceiving);
 }

@@ -79,8 +79,8 @@ DEVICE void reduce_whole_packs(const Launch& launch, uint32_t step) {
             [=](uint32_t) { return to; });
     } else {
         const bool staged = mine.staged;
-        reduce_packs<T, Op, kLinesOf<T>, kRanksInFlight, uint32_t>(
-            args, {g.thread, mine.whole, g.threads, g.threads * kLinesOf<T>}, {args.rank, 1},
+        reduce_packs<T, Op, kRanksInFlight, uint32_t>(
+            args, {g.thread, mine.whole, g.threads}, {args.rank, 1},
             [=](uint32_t rank, uint32_t i) {
                 const Launch again = new_phase(launch); /* fewer registers than to keep its arguments */
                 const uint64_t at = uint64_t(i) * HIPCOMM_PACK_BYTES;
@@ -99,8 +99,8 @@ DEVICE void reduce_other_packs(const Launch& launch, uint32_t step) {
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;
     const OwnChunk mine = own_chunk(launch, step);
-    reduce_packs<T, Op, 1, 1, uint32_t>(
-        args, {mine.whole + g.thread, mine.chunk.packs, g.threads, g.threads}, {args.rank, 1},
+    reduce_packs<T, Op, 1, uint32_t>(
+        args, {mine.whole + g.thread, mine.chunk.packs, g.threads}, {args.rank, 1},
         [&](uint32_t rank, uint32_t i) {
             if (rank == args.rank) return load_rows(mine.own, mine.chunk.first + i);
             const Launch again = new_phase(launch); /* keeps nothing in registers for the rare packs */

@@ -45,7 +45,7 @@ DEVICE void reduce_whole_packs(const Launch& whole_launch, uint32_t whole) {
     char* const result = static_cast<char*>(launch.args.recv);
     const uint64_t offset = segment_args(launch).segments[launch.args.rank].send_offset;
     const RankBuffers* const buffers = rank_buffers(launch);
-    reduce_side_by_side<T, Op, kLinesOf<T>, kRanksInFlight>(
+    reduce_side_by_side<T, Op, kRanksInFlight>(
         launch, 0, whole, {launch.args.rank, 1},
         [=](uint32_t rank, uint64_t i) {
             return load_staged(buffers->send(rank) + offset + i * HIPCOMM_PACK_BYTES);
@@ -58,7 +58,7 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t whole) {
     const Launch launch = new_phase(whole_launch);
     const uint64_t bytes = segment_args(launch).segments[launch.args.rank].send_bytes;
     const Message result = message(launch.args.recv, bytes);
-    reduce_side_by_side<T, Op, 1, 1>(
+    reduce_side_by_side<T, Op, 1>(
         launch, whole, packs_of(bytes), {launch.args.rank, 1},
         [&](uint32_t rank, uint64_t i) { return load_rows(in_rows(launch, contribution(launch, rank)), i); },
         [=](uint32_t, uint64_t i, Pack pack) { store_message(result, i, pack); });
@@ -67,7 +67,6 @@ DEVICE void reduce_other_packs(const Launch& whole_launch, uint32_t whole) {
 template <class T, class Op>
 DEVICE void reduce_scatter_direct(const hipcommSegmentArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
-    if (is_behind_failure(launch)) return end_launch(launch);
     if (!enter_direct(launch)) return end_launch(launch);
     if constexpr (kOneThread && kChosenByType<Op>) {
         reduce_rows<T, Op>(launch);

@@ -30,6 +30,7 @@ class Plan(NamedTuple):
     line_packs: int
     tile_shift: int
     chunk_packs: int
+    line_bytes: int
     bytes_per_launch: int
 
 

@@ -486,6 +486,19 @@ def test_a_barrier_has_one_block(pattern):
     assert make_plan("barrier", 0, 1, arch_of(pattern)).kernel == -1
 
 
+@every_row
+@pytest.mark.parametrize("world", range(2, 17))
+def test_what_goes_as_lines_fits_into_them(pattern, world):
+    """A pair of all_to_all with counts decides by its own bytes; in others the plan has decided for all."""
+    row = TABLE[pattern]
+    lines = make_plan("all_to_all_v", 0, world, arch_of(pattern)).line_bytes
+    assert 0 < lines <= row["exchange_one_shot"][world_class(world)]
+    assert lines // PACK * world <= row["line_capacity"]
+    for nbytes in interesting_sizes(row):
+        plan = make_plan("all_to_all", nbytes, world, arch_of(pattern))
+        assert (nbytes <= plan.line_bytes) == (plan.algorithm == "one_shot"), nbytes
+
+
 def test_a_pure_function():
     """The same answer whatever was asked before."""
     rng = random.Random(51)

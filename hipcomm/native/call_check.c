@@ -17,7 +17,7 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
         .kernel = check_kernel_index(),
         .blocks = 1,
         .threads = comm->row->threads,
-        .shared_bytes = 64, /* the block's state: kernels/common/launch.h */
+        .shared_bytes = HIPCOMM_BLOCK_STATE_BYTES,
     };
     hipcommCheckArgs args = {.common = comm->args, .call = pack_call(call), .count = bytes / dtype_size(call->dtype)};
     fill_args(&args.common, call, &plan);

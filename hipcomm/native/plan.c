@@ -12,8 +12,7 @@ static uint64_t ceil_div(uint64_t a, uint64_t b) { return (a + b - 1) / b; }
 
 /* Bytes of dynamic shared memory for a tile of packs from each rank, and, for the two-shot, one more. */
 static uint32_t tile_bytes(uint32_t packs, int ranks) {
-    enum { kBlockState = 64 }; /* kernels/common/launch.h */
-    return kBlockState + (uint32_t)ranks * packs * HIPCOMM_PACK_BYTES;
+    return HIPCOMM_BLOCK_STATE_BYTES + (uint32_t)ranks * packs * HIPCOMM_PACK_BYTES;
 }
 
 /* Flag-in-data: a block takes tiles of lines. The others' threads stand side by side for (pack, peer). */
@@ -22,15 +21,11 @@ static bool works_in_tiles(hipcommOperation_t operation) {
            operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
 }
 
-/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/common/unit.h), and how long that is. */
+/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/common/unit.h). */
 static bool works_in_units(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
     return algorithm == hipcommAlgorithmOneShot &&
            (request->operation == hipcommOpAllReduce || request->operation == hipcommOpReduceScatter) &&
            request->bytes <= row->units[world_class(request->world)];
-}
-static uint64_t unit_words(const hipcommPlanRequest* request, const TuningRow* row) {
-    if (row->part_words == 1) return HIPCOMM_PACK_BYTES / 4;
-    return dtype_size(request->dtype) > 4 ? 2 * row->part_words : row->part_words;
 }
 
 /* Packs that one flag-in-data launch can carry, by the lines that it needs. */
@@ -101,7 +96,7 @@ static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const Tuning
 static void plan_units(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                        hipcommPlan* plan) {
     enum { kWholePacksAndUnits = 48 }; /* so that what the next launch moves is aligned as what this one does */
-    const uint64_t words = unit_words(request, row);
+    const uint64_t words = HIPCOMM_UNIT_WORDS(row->part_words, dtype_size(request->dtype));
     const uint64_t line_bytes = words / row->part_words * (row->part_words + 1) * 4;
     const uint64_t capacity =
         row->line_capacity * (uint64_t)HIPCOMM_LINE_BYTES / line_bytes / (uint64_t)request->world;
@@ -231,6 +226,14 @@ static void plan_staged(const hipcommPlanRequest* request, const TuningRow* row,
     plan->bytes_per_launch = plan->blocks * chunk * HIPCOMM_PACK_BYTES;
 }
 
+/* Exchange: bytes up to which a segment goes as lines. Of all_to_all_v each pair decides for itself, within what one
+ * launch's lines can carry. */
+static uint64_t segment_line_bytes(const hipcommPlanRequest* request, const TuningRow* row, const hipcommPlan* plan) {
+    if (request->operation != hipcommOpAllToAllv) return plan->algorithm == hipcommAlgorithmOneShot ? UINT64_MAX : 0;
+    const uint64_t room = row->line_capacity / (uint64_t)request->world * HIPCOMM_PACK_BYTES;
+    return min_u64(row->exchange_one_shot[world_class(request->world)], room);
+}
+
 /* Blocks work side by side on the packs of a shard or a part; each has two barriers of its own. */
 static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                         hipcommPlan* plan) {
@@ -290,6 +293,7 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     if (cannot_take(request, row, plan->algorithm)) plan->algorithm = choose(request, row);
     plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
     plan->threads = row->threads;
+    plan->line_bytes = segment_line_bytes(request, row, plan);
 
     const uint32_t max_blocks =
         request->max_blocks ? (uint32_t)min_u64(request->max_blocks, row->max_blocks) : row->max_blocks;

@@ -51,14 +51,6 @@ static hipcommPlan plan_of(hipcommComm_t comm, SegmentCall* segments) {
     return plan;
 }
 
-/* Exchange: bytes up to which a segment goes as lines. */
-static uint64_t line_bytes(hipcommComm_t comm, const hipcommPlan* plan, hipcommOperation_t operation) {
-    if (operation != hipcommOpAllToAllv) return plan->algorithm == hipcommAlgorithmOneShot ? UINT64_MAX : 0;
-    /* each pair decides for itself, within what one launch's lines can carry */
-    const uint64_t room = comm->row->line_capacity / comm->args.world * (uint64_t)HIPCOMM_PACK_BYTES;
-    return min_u64(comm->row->exchange_one_shot[world_class((int)comm->args.world)], room);
-}
-
 /* Reductions have one count; of the others the pairs are compared as well. all_to_all_v has pairs only. */
 static hipcommResult_t check_segments(hipcommComm_t comm, const SegmentCall* segments, hipStream_t stream,
                                       bool capturing) {
@@ -98,7 +90,7 @@ static hipcommResult_t run_planned(hipcommComm_t comm, SegmentCall* segments, co
     args->common.send_place = segments->send_place;
     args->common.recv_place = segments->recv_place;
     if (call->operation == hipcommOpReduceScatter) args->common.root = HIPCOMM_NO_ROOT;
-    args->line_bytes = line_bytes(comm, plan, call->operation);
+    args->line_bytes = plan->line_bytes;
     const uint64_t packs = packs_of(segments->most_bytes);
     args->most_packs = min_u64(packs, plan->bytes_per_launch / HIPCOMM_PACK_BYTES);
     do {

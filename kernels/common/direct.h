@@ -38,6 +38,7 @@ DEVICE uint64_t address_of_place(const Launch& launch, uint32_t rank, uint64_t p
  * in a rank's result, recv_offset(peer) says how far behind the beginning that is. */
 template <class RecvOffset>
 DEVICE bool enter_direct(const Launch& launch, RecvOffset recv_offset) {
+    if (is_behind_failure(launch)) return false;
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;
     for (uint32_t peer = g.thread; peer < args.world; peer += g.threads) {

@@ -5,13 +5,12 @@
 #include "reduce_packs.h"
 
 /* All threads: reduce packs begin .. end - 1; the blocks side by side. */
-template <class T, class Op, uint32_t kLines, uint32_t kRanks, class Load, class Store>
+template <class T, class Op, uint32_t kRanks, class Load, class Store>
 DEVICE void reduce_side_by_side(const Launch& whole_launch, uint64_t begin, uint64_t end, const Receivers& receivers,
                                 Load load, Store store) {
     const Launch launch = new_phase(whole_launch);
     const Geometry& g = launch.geometry;
-    const uint32_t block = g.threads * kLines;
-    reduce_packs<T, Op, kLines, kRanks, uint64_t>(
-        launch.args, {begin + uint64_t(g.block) * block + g.thread, end, g.threads, uint64_t(g.blocks) * block},
+    reduce_packs<T, Op, kRanks, uint64_t>(
+        launch.args, {begin + uint64_t(g.block) * g.threads + g.thread, end, uint64_t(g.blocks) * g.threads},
         receivers, load, store);
 }

@@ -48,7 +48,8 @@ struct BlockState {
     uint32_t leave[2]; /* turns.h: the block leaves after this turn, by its parity */
     uint32_t behind_failure; /* an earlier launch gave up; as begin_launch() leaves it, to the end of the launch */
 };
-constexpr uint32_t kTileOffset = 64;
+constexpr uint32_t kTileOffset = HIPCOMM_BLOCK_STATE_BYTES;
+static_assert(sizeof(BlockState) <= kTileOffset, "tiles would overwrite it");
 
 DEVICE BlockState* block_state(const Launch& launch) {
     return reinterpret_cast<BlockState*>(launch.geometry.shared);

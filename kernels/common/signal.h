@@ -39,10 +39,3 @@ DEVICE bool wait_for_peers(const Launch& whole_launch, uint32_t phase, uint32_t 
     block_barrier(); /* the acquires of a few threads come before the loads of all */
     return !block_failed(launch);
 }
-
-/* All threads: wait until one peer has done `steps` steps of `phase`; the result as above. */
-DEVICE bool wait_for_peer(const Launch& launch, uint32_t peer, uint32_t phase, uint32_t steps) {
-    if (launch.geometry.thread == 0) wait_for_signal(launch, peer, phase, steps);
-    block_barrier();
-    return !block_failed(launch);
-}

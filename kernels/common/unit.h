@@ -18,7 +18,7 @@
 #define MAX_THREADS HIPCOMM_MAX_UNIT_THREADS
 
 template <class T>
-constexpr uint32_t kUnitWords = kPartData == 1 ? kPackWords : kPartData * (sizeof(T) > 4 ? 2 : 1);
+constexpr uint32_t kUnitWords = HIPCOMM_UNIT_WORDS(kPartData, sizeof(T));
 
 /* Units of a message that goes as lines, and so is a few MiB at most. */
 template <uint32_t kWords>

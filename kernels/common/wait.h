@@ -23,7 +23,6 @@ DEVICE void give_up(const Launch& whole_launch, uint32_t peer, uint32_t kind, ui
     status->peer = peer;
     status->peer_algorithm = peer_algorithm;
     status->epoch = launch.epoch;
-    status->block = launch.geometry.block;
     status->waited_ticks = waited;
     store_release(&launch.args.status->fault, kind);
 }
