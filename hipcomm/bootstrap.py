@@ -101,7 +101,8 @@ class Bootstrap:
             if theirs and _SPLIT.unpack(theirs)[0] == color
         ]
         ranks = self.ranks.subgroup([rank for _, rank in sorted(chosen)])
-        return Bootstrap(ranks, self._settings, self.platform, self.device)
+        with self.device.current():
+            return Bootstrap(ranks, self._settings, self.platform, self.device)
 
     def _set_up(self) -> None:
         max_blocks = self._agree()
@@ -130,7 +131,7 @@ class Bootstrap:
         check(lib.hipcommCommCreate(config, created))
         self.comm = created[0]
         kind = DLPACK_DEVICES[self.platform.name]
-        self.heap = Heap(self.ranks, self.comm, self.device.host_is_device, (kind, self.device.ordinal))
+        self.heap = Heap(self.ranks, self.comm, self.device, kind)
         self.registrations = Registrations(self.ranks, self.comm)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather("ready", b"")
@@ -194,16 +195,16 @@ class Bootstrap:
     def close(self, patience: float) -> None:
         """Leave together; after a failure, alone."""
         _living.discard(self)
-        try:
-            if not self._failed:
-                self.device.use()
-                call("hipDeviceSynchronize")
-                self.ranks.all_gather("close", b"", max(patience, self._settings.timeout))
-        except Error as error:
-            self._failed = True
-            raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
-        finally:
-            self._take_down()
+        with self.device.current():
+            try:
+                if not self._failed:
+                    call("hipDeviceSynchronize")
+                    self.ranks.all_gather("close", b"", max(patience, self._settings.timeout))
+            except Error as error:
+                self._failed = True
+                raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
+            finally:
+                self._take_down()
 
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""

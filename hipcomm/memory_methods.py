@@ -73,7 +73,8 @@ class MemoryMethods:
                 is registered in part already, or the sizes differ.
         """
         registrations = self._living("register").registrations
-        registrations.add(*self._memory_of(buf, nbytes, "register"))
+        with self.device.current():
+            registrations.add(*self._memory_of(buf, nbytes, "register"))
 
     def deregister(self, buf: Any) -> None:
         """Undo :meth:`register`. Collective. It waits for this rank's device; the memory may then be freed.
@@ -88,7 +89,8 @@ class MemoryMethods:
         registrations = self._living("deregister").registrations
         nbytes = 0 if isinstance(buf, (int, np.integer)) else None
         address, _, problem = self._memory_of(buf, nbytes, "deregister")
-        registrations.remove(address, problem)
+        with self.device.current():
+            registrations.remove(address, problem)
 
     def _memory_of(self, buf: Any, nbytes: Any, operation: str) -> tuple[int, int, str]:
         """Address and bytes of an array, or as given; and what is wrong with them, for all ranks to hear."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -224,6 +226,20 @@ class Device(NamedTuple):
     def use(self) -> None:
         """Make the device the calling thread's current one. Raises PlatformError."""
         call("hipSetDevice", self.ordinal)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it the calling thread's current one within a block; then that is current again which was.
+
+        Memory comes from the current device, and who waits for "the device" waits for that one: in a thread
+        that has never called :meth:`use` it would be device 0.
+        """
+        before = call("hipGetDevice")
+        self.use()
+        try:
+            yield
+        finally:
+            call("hipSetDevice", before)
 
 
 def open_device(selector: str | None, local_rank: int, share: bool = False) -> Device:

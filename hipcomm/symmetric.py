@@ -23,7 +23,7 @@ from hipcomm.core import ffi
 from hipcomm.dtypes import CODES, resolve
 from hipcomm.errors import Error, InvalidArgument
 from hipcomm.peer_memory import Area, read_memory, write_memory
-from hipcomm.platform import call
+from hipcomm.platform import Device, call
 from hipcomm.ranks import Ranks
 from hipcomm.registration import Region
 from hipcomm.segments import Cut, Segments, segment_size
@@ -85,7 +85,7 @@ class SymmetricArray:
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A view as a NumPy array, on the CPU platform. Raises InvalidArgument on GPUs."""
-        if not self._heap.host_is_device:
+        if not self._heap.device.host_is_device:
             raise InvalidArgument(
                 f"rank {self._heap.rank}: numpy(): this array is in device memory; see to_host()"
             )
@@ -124,7 +124,7 @@ class SymmetricArray:
             on_host = name == "__array_interface__"
             # NumPy's interface cannot name ml_dtypes' types, and __array__() serves as well
             has_name = not on_host or self.dtype.kind != "V"
-            if on_host == self._heap.host_is_device and has_name:
+            if on_host == self._heap.device.host_is_device and has_name:
                 interface = {
                     "shape": self.shape,
                     "typestr": self.dtype.str,
@@ -197,16 +197,16 @@ class Heap:
 
     Attributes:
         rank: this rank.
-        host_is_device: whether the host can reach the memory.
+        device: where it is.
         dlpack_device: device type and ordinal.
         garbage: serial numbers of arrays that have become garbage on this rank since the last allocation.
     """
 
-    def __init__(self, ranks: Ranks, comm: Any, host_is_device: bool, dlpack_device: tuple[int, int]) -> None:
+    def __init__(self, ranks: Ranks, comm: Any, device: Device, dlpack_type: int) -> None:
         """An empty heap; memory is allocated when it is first asked for."""
         self.rank = ranks.rank
-        self.host_is_device = host_is_device
-        self.dlpack_device = dlpack_device
+        self.device = device
+        self.dlpack_device = (dlpack_type, device.ordinal)
         self.garbage: deque[int] = deque()
         self._dead: set[int] = set()  # of those, and before, what is not garbage on all ranks
         self._ranks = ranks
@@ -222,13 +222,13 @@ class Heap:
         """Make an array; see :meth:`Communicator.empty`."""
         extents, resolved, problem = self._check(shape, dtype)
         nbytes = 0 if problem else int(np.prod(extents, dtype=object)) * resolved.itemsize
-        self._agree_on_allocation(nbytes, problem)
-
-        cut = self._bookkeeping.cut(nbytes)
-        if cut is None:
-            self._add_segment(segment_size(nbytes))
+        with self.device.current():
+            self._agree_on_allocation(nbytes, problem)
             cut = self._bookkeeping.cut(nbytes)
-            assert cut is not None
+            if cut is None:
+                self._add_segment(segment_size(nbytes))
+                cut = self._bookkeeping.cut(nbytes)
+                assert cut is not None
         serial = self._next_serial
         self._next_serial += 1
         self._cuts[serial] = cut
@@ -274,14 +274,15 @@ class Heap:
         """Free the array of this serial number; see :meth:`SymmetricArray.free`."""
         if self._is_closed:
             raise InvalidArgument(f"rank {self.rank}: free: the communicator is closed")
-        call("hipDeviceSynchronize")
-        gathered = self._ranks.all_gather("free", struct.pack("<Q", serial))
-        if any(theirs != gathered[0] for theirs in gathered):
-            order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
-            raise InvalidArgument(
-                f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
-            )
-        self._take_back(serial)
+        with self.device.current():
+            call("hipDeviceSynchronize")
+            gathered = self._ranks.all_gather("free", struct.pack("<Q", serial))
+            if any(theirs != gathered[0] for theirs in gathered):
+                order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
+                raise InvalidArgument(
+                    f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
+                )
+            self._take_back(serial)
 
     def _take_back(self, serial: int) -> None:
         self._bookkeeping.give_back(self._cuts.pop(serial))

@@ -127,6 +127,33 @@ def test_split_register_and_graphs(world):
 
 
 @pytest.mark.parametrize("world", worlds(3))
+def test_a_thread_that_has_chosen_no_device(world):
+    """Memory is the communicator's device's, and so is what is waited for; the thread's own stays current."""
+    run(
+        """
+        from hipcomm.platform import call
+
+        def run(comm):
+            before = call("hipGetDevice")
+            array = comm.empty(1000, "float32")
+            attributes = call("hipPointerGetAttributes", array.data_ptr)
+            comm.synchronize()
+            part = comm.split(0)
+            part.close()
+            array.free()
+            devices[comm.rank] = attributes.device, before, call("hipGetDevice")
+
+        with hipcomm.init_all([2, 1, 0]) as comms:
+            devices = {}
+            threads = [threading.Thread(target=run, args=(comm,)) for comm in comms]
+            [thread.start() for thread in threads]
+            [thread.join(60) for thread in threads]
+            assert devices == {0: (2, 0, 0), 1: (1, 0, 0), 2: (0, 0, 0)}, devices
+        """
+    )
+
+
+@pytest.mark.parametrize("world", worlds(3))
 def test_a_thread_that_raises(world):
     """The others, which wait for it in a kernel, leave and say who it was."""
     run(

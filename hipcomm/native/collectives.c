@@ -174,9 +174,21 @@ hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream) {
     return run(comm, &call, stream);
 }
 
+/* The default stream is the current device's, which in this thread need not be the communicator's. */
+static hipError_t synchronize(hipcommComm_t comm, hipStream_t stream) {
+    int before;
+    hipError_t error = comm->hip.GetDevice(&before);
+    if (error != hipSuccess) return error;
+    if (before == comm->device) return comm->hip.StreamSynchronize(stream);
+    error = comm->hip.SetDevice(comm->device);
+    if (error == hipSuccess) error = comm->hip.StreamSynchronize(stream);
+    const hipError_t restored = comm->hip.SetDevice(before);
+    return error == hipSuccess ? restored : error;
+}
+
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream) {
     if (!comm) return no_comm();
-    const hipError_t error = comm->hip.StreamSynchronize(stream);
+    const hipError_t error = synchronize(comm, stream);
     if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
     return check_health(comm);
 }

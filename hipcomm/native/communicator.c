@@ -261,6 +261,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
     }
     memcpy(comm->functions, config->functions, (size_t)hipcommKernelCount() * sizeof *comm->functions);
     snprintf(comm->arch, sizeof comm->arch, "%s", config->arch);
+    comm->device = config->device;
     comm->row = tuning_row(comm->arch);
     comm->status = config->status_host;
     comm->failed_peer = -1;

@@ -14,6 +14,7 @@
 
 struct hipcommComm {
     HipApi hip;
+    int device;
     const TuningRow* row;
     hipcommPlanRequest request; /* what all calls have in common; the rest is filled in per call */
     hipcommKernelArgs args;     /* likewise */

@@ -11,6 +11,7 @@ const char* hip_api_open(HipApi* api, const char* path) {
         const char* name;
         void* slot;
     } symbols[] = {
+        {"hipGetDevice", &api->GetDevice},
         {"hipSetDevice", &api->SetDevice},
         {"hipModuleLaunchKernel", &api->ModuleLaunchKernel},
         {"hipMemcpy", &api->Memcpy},

@@ -7,6 +7,7 @@
 
 typedef struct HipApi {
     void* library;
+    hipError_t (*GetDevice)(int*);
     hipError_t (*SetDevice)(int);
     hipError_t (*ModuleLaunchKernel)(hipFunction_t, unsigned, unsigned, unsigned, unsigned, unsigned,
                                      unsigned, unsigned, hipStream_t, void**, void**);
