@@ -23,10 +23,10 @@ def one_buffer_from_many_streams(comm, rng, calls):
     """Each call works on the last one's result; only the communicator orders them."""
     shared = np.random.default_rng(31)
     streams = [None, *(new_stream() for _ in range(3))]
-    x = comm.empty(3000, "int64")
-    x.from_host(np.full(3000, comm.rank + 1, np.int64))
+    x = comm.empty(3000, "float64")
+    x.from_host(np.full(3000, comm.rank + 1.0))
     call("hipDeviceSynchronize")
-    expected = [rank + 1 for rank in range(comm.world_size)]
+    expected = [rank + 1.0 for rank in range(comm.world_size)]
     for _ in range(calls):
         cases.skew(rng)
         which = int(shared.integers(len(streams)))
@@ -36,8 +36,8 @@ def one_buffer_from_many_streams(comm, rng, calls):
         if shared.random() < 0.3:
             comm.barrier(stream=streams[which])
         elif shared.random() < 0.5:
-            comm.all_reduce(x, op="max", stream=streams[which])
-            expected = [max(expected)] * comm.world_size
+            comm.all_reduce(x, stream=streams[which])  # every one changes the numbers
+            expected = [sum(expected)] * comm.world_size
         else:
             comm.broadcast(x, root=1 % comm.world_size, stream=streams[which])
             expected = [expected[1 % comm.world_size]] * comm.world_size
