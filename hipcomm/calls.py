@@ -13,7 +13,7 @@ from hipcomm.errors import InvalidArgument
 if TYPE_CHECKING:
     from hipcomm.arrays import Buffer
 
-OPERATIONS: dict[str, int] = {
+REDUCTIONS: dict[str, int] = {
     "sum": lib.hipcommSum,
     "prod": lib.hipcommProd,
     "max": lib.hipcommMax,
@@ -63,10 +63,10 @@ class Calls:
     def _op(self, op: Any, operation: str) -> int:
         """Return the core's number of a reduction. Raises InvalidArgument."""
         try:
-            return OPERATIONS[op]
+            return REDUCTIONS[op]
         except (KeyError, TypeError):
             raise InvalidArgument(
-                self._say(operation, f"op {op!r} is none of {', '.join(OPERATIONS)}")
+                self._say(operation, f"op {op!r} is none of {', '.join(REDUCTIONS)}")
             ) from None
 
     def _rows(

@@ -14,14 +14,13 @@ import numpy as np
 
 from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.bootstrap import Bootstrap
-from hipcomm.calls import OPERATIONS
+from hipcomm.calls import REDUCTIONS
 from hipcomm.core import VOID_POINTER, error_of, ffi, lib
 from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
 from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
 from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
-from hipcomm.plan import OPERATIONS as PLANNED
-from hipcomm.plan import Plan, describe
+from hipcomm.plan import OPERATIONS, Plan, describe
 from hipcomm.point_to_point import PointToPoint
 from hipcomm.reductions import Reductions
 from hipcomm.symmetric import SymmetricArray
@@ -43,11 +42,16 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
     All ranks make the same calls in the same order, :meth:`send` and :meth:`recv` apart, which concern two
-    ranks. A call enqueues its work on a stream and returns;
-    on the CPU platform it has happened when it returns. Buffers are arrays (NumPy on the CPU platform,
-    CuPy, ``__cuda_array_interface__``, DLPack) that are C-contiguous, or integer addresses with
-    ``count=`` (elements) and ``dtype=``. They may have any alignment, and must stay alive until the
-    stream has passed the call. Any call may be captured into a graph.
+    ranks. A call enqueues its work on a stream and returns; on the CPU platform it has happened when it
+    returns. Any call may be captured into a graph.
+
+    Buffers are arrays (NumPy on the CPU platform, CuPy, ``__cuda_array_interface__``, DLPack) that are
+    C-contiguous, or integer addresses with ``count=`` (elements) and ``dtype=``. They may have any
+    alignment, and must stay alive until the stream has passed the call.
+
+    A communicator is called by one thread at a time, whose current device is :attr:`device`
+    (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` may come
+    from another one at any moment.
 
     Every collective takes ``stream=``: an integer handle, or an object with ``.ptr`` (CuPy) or
     ``__cuda_stream__``; None is the default stream.
@@ -106,10 +110,10 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
                 overlap without being the same.
         """
         try:
-            op_code = OPERATIONS[op]
+            op_code = REDUCTIONS[op]
         except (KeyError, TypeError):
             raise InvalidArgument(
-                self._say("all_reduce", f"op {op!r} is none of {', '.join(OPERATIONS)}")
+                self._say("all_reduce", f"op {op!r} is none of {', '.join(REDUCTIONS)}")
             ) from None
         if recvbuf is None:
             recvbuf = sendbuf
@@ -263,14 +267,14 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         Raises:
             InvalidArgument: there is no such operation, dtype or op.
         """
-        if not isinstance(operation, str) or operation not in PLANNED:
-            raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(PLANNED)}"))
+        if not isinstance(operation, str) or operation not in OPERATIONS:
+            raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(OPERATIONS)}"))
         if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 56:
             raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
         plan = ffi.new("hipcommPlan *")
         code = lib.hipcommCommPlan(
             self._comm,
-            PLANNED[operation],
+            OPERATIONS[operation],
             int(nbytes),
             CODES[resolve(dtype)],
             self._op(op, "plan"),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import oracle
 
-from hipcomm.calls import OPERATIONS as REDUCTIONS
+from hipcomm.calls import REDUCTIONS
 from hipcomm.core import ffi, lib
 from hipcomm.dtypes import CODES
 from hipcomm.plan import OPERATIONS
