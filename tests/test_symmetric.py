@@ -115,6 +115,38 @@ def test_freed_memory_is_used_again(ranks, world):
     fresh(ranks, world).run(freed_memory_is_used_again)
 
 
+def arrays_that_are_gone(comm, rng):
+    """One whose memory was given back, and one of a communicator that is closed."""
+    part = comm.split(0)
+    freed, orphan = part.empty(1000), part.empty(1000)
+    freed.free()
+    part.close()
+    other = comm.empty(1000)
+    as_others_see_it = "__array_interface__" if comm.device.host_is_device else "__cuda_array_interface__"
+    uses = (
+        comm.all_reduce,
+        lambda array: comm.all_reduce(other, array),
+        comm.broadcast,
+        comm.register,
+        lambda array: array.data_ptr,
+        lambda array: array.to_host(),
+        lambda array: array.from_host(np.zeros(1000, np.float32)),
+        lambda array: getattr(array, as_others_see_it),
+        lambda array: array.__dlpack__(),
+    )
+    for gone, why in ((freed, "the array is freed"), (orphan, "the communicator is closed")):
+        for use in uses:
+            with pytest.raises(InvalidArgument, match=f"rank .*: .*{why}"):
+                use(gone)
+        assert "SymmetricArray float32[1000]" in repr(gone)
+    reduce_in(comm, other, 3)
+
+
+@some_worlds
+def test_arrays_that_are_gone(ranks, world):
+    fresh(ranks, world).run(arrays_that_are_gone)
+
+
 def garbage(comm, rng):
     """Memory goes back when the array is garbage on all ranks, and not before."""
     array = comm.empty(1000)
