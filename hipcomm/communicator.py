@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import weakref
 from types import TracebackType
 from typing import Any, NoReturn
 
@@ -51,7 +53,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
     A communicator is called by one thread at a time, whose current device is :attr:`device`
     (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` may come
-    from another one at any moment.
+    from another one at any moment. A forked child cannot use its parent's.
 
     Every collective takes ``stream=``: an integer handle, or an object with ``.ptr`` (CuPy) or
     ``__cuda_stream__``; None is the default stream.
@@ -78,7 +80,8 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         self._bootstrap = bootstrap
         self._comm = bootstrap.comm
         self._fast_dtypes = _BUFFER_CODES if bootstrap.device.host_is_device else {}
-        self._closed = False
+        self._gone = ""  # why no call can be made any more
+        _communicators.add(self)
         if log.isEnabledFor(logging.DEBUG):
             self._log_calls()
 
@@ -351,15 +354,20 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         Collective, idempotent. After a failure it does not wait for anybody, and leaves this rank's
         slabs to the end of the process: a peer's kernel might still write to them.
         """
-        if self._closed:
+        if self._gone:
             return
-        self._closed = True
-        self._comm = ffi.NULL  # the core refuses it: a closed communicator is an InvalidArgument
+        self._forget("the communicator is closed")
         self._bootstrap.close(_CLOSE_PATIENCE)
 
     def abort(self, reason: str) -> None:
         """Fail the communicator on all ranks, at once. Callable from any thread; never waits long."""
-        self._bootstrap.abort(reason)
+        if not self._gone:
+            self._bootstrap.abort(reason)
+
+    def _forget(self, why: str) -> None:
+        """No call from now on: the core refuses what is NULL, and :meth:`_raise` says why."""
+        self._gone = why
+        self._comm = ffi.NULL
 
     def __enter__(self) -> Communicator:
         return self
@@ -373,14 +381,12 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         self.close()
 
     def __repr__(self) -> str:
-        state = (
-            "closed" if self._closed else f"{self.platform} device {self.device.ordinal} ({self.device.name})"
-        )
+        state = self._gone or f"{self.platform} device {self.device.ordinal} ({self.device.name})"
         return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {state}>"
 
     def _living(self, operation: str) -> Bootstrap:
-        if self._closed:
-            raise InvalidArgument(self._say(operation, "the communicator is closed"))
+        if self._gone:
+            raise InvalidArgument(self._say(operation, self._gone))
         return self._bootstrap
 
     # ---- arguments and errors ---------------------------------------------------------------------------
@@ -424,14 +430,26 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         )
 
     def _raise(self, code: int) -> NoReturn:
-        if self._closed:
-            raise InvalidArgument(f"rank {self.rank}: the communicator is closed")
+        if self._gone:
+            raise InvalidArgument(f"rank {self.rank}: {self._gone}")
         error = error_of(code, self._comm)
         if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
             self._bootstrap.note_failure(str(error))
         elif lib.hipcommCommGetAsyncError(self._comm):  # a launch failed, which the peers wait for
             self._bootstrap.abort(str(error))
         raise error
+
+
+_communicators: weakref.WeakSet[Communicator] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    """The child has its parent's rank: what it enqueued would be taken for the parent's, with wrong sums."""
+    for comm in list(_communicators):
+        comm._forget("this is a forked child, and the communicator its parent's")
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _dtype_name(buffer: Buffer) -> str:

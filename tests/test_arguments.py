@@ -6,6 +6,7 @@ moved the epoch on, the right one could not succeed.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -146,6 +147,35 @@ def small_counts(comm, rng):
         comm.scatter(send.address, recv.address, **where)
         comm.synchronize()
     still_works(comm)
+
+
+def in_a_forked_child(comm, rng):
+    """It must not take part as its parent's rank, and whatever it does the parent works on."""
+    memory = arena().region(40)
+    child = os.fork()
+    if child == 0:
+        said = []
+        for use in (
+            lambda: comm.all_reduce(memory.address, count=10, dtype="float32"),
+            comm.barrier,
+            comm.synchronize,
+            lambda: comm.empty(10),
+            lambda: comm.split(0),
+        ):
+            try:
+                use()
+            except hipcomm.InvalidArgument as error:
+                said.append(str(error))
+        comm.abort("the child's own affair")
+        comm.close()
+        is_right = len(said) == 5 and all("forked child" in text for text in said)
+        os._exit(0 if is_right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    still_works(comm)
+
+
+def test_a_forked_child_is_no_rank(own_ranks):
+    own_ranks.world(WORLD).run(in_a_forked_child)
 
 
 class ArrayOfAnotherLibrary:
