@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
-from hipcomm.environment import PLATFORMS, Settings
+from hipcomm.environment import MAX_SECONDS, PLATFORMS, Settings
 from hipcomm.errors import Error, InvalidArgument
 
 from .job import Job
@@ -22,6 +23,19 @@ from .spec import (
     rank_environment,
     resolve_command,
 )
+
+
+class _Seconds(click.FloatRange):
+    """Seconds that a clock can count: FloatRange takes nan, and to poll(2) inf is an overflow."""
+
+    def __init__(self, min_open: bool) -> None:
+        super().__init__(0, MAX_SECONDS, min_open=min_open)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
 
 
 def _parse_env(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -66,13 +80,13 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--tag/--no-tag", default=True, show_default=True, help="Begin every line with its rank.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=_Seconds(min_open=True),
     metavar="SECONDS",
     help="Stop a job that takes longer, with exit code 124.",
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0),
+    type=_Seconds(min_open=False),
     default=5.0,
     show_default=True,
     metavar="SECONDS",
