@@ -263,7 +263,8 @@ _living: weakref.WeakSet[Bootstrap] = weakref.WeakSet()
 
 
 def _leave_all() -> None:
-    for bootstrap in list(_living):
+    # rank 0 last: it may host the server, and then waits for the others, who may be threads of this process
+    for bootstrap in sorted(_living, key=lambda living: living.ranks.number_in_job, reverse=True):
         bootstrap.leave_at_exit()
 
 

@@ -142,6 +142,11 @@ class Ranks:
         """Tell all ranks of the job that this one ends it."""
         self._job.client.abort(reason)
 
+    @property
+    def number_in_job(self) -> int:
+        """The job's number of this rank."""
+        return self.members[self.rank]
+
     def leave_job(self) -> None:
         """Leave the job, whatever groups there still are. Idempotent."""
         self._job.client.close()

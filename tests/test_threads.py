@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,14 @@ def test_a_thread_that_has_chosen_no_device(world):
             assert devices == {0: (2, 0, 0), 1: (1, 0, 0), 2: (0, 0, 0)}, devices
         """
     )
+
+
+@pytest.mark.parametrize("world", worlds(3))
+def test_an_end_without_close(world):
+    """The rank that hosts the server waits for the others, which are threads of the same process."""
+    started = time.monotonic()
+    run("comms = hipcomm.init_all([0, 1, 2])")
+    assert time.monotonic() - started < 10  # HIPCOMM_TIMEOUT is 20
 
 
 @pytest.mark.parametrize("world", worlds(3))
