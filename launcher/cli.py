@@ -38,6 +38,19 @@ class _Seconds(click.FloatRange):
         return seconds
 
 
+def _open_standard_descriptors() -> None:
+    """Open /dev/null where descriptor 0, 1 or 2 is closed.
+
+    Otherwise our own sockets get the number: after ``>&-`` the ranks' output waited for the one on which
+    the server listens, and the job never ended.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free
+
+
 def _parse_env(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     env = {}
     for value in values:
@@ -115,6 +128,7 @@ def main(
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
     130: Ctrl-C, a second one kills at once.
     """
+    _open_standard_descriptors()
     if nproc is None:
         nproc = len(devices) or 1
     if devices and len(devices) < nproc:

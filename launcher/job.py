@@ -69,7 +69,7 @@ class Job:
         self._open_streams: list[Stream] = []
         self._stdout = Terminal(1)
         # One queue where both are one file (2>&1, a terminal), or else their lines could tear.
-        self._stderr = self._stdout if _same_file(1, 2) else Terminal(2)
+        self._stderr = self._stdout if os.path.sameopenfile(1, 2) else Terminal(2)
         self._selector = selectors.PollSelector()  # unlike epoll, it takes regular files
         self._signals: list[int] = []  # those that ask us to stop
         self._phase = _Phase.RUNNING
@@ -393,13 +393,6 @@ class Job:
         if outcome.headline or self._notes:
             headline = outcome.headline or "the job ended well, but"
             self._stderr.put(summary.compose(headline, outcome.culprit, outcome.ranks, self._notes))
-
-
-def _same_file(first: int, second: int) -> bool:
-    try:
-        return os.path.sameopenfile(first, second)
-    except OSError:
-        return False  # one of them is closed
 
 
 def free_port() -> int:

@@ -381,6 +381,20 @@ def test_slow_reader_loses_nothing_and_gone_reader_ends_nothing(tmp_path):
     assert done.exists()
 
 
+@pytest.mark.parametrize(
+    ("closed", "shown"),
+    [("<&-", ["out", "err"]), (">&-", ["err"]), ("2>&-", ["out"]), ("<&- >&- 2>&-", [])],
+)
+def test_closed_standard_descriptors_are_empty_files(closed, shown):
+    code = "import os, sys; os.fstat(0); print('out'); print('err', file=sys.stderr)"
+    command = [sys.executable, "-m", "hipcomm_launcher", "--no-tag", *python(code)]
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *command], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert result.returncode == 0
+    assert (result.stdout + result.stderr).split() == shown
+
+
 def test_log_directory_and_tee(tmp_path):
     code = "import os, sys; r = os.environ['RANK']; print('out', r); print('err', r, file=sys.stderr)"
     for tee in ([], ["--tee"]):
