@@ -54,6 +54,7 @@ class Ranks:
         self._timeout = timeout
         self._subgroups = 0
         self._is_member = True
+        self._callbacks: list[Callable[[int | None, str], object]] = []
         job.enter()
 
     @classmethod
@@ -132,6 +133,7 @@ class Ranks:
         def translated(peer: int | None, reason: str) -> None:
             callback(self.members.index(peer) if peer in self.members else None, reason)
 
+        self._callbacks.append(translated)
         self._job.client.on_failure(translated)
 
     def waiting(self, text: str) -> None:
@@ -155,4 +157,6 @@ class Ranks:
         """Take leave of the group; with the last group this process leaves the job. Idempotent."""
         if self._is_member:
             self._is_member = False
+            # the client lives as long as the job, and would keep what the callbacks refer to
+            self._job.client.forget(self._callbacks, f"{self._name}/")
             self._job.leave()

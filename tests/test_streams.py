@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
+import weakref
 
 import cases
 import numpy as np
@@ -136,6 +138,25 @@ def test_split(ranks, colors, keys):
     if len(colors) not in worlds(len(colors)):
         pytest.skip("fewer devices")
     ranks.world(len(colors)).run(split_by, colors, keys)
+
+
+def nothing_of_a_split_is_left(comm, rng):
+    """The job's client lives on, and must not keep what it knew of a communicator that is closed."""
+    client = comm._bootstrap.ranks._job.client
+    comm.barrier()
+    counts = len(client._sequences)
+    part = comm.split(0)
+    part.empty(1000)
+    was = weakref.ref(part._bootstrap)
+    part.close()
+    del part
+    gc.collect()
+    assert was() is None
+    assert len(client._sequences) <= counts + 1  # that of split itself
+
+
+def test_nothing_of_a_split_is_left(ranks):
+    ranks.world(max(worlds(1, 2))).run(nothing_of_a_split_is_left)
 
 
 def split_of_split(comm, rng):

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -138,6 +138,19 @@ class Client:
                 self._callbacks.append(callback)
         if event is not None:
             callback(*event)
+
+    def forget(self, callbacks: Collection[FailureCallback], prefix: str) -> None:
+        """Let go of what belongs to a group that is over: its callbacks, and the counts of its tags.
+
+        Args:
+            callbacks: those of :meth:`on_failure`; any that are not known are ignored.
+            prefix: what its tags begin with. None of them is used again.
+        """
+        with self._lock:
+            self._callbacks = [each for each in self._callbacks if each not in callbacks]
+            for members, tag in list(self._sequences):
+                if tag.startswith(prefix):
+                    del self._sequences[members, tag]
 
     def all_gather(
         self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None = None
