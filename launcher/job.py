@@ -30,7 +30,6 @@ TIMED_OUT = 124  # exit code, as timeout(1) has it
 REAP_TIMEOUT = 5.0  # seconds from SIGKILL until a rank counts as stuck in the kernel
 CULPRIT_PATIENCE = 0.5  # seconds for the rank that caused a failure to end itself
 LAST_WORDS = 1.0  # seconds for the others to notice, and to say what they were waiting for
-DRAIN_TIMEOUT = 0.5  # seconds for pipes that somebody still holds open after the job
 POLL_INTERVAL = 0.02  # seconds between two looks while the job is being stopped
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -370,16 +369,12 @@ class Job:
 
         Waits for whoever reads our output, as any program that writes does; a signal ends that.
         """
-        signals_seen = len(self._signals)
-        deadline = time.monotonic() + DRAIN_TIMEOUT
-        while self._open_streams and len(self._signals) == signals_seen:
-            behind = self._stdout.is_behind or self._stderr.is_behind
-            if time.monotonic() >= deadline and not behind:
-                break
-            self._turn(POLL_INTERVAL)
+        # At once, whether or not our reader has taken what came before: it is at most a pipe each. Time
+        # limits took a reader that paused for somebody who holds a pipe open, and lost what was in it.
         for stream in list(self._open_streams):
             self._close_stream(stream)
         self._put_summary()
+        signals_seen = len(self._signals)
         while (self._stdout.backlog or self._stderr.backlog) and len(self._signals) == signals_seen:
             self._turn(None)
 

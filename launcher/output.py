@@ -7,7 +7,10 @@ streams that feed it are not read, so that the ranks wait as they would without 
 
 from __future__ import annotations
 
+import fcntl
 import os
+import sys
+import termios
 from collections import deque
 from typing import BinaryIO
 
@@ -97,10 +100,10 @@ class Stream:
         """Return the pipe's file descriptor."""
         return self._pipe.fileno()
 
-    def read_some(self) -> bool:
+    def read_some(self, size: int = READ_SIZE) -> bool:
         """Read what is there and pass it on; return False once the other end is closed."""
         try:
-            data = os.read(self.descriptor, READ_SIZE)
+            data = os.read(self.descriptor, size)
         except BlockingIOError:
             return True
         if not data:
@@ -116,7 +119,12 @@ class Stream:
         return True
 
     def close(self) -> None:
-        """Pass on the last, unfinished line and close pipe and log."""
+        """Pass on what the pipe holds, the last, unfinished line too, and close pipe and log.
+
+        As much as it holds now, not all until its other end is closed: a stranger may hold that open.
+        """
+        held = fcntl.ioctl(self.descriptor, termios.FIONREAD, bytes(4))
+        self.read_some(int.from_bytes(held, sys.byteorder))
         if self._partial:
             self._pass_on([self._partial])
             self._partial = b""

@@ -381,6 +381,47 @@ def test_slow_reader_loses_nothing_and_gone_reader_ends_nothing(tmp_path):
     assert done.exists()
 
 
+FILL_THE_PIPE = """
+import os, time
+os.set_blocking(1, False)
+written, last = 0, time.monotonic()
+while time.monotonic() < last + 0.5:
+    try:
+        written += os.write(1, b"x" * 99 + b"\\n")
+        last = time.monotonic()
+    except BlockingIOError:
+        time.sleep(0.01)
+with open(os.environ["HERE"] + "/" + str(os.getpid()), "w") as file:
+    file.write(str(written))
+"""
+
+
+def test_reader_that_pauses_at_the_end_loses_nothing(tmp_path):
+    command = [sys.executable, "-m", "hipcomm_launcher", "-n", "2", "--no-tag", "--env", f"HERE={tmp_path}"]
+    with subprocess.Popen([*command, *python(FILL_THE_PIPE)], stdout=subprocess.PIPE) as process:
+        deadline = time.monotonic() + PATIENCE
+        while sum(file.stat().st_size > 0 for file in tmp_path.iterdir()) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(1.0)  # the ranks have ended, and what they wrote last is still in their pipes
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    assert len(output) == sum(int(file.read_text()) for file in tmp_path.iterdir())
+
+
+def test_stranger_at_a_ranks_pipe_does_not_hold_up_the_end():
+    code = "import os; print(os.getpid(), flush=True); input()"
+    command = [sys.executable, "-m", "hipcomm_launcher", "--no-tag", *python(code)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        rank = int(process.stdout.readline())
+        with open(f"/proc/{rank}/fd/1", "wb") as pipe:
+            pipe.write(b"last words\n")
+            pipe.flush()
+            output, _ = process.communicate("\n", timeout=PATIENCE)
+    assert process.returncode == 0
+    assert output == "last words\n"
+
+
 @pytest.mark.parametrize(
     ("closed", "shown"),
     [("<&-", ["out", "err"]), (">&-", ["err"]), ("2>&-", ["out"]), ("<&- >&- 2>&-", [])],
