@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -414,7 +415,7 @@ def test_stranger_at_a_ranks_pipe_does_not_hold_up_the_end():
     command = [sys.executable, "-m", "hipcomm_launcher", "--no-tag", *python(code)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         rank = int(process.stdout.readline())
-        with open(f"/proc/{rank}/fd/1", "wb") as pipe:
+        with Path(f"/proc/{rank}/fd/1").open("wb") as pipe:
             pipe.write(b"last words\n")
             pipe.flush()
             output, _ = process.communicate("\n", timeout=PATIENCE)
