@@ -115,6 +115,20 @@ def test_a_thousand_idle_connections(server):
         sock.close()
 
 
+def test_a_rank_that_strangers_pushed_out_comes_again(server, monkeypatch):
+    """The oldest stranger goes when there are too many: it may be a rank whose JOIN has not come yet."""
+    pushed_out = []
+
+    def push_out(self):
+        if len(pushed_out) < 3:
+            pushed_out.append(self._strangers()[-1])
+            self._disconnect(pushed_out[-1])
+
+    monkeypatch.setattr(Server, "_limit_strangers", push_out)
+    run_job(server)
+    assert len(pushed_out) == 3
+
+
 def test_running_out_of_descriptors_is_survived(server):
     """The strangers go, the ranks stay, and connections are accepted again afterwards."""
     settings = Settings(rendezvous=server.address, token=TOKEN, join_timeout=PATIENCE)

@@ -17,11 +17,20 @@ from hipcomm.rendezvous.protocol import Frame, ProtocolError, Refusal, Type
 
 ACCEPT_TIMEOUT = 5.0  # seconds from our JOIN to the ACCEPTED, which the server sends at once
 ANSWER_SLACK = 2.0  # seconds that the server gets beyond a time-out to tell us about it
+HUNG_UP_PATIENCE = 1.0  # seconds to try again where the server hangs up on us unheard
 POLL_INTERVAL = 0.02  # seconds between two looks at the endpoint file, or two attempts to connect
 
 
 class TryAgain(Exception):
     """An endpoint did not let us in, another attempt may. Never leaves the package."""
+
+
+class HungUp(TryAgain):
+    """The connection was closed before any answer.
+
+    A wrong token looks like this. So does a flood of strangers: the server closes the oldest connection
+    that has shown no token, and that was a rank between its connect and its JOIN (1 of 1070).
+    """
 
 
 def join_server(
@@ -43,6 +52,7 @@ def join_server(
         RendezvousError: anything else; says who came and who did not where the server knows.
     """
     deadline = time.monotonic() + timeout
+    heard_by = float("inf")
     while True:
         try:
             return _attempt(identity_name, join, endpoint, deadline)
@@ -53,6 +63,11 @@ def join_server(
                     f"{identity_name}: nobody listens at {endpoint.host}:{endpoint.port} "
                     f"(tried for {timeout:g} s)"
                 ) from error
+            time.sleep(POLL_INTERVAL)
+        except HungUp as reason:
+            heard_by = min(heard_by, time.monotonic() + HUNG_UP_PATIENCE, deadline)
+            if time.monotonic() + POLL_INTERVAL >= heard_by:
+                raise RendezvousError(f"{identity_name}: {reason}") from reason
             time.sleep(POLL_INTERVAL)
         except TryAgain as reason:
             raise RendezvousError(f"{identity_name}: {reason}") from reason
@@ -101,7 +116,7 @@ def _attempt(
         raise
     except OSError as error:
         raise RendezvousError(f"{identity_name}: cannot connect to {where}: {error}") from error
-    stage = "did not let us in; a wrong token looks like this"
+    stage, is_heard = "did not let us in; a wrong token looks like this", False
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -109,14 +124,15 @@ def _attempt(
         decoder = protocol.Decoder(protocol.REFUSED.size + protocol.MAX_TEXT)
         first = _receive(sock, decoder, time.monotonic() + min(ACCEPT_TIMEOUT, remaining))
         _check(identity_name, first, Type.ACCEPTED)
-        stage = "was lost before all ranks had come"
+        stage, is_heard = "was lost before all ranks had come", True
         second = _receive(sock, decoder, deadline + ANSWER_SLACK)
         _check(identity_name, second, Type.WELCOME)
         sock.setblocking(False)
     except (OSError, ProtocolError) as error:
         sock.close()
         # A wrong token or protocol version is met with silence: the connection closes at once.
-        raise TryAgain(f"{where} {stage} ({error})") from error
+        kind = HungUp if isinstance(error, ConnectionError) and not is_heard else TryAgain
+        raise kind(f"{where} {stage} ({error})") from error
     except BaseException:
         sock.close()
         raise
