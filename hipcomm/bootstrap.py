@@ -10,6 +10,7 @@ import atexit
 import logging
 import struct
 import sys
+import threading
 import weakref
 from typing import Any
 
@@ -43,7 +44,7 @@ class Bootstrap:
         ranks: who takes part.
         device: this rank's device.
         platform: the platform it is on.
-        comm: the core's communicator.
+        comm: the core's communicator; NULL once it is destroyed.
         memory_bytes: device memory that this rank has allocated for it, symmetric memory not counted.
         heap: its symmetric memory.
         registrations: the foreign memory that is registered with it.
@@ -58,6 +59,11 @@ class Bootstrap:
         self.memory_bytes = 0
         self._settings = settings
         self._failed = False
+        # The client's thread aborts the communicator when a peer is lost, and found it destroyed under its
+        # hands. Reentrant: a signal handler may abort in the middle of a close.
+        self._lock = threading.RLock()
+        self._idle = threading.Event()  # no call is under way
+        self._idle.set()
         self._slabs: Slabs | None = None
         self._status: StatusPage | None = None
         self._kernels: Kernels | None = None
@@ -169,6 +175,15 @@ class Bootstrap:
                 )
         return blocks_that_fit([struct.unpack_from("<I", message, size)[0] for message in gathered], devices)
 
+    def handle(self) -> Any:
+        """The core's communicator to make calls with. Asked for once, and let go of before :meth:`close`.
+
+        A call holds a reference to it as long as it runs. When the last one is gone no call is under way in
+        any thread: that costs a call nothing, where a count of calls would have to be kept.
+        """
+        self._idle.clear()
+        return ffi.gc(self.comm, lambda _, idle=self._idle: idle.set())
+
     # ---- failure ---------------------------------------------------------------------------------------
 
     def _on_failure(self, peer: int | None, reason: str) -> None:
@@ -177,7 +192,7 @@ class Bootstrap:
         # a rank that raised CallMismatch has aborted the job: it is the same error here
         mismatch = "CallMismatch: " in reason
         result = lib.hipcommCallMismatch if mismatch else lib.hipcommPeerDied
-        lib.hipcommCommAbort(self.comm, result, -1 if peer is None else peer, reason.encode(errors="replace"))
+        self._abort_core(result, -1 if peer is None else peer, reason)
 
     def note_failure(self, message: str) -> None:
         """A collective has failed here: closing must not wait for the others."""
@@ -187,8 +202,12 @@ class Bootstrap:
     def abort(self, reason: str) -> None:
         """Tell all ranks, this one included, that the communicator has failed."""
         self._failed = True
-        lib.hipcommCommAbort(self.comm, lib.hipcommPeerDied, self.ranks.rank, reason.encode(errors="replace"))
+        self._abort_core(lib.hipcommPeerDied, self.ranks.rank, reason)
         self.ranks.abort(reason)
+
+    def _abort_core(self, result: int, peer: int, reason: str) -> None:
+        with self._lock:  # nothing happens where it is NULL
+            lib.hipcommCommAbort(self.comm, result, peer, reason.encode(errors="replace"))
 
     # ---- the end ---------------------------------------------------------------------------------------
 
@@ -198,13 +217,25 @@ class Bootstrap:
         with self.device.current():
             try:
                 if not self._failed:
+                    patience = max(patience, self._settings.timeout)
+                    self._await_calls(patience)
                     call("hipDeviceSynchronize")
-                    self.ranks.all_gather("close", b"", max(patience, self._settings.timeout))
+                    self.ranks.all_gather("close", b"", patience)
             except Error as error:
                 self._failed = True
                 raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
+            except BaseException:  # Ctrl-C while it waits: what may be in use stays
+                self._failed = True
+                raise
             finally:
                 self._take_down()
+
+    def _await_calls(self, patience: float) -> None:
+        """Wait for calls that other threads have begun: they use what is about to be freed."""
+        if not self._idle.wait(patience):
+            problem = f"a call in another thread is under way for more than {patience:g} s"
+            self.abort(problem)
+            raise Error(problem)
 
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""
@@ -213,8 +244,9 @@ class Bootstrap:
             if has_heap and not self._failed:
                 self.heap.close_peers()
                 self.registrations.close_peers()
-                check(lib.hipcommCommDestroy(self.comm))
-                self.comm = ffi.NULL
+                with self._lock:
+                    comm, self.comm = self.comm, ffi.NULL
+                    check(lib.hipcommCommDestroy(comm))
             if self._slabs is not None and not self._failed:
                 self._slabs.close_peers()
                 if not self.ranks.has_failed:

@@ -19,7 +19,7 @@ from hipcomm.bootstrap import Bootstrap
 from hipcomm.calls import REDUCTIONS
 from hipcomm.core import VOID_POINTER, error_of, ffi, lib
 from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
-from hipcomm.errors import CallMismatch, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
+from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
 from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS, Plan, describe
@@ -52,8 +52,8 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     alignment, and must stay alive until the stream has passed the call.
 
     A communicator is called by one thread at a time, whose current device is :attr:`device`
-    (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` may come
-    from another one at any moment. A forked child cannot use its parent's.
+    (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` and
+    :meth:`close` may come from another one while a call is under way. A forked child cannot use its parent's.
 
     Every collective takes ``stream=``: an integer handle, or an object with ``.ptr`` (CuPy) or
     ``__cuda_stream__``; None is the default stream.
@@ -78,7 +78,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         self.device = bootstrap.device
         self.platform = bootstrap.platform.name
         self._bootstrap = bootstrap
-        self._comm = bootstrap.comm
+        self._comm = bootstrap.handle()  # nothing else keeps one: close() waits until all are gone
         self._fast_dtypes = _BUFFER_CODES if bootstrap.device.host_is_device else {}
         self._gone = ""  # why no call can be made any more
         _communicators.add(self)
@@ -353,6 +353,12 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
         Collective, idempotent. After a failure it does not wait for anybody, and leaves this rank's
         slabs to the end of the process: a peer's kernel might still write to them.
+
+        A collective that another thread has begun is waited for, as long as for the peers; if it does not
+        end the communicator fails. Not so :meth:`split`, :meth:`empty` and what else waits on the host.
+
+        Raises:
+            RendezvousError: the peers did not come, or a call in another thread did not end.
         """
         if self._gone:
             return
@@ -431,7 +437,9 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
     def _raise(self, code: int) -> NoReturn:
         if self._gone:
-            raise InvalidArgument(f"rank {self.rank}: {self._gone}")
+            # what went wrong in a call during which another thread closed is gone with the communicator
+            kind = InvalidArgument if code == lib.hipcommInvalidArgument else Error
+            raise kind(f"rank {self.rank}: {self._gone}")
         error = error_of(code, self._comm)
         if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
             self._bootstrap.note_failure(str(error))
