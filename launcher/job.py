@@ -27,6 +27,7 @@ from .spec import NOT_EXECUTABLE, NOT_FOUND, Endpoints, Options, rank_environmen
 from .worker import Worker, signal_name
 
 TIMED_OUT = 124  # exit code, as timeout(1) has it
+NOT_WRITTEN = 1  # exit code, as cat(1) has it
 REAP_TIMEOUT = 5.0  # seconds from SIGKILL until a rank counts as stuck in the kernel
 CULPRIT_PATIENCE = 0.5  # seconds for the rank that caused a failure to end itself
 LAST_WORDS = 1.0  # seconds for the others to notice, and to say what they were waiting for
@@ -374,6 +375,16 @@ class Job:
         for stream in list(self._open_streams):
             self._close_stream(stream)
         self._put_summary()
+        self._write_out()
+        for terminal, name in ((self._stdout, "standard output"), (self._stderr, "standard error")):
+            # A reader that went away had what it wanted; but a file on a full disk looked complete.
+            if terminal.error is not None and not isinstance(terminal.error, ConnectionError):
+                message = f"hipcomm-run: cannot write {name}: {terminal.error.strerror}\n"
+                self._stderr.put(message.encode())
+                self._outcome = self._outcome._replace(exit_code=self._outcome.exit_code or NOT_WRITTEN)
+        self._write_out()
+
+    def _write_out(self) -> None:
         signals_seen = len(self._signals)
         while (self._stdout.backlog or self._stderr.backlog) and len(self._signals) == signals_seen:
             self._turn(None)

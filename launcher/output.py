@@ -34,7 +34,8 @@ class Terminal:
         self.descriptor = descriptor
         self._chunks: deque[bytes] = deque()
         self.backlog = 0  # bytes
-        self._closed = False  # nobody reads it any more
+        #: What ended the output: a ConnectionError where nobody reads it any more.
+        self.error: OSError | None = None
 
     @property
     def is_behind(self) -> bool:
@@ -43,7 +44,7 @@ class Terminal:
 
     def put(self, data: bytes) -> None:
         """Queue *data*, whole lines as a rule."""
-        if self._closed or not data:
+        if self.error is not None or not data:
             return
         self.backlog += len(data)
         # Short lines travel together, a line is split only if it alone is longer than PIPE_BUF.
@@ -53,15 +54,15 @@ class Terminal:
             self._chunks.extend(data[at : at + PIPE_BUF] for at in range(0, len(data), PIPE_BUF))
 
     def write_some(self) -> None:
-        """Write one chunk. A reader that is gone ends the output, not the job."""
+        """Write one chunk. A reader that is gone, or a full disk, ends the output, not the job."""
         if not self._chunks:
             return
         try:
             written = os.write(self.descriptor, self._chunks[0])
         except BlockingIOError:
             return  # somebody else has made it non-blocking
-        except OSError:
-            self._closed = True
+        except OSError as error:
+            self.error = error
             self._chunks.clear()
             self.backlog = 0
             return

@@ -465,6 +465,18 @@ def test_log_directory_that_cannot_be(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("program", "code"), [("exit 0", 1), ("exit 3", 3)])
+def test_output_that_cannot_be_written_is_reported_once(program, code):
+    command = [sys.executable, "-m", "hipcomm_launcher", "-n", "2", "sh", "-c", f"echo out; {program}"]
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+        both = subprocess.run(command, stdout=full, stderr=full, timeout=PATIENCE)
+    assert result.returncode == both.returncode == code
+    message = "hipcomm-run: cannot write standard output: No space left on device\n"
+    assert result.stderr.endswith(message)
+    assert result.stderr.count(message) == 1
+
+
 def test_full_disk_ends_the_log_not_the_job(tmp_path):
     (tmp_path / "rank0.out").symlink_to("/dev/full")
     result = hipcomm_run("--log-dir", tmp_path, "--tee", *python("print('shown')"))
