@@ -98,7 +98,7 @@ def test_seventeen_ranks_are_refused():
     )
     lines = result.stdout.splitlines()
     assert len(lines) == 17, result.stderr
-    assert all("world size 17 is not between 1 and 16" in line for line in lines)
+    assert all("HIPCOMM_WORLD_SIZE='17': hipcomm joins 16 ranks at most" in line for line in lines)
 
 
 @pytest.mark.parametrize("world", worlds(2))
