@@ -375,17 +375,17 @@ class Job:
         for stream in list(self._open_streams):
             self._close_stream(stream)
         self._put_summary()
-        self._write_out()
+        signals_seen = len(self._signals)
+        self._write_out(signals_seen)
         for terminal, name in ((self._stdout, "standard output"), (self._stderr, "standard error")):
             # A reader that went away had what it wanted; but a file on a full disk looked complete.
             if terminal.error is not None and not isinstance(terminal.error, ConnectionError):
                 message = f"hipcomm-run: cannot write {name}: {terminal.error.strerror}\n"
                 self._stderr.put(message.encode())
                 self._outcome = self._outcome._replace(exit_code=self._outcome.exit_code or NOT_WRITTEN)
-        self._write_out()
+        self._write_out(signals_seen)
 
-    def _write_out(self) -> None:
-        signals_seen = len(self._signals)
+    def _write_out(self, signals_seen: int) -> None:
         while (self._stdout.backlog or self._stderr.backlog) and len(self._signals) == signals_seen:
             self._turn(None)
 
