@@ -1,8 +1,8 @@
 """The guardian: a process per job that kills the ranks and their children if the launcher dies.
 
-Run as a plain script, in a session and an environment of its own. Its standard input is a pipe whose
-other end only the launcher holds, so it ends when the launcher does, however that may be. What comes
-through the pipe, one line each: a number (the process id, and so the session, of a rank), or ``done``.
+Run as a plain script, in a session of its own and without any job's mark. Its standard input is a pipe
+whose other end only the launcher holds, so it ends when the launcher does, however that may be. What
+comes through the pipe, one line each: a number (the process id, and so the session, of a rank), or ``done``.
 
 It kills whatever belongs to a rank's session or carries the job's ``HIPCOMM_JOB_ID`` in its
 environment: the latter finds children that have made themselves a session of their own. The launcher

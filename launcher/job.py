@@ -135,10 +135,12 @@ class Job:
     @contextmanager
     def _guardian(self) -> Iterator[None]:
         """Run the process that kills the ranks if this one is killed; see guardian.py."""
-        # -I -S: it needs nothing installed. No environment: the job's own marks must not be on it.
+        # Our environment: without LD_LIBRARY_PATH or PYTHONHOME (so no -I) some interpreters do not start,
+        # unnoticed. But not an outer job's mark: its guardian would kill ours before the work is done.
+        # -S: it needs nothing installed.
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", guardian.__file__, self._job_id],
-            env={},
+            [sys.executable, "-S", guardian.__file__, self._job_id],
+            env={name: value for name, value in os.environ.items() if name != "HIPCOMM_JOB_ID"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -97,6 +97,25 @@ def test_killed_launcher_takes_everybody_with_it(family):
     wait_until(lambda: not alive(guardians[0]))
 
 
+def test_guardian_has_the_environment_that_the_interpreter_needs(tmp_path):
+    """A python with a shared library outside the system's folders is found by LD_LIBRARY_PATH alone."""
+    needy = tmp_path / "python"
+    needy.write_text(f'#!/bin/sh\n[ -n "$LD_LIBRARY_PATH" ] && exec {sys.executable} "$@"\n')
+    needy.chmod(0o755)
+    code = f"import sys; sys.executable = {str(needy)!r}; from hipcomm_launcher.cli import main; main()"
+    command = [sys.executable, "-c", code, "sh", "-c", "echo; sleep 60"]
+    env = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        family = children(process.pid)
+        assert len(family) == 2
+        time.sleep(0.5)  # a guardian that lacks something ends at once
+        complete = all(map(alive, family))
+        process.terminate()
+        process.communicate(timeout=PATIENCE)
+    assert complete
+
+
 def test_killed_launcher_and_guardian_take_the_ranks_with_them(family):
     """Without the guardian the kernel still kills the ranks themselves."""
     process, members = family()
