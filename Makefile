@@ -41,7 +41,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 	HIPCOMM_PLATFORM=cpu $(RUN)/hipcomm-bench -g 2 -g 4 --compare hipcomm-symm,openmpi,gloo,copies --budget 0.25 --output build/cpu-compare
 
 clean: ## remove what make has built (not .venv)
-	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
+	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
 .PHONY: help types all run test test-gpu lint bench clean venv native kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
@@ -68,16 +68,17 @@ CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra
 
 CORE      := hipcomm/lib/libhipcomm.so
 FFI       := hipcomm/_ffi.py
+WIRE      := hipcomm/_wire.py
 PLATFORMS := hipcomm/platforms/cpu/lib/libamdhip64.so hipcomm/platforms/cuda/lib/libamdhip64.so
 
 # `pip install .` has a Python with cffi of its own. Otherwise the environment comes first: its recipe and
 # the toolchain's may both call apt-get, which takes one at a time.
 FFI_PYTHON ?= $(RUN)/python
 ifeq ($(FFI_PYTHON),$(RUN)/python)
-$(FFI) toolchain: | venv
+$(FFI) $(WIRE) toolchain: | venv
 endif
 
-native: $(CORE) $(FFI) $(PLATFORMS) ## the C core and the two HIP libraries
+native: $(CORE) $(FFI) $(WIRE) $(PLATFORMS) ## the C core and the two HIP libraries
 
 $(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h
 	@mkdir -p $(@D)
@@ -86,6 +87,9 @@ $(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/export
 
 $(FFI): hipcomm/include/hipcomm.h hipcomm/native/build_ffi.py
 	$(FFI_PYTHON) hipcomm/native/build_ffi.py $@
+
+$(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py
+	$(FFI_PYTHON) hipcomm/native/build_wire.py $@
 
 hipcomm/platforms/%/lib/libamdhip64.so: $(wildcard hipcomm/platforms/*.h) hipcomm/platforms/exports.map
 	@mkdir -p $(@D)

@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, PlatformError
-from hipcomm.installation import get_library
+from hipcomm.installation import get_library, not_built
 
 try:
     from hipcomm._ffi import ffi
 except ImportError as error:  # a checkout that was never built
-    raise ImportError(
-        f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`"
-    ) from error
+    raise not_built(error) from error
 
 __all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib"]
 

@@ -19,3 +19,8 @@ def get_include() -> str:
 def get_library() -> str:
     """Return the path of ``libhipcomm.so``, to link against or to open with dlopen."""
     return str(PACKAGE / "lib" / "libhipcomm.so")
+
+
+def not_built(error: ImportError) -> ImportError:
+    """Return what to raise where a module that make writes cannot be imported."""
+    return ImportError(f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`")

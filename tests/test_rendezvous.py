@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from hipcomm import _wire as wire
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.rendezvous import Server, connect, protocol
@@ -91,10 +92,10 @@ def test_all_gather_in_rank_order(make_world, size):
 def test_largest_data(make_world):
     world = make_world(2)
     clients = world.join()
-    parts = [bytes([rank]) * protocol.MAX_DATA for rank in range(2)]
+    parts = [bytes([rank]) * wire.MAX_DATA for rank in range(2)]
     assert world.on_ranks(range(2), lambda r: clients[r].all_gather("big", parts[r], PATIENCE)) == [parts] * 2
     with pytest.raises(InvalidArgument, match="1048577"):
-        clients[0].all_gather("bigger", bytes(protocol.MAX_DATA + 1), PATIENCE)
+        clients[0].all_gather("bigger", bytes(wire.MAX_DATA + 1), PATIENCE)
 
 
 def test_operations_with_different_tags_do_not_meet(make_world):
@@ -308,10 +309,10 @@ def test_server_tells_of_the_first_failure_only():
         world.join(world_module.Member(rank, 1, frames[rank].append), time.monotonic() + PATIENCE)
     for sent in frames.values():
         sent.clear()
-    world.abort(1, "first")
-    world.abort(2, "second")
+    world.abort(1, 5, "first")
+    world.abort(2, 0, "second")
     world.lose(2, "third")
-    aborted = protocol.pack_peer(protocol.Type.ABORTED, 1, "first")
+    aborted = protocol.pack_with_text(wire.Type.ABORTED, wire.Peer(1, 5), "first")
     assert frames == {0: [aborted], 1: [], 2: [aborted]}
 
 
@@ -330,6 +331,7 @@ def test_leaving_is_no_failure_but_nobody_waits_for_who_has_left(make_world):
     pair = world.on_ranks((0, 1), lambda r: clients[r].all_gather("pair", b"%d" % r, PATIENCE, group=[0, 1]))
     assert pair == [[b"0", b"1"]] * 2
     assert clients[0].failure is None
+    assert [client.left for client in clients[:2]] == [{2}, {2}]
     with pytest.raises(RendezvousError, match="closed"):
         clients[2].all_gather("x", b"", PATIENCE)
 
@@ -382,7 +384,7 @@ def test_what_a_rank_said_before_its_process_ended_counts(make_world):
     with world.server._lock:
         world.server.lose(1, "its process exited with code 0")
         time.sleep(0.1)  # the thread has woken for that, and for nothing else
-        clients[1]._send(protocol.frame(protocol.Type.LEAVE), PATIENCE)
+        clients[1]._send(protocol.frame(wire.Type.LEAVE), PATIENCE)
     wait_until(lambda: world.server.status()[1].state != "joined")
     assert world.server.status()[1].state == "left"
     assert clients[0].failure is None
@@ -393,7 +395,8 @@ def test_rank_lost_while_the_others_are_still_coming(make_world):
     first = world.pool.submit(world.on_ranks, [0], world.connect)
     wait_until(lambda: world.server.status()[0].state == "joining")
     raw = socket.create_connection(world.server.address, timeout=PATIENCE)
-    raw.sendall(protocol.pack_join(protocol.JoinMessage(1, 3, 60000, 1, TOKEN.encode())))
+    join = wire.Join(1, 3, 60000, 1, protocol.pad_token(TOKEN))
+    raw.sendall(protocol.frame(wire.Type.JOIN, join.pack()))
     wait_until(lambda: world.server.status()[1].state == "joining")
     raw.close()
     (error,) = first.result(PATIENCE)
@@ -483,7 +486,7 @@ def test_forked_child_does_not_keep_its_dead_parent_alive(make_world):
 
 
 def test_server_arguments():
-    for arguments in [(0, "t"), (1025, "t"), (2, ""), (2, "t" * 129)]:
+    for arguments in [(0, "t"), (1025, "t"), (2, ""), (2, "t" * 129), (2, "t\0")]:
         with pytest.raises(InvalidArgument):
             Server(*arguments)
     server = Server(2, "t")

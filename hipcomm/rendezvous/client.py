@@ -16,10 +16,11 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from hipcomm import _wire as wire
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.rendezvous import joining, protocol
 from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
-from hipcomm.rendezvous.protocol import Frame, GatherFailure, ProtocolError, Type
+from hipcomm.rendezvous.protocol import Frame, ProtocolError
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
@@ -77,6 +78,7 @@ class Client:
     Attributes:
         rank: this process's rank.
         world_size: the number of ranks.
+        left: other ranks that have left in good order.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class Client:
         """
         self.rank = rank
         self.world_size = world_size
+        self.left: frozenset[int] = frozenset()
         self._sock = sock
         self._hosted = hosted
         self._patience = patience
@@ -209,14 +212,19 @@ class Client:
 
         Never raises and hardly waits: the note is lost where it cannot be sent.
         """
-        self._send(protocol.frame(Type.WAITING, protocol.encode_text(text or "")), QUICK_TIMEOUT)
+        self._send(protocol.frame(wire.Type.WAITING, protocol.encode_text(text or "")), QUICK_TIMEOUT)
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, result: int = 0) -> None:
         """Tell all ranks that this one ends the job; afterwards this client has failed as well.
 
         Never raises, and waits for a second at most.
+
+        Args:
+            reason: for people.
+            result: the error's ``hipcommResult_t``; 0 for an error that the core does not have.
         """
-        self._send(protocol.frame(Type.ABORT, protocol.encode_text(reason)), QUICK_TIMEOUT)
+        frame = protocol.pack_with_text(wire.Type.ABORT, wire.Abort(result), reason)
+        self._send(frame, QUICK_TIMEOUT)
         with self._lock:
             if self._failure is None:
                 self._failure = RendezvousError(f"rank {self.rank}: this rank aborted the job: {reason}")
@@ -234,7 +242,7 @@ class Client:
             self._closed = True
             self._release_requests()
         if self._sock is not None:
-            if self._send(protocol.frame(Type.LEAVE), QUICK_TIMEOUT):
+            if self._send(protocol.frame(wire.Type.LEAVE), QUICK_TIMEOUT):
                 # The server answers a LEAVE by closing; the reader ends then.
                 self._join_reader(QUICK_TIMEOUT)
             with suppress(OSError):  # closed by the other side already
@@ -257,10 +265,10 @@ class Client:
     ) -> tuple[int, ...]:
         """Return the group as it goes on the wire: empty for the whole world."""
         who = f"rank {self.rank}: all_gather"
-        if not 0 < len(tag.encode()) <= protocol.MAX_TAG:
-            raise InvalidArgument(f"{who}: a tag of {len(tag.encode())} bytes: not 1 to {protocol.MAX_TAG}")
-        if len(data) > protocol.MAX_DATA:
-            raise InvalidArgument(f"{who} {tag!r}: {len(data)} bytes are more than {protocol.MAX_DATA}")
+        if not 0 < len(tag.encode()) <= wire.MAX_TAG:
+            raise InvalidArgument(f"{who}: a tag of {len(tag.encode())} bytes: not 1 to {wire.MAX_TAG}")
+        if len(data) > wire.MAX_DATA:
+            raise InvalidArgument(f"{who} {tag!r}: {len(data)} bytes are more than {wire.MAX_DATA}")
         if not 0 < timeout < float("inf"):
             raise InvalidArgument(f"{who} {tag!r}: timeout={timeout}: not a positive number of seconds")
         if group is None:
@@ -339,18 +347,23 @@ class Client:
             self._fail(self._server_rank, f"{lost}{where} ({reason})")
 
     def _handle(self, frame: Frame) -> None:
-        if frame.type == Type.RESULT:
+        if frame.type == wire.Type.RESULT:
             number, parts = protocol.unpack_result(frame.payload)
             self._finish(number, parts, None)
-        elif frame.type == Type.FAILED:
-            (number, code, peer), text = protocol.unpack_with_text(protocol.FAILED, frame.payload)
-            self._finish(number, None, self._error(None if code == GatherFailure.TIMEOUT else peer, text))
-        elif frame.type == Type.PEER_LOST:
-            (peer,), text = protocol.unpack_with_text(protocol.PEER, frame.payload)
-            self._fail(peer, f"rank {peer} died: {text}")
-        elif frame.type == Type.ABORTED:
-            (peer,), text = protocol.unpack_with_text(protocol.PEER, frame.payload)
-            self._fail(peer, f"rank {peer} aborted the job: {text}")
+        elif frame.type == wire.Type.FAILED:
+            failed, text = protocol.unpack_with_text(wire.Failed, frame.payload)
+            peer = None if failed.code == wire.Failure.TIMEOUT else failed.peer
+            self._finish(failed.request, None, self._error(peer, text))
+        elif frame.type == wire.Type.PEER_LOST:
+            lost, text = protocol.unpack_with_text(wire.Peer, frame.payload)
+            self._fail(lost.peer, f"rank {lost.peer} died: {text}")
+        elif frame.type == wire.Type.ABORTED:
+            aborted, text = protocol.unpack_with_text(wire.Peer, frame.payload)
+            self._fail(aborted.peer, f"rank {aborted.peer} aborted the job: {text}")
+        elif frame.type == wire.Type.PEER_LEFT:
+            left, _ = protocol.unpack_with_text(wire.Peer, frame.payload)
+            with self._lock:
+                self.left |= {left.peer}
         else:
             raise ProtocolError(f"it sent a frame of type {frame.type}")
 
@@ -425,7 +438,7 @@ def connect(identity: Identity, settings: Settings) -> Client:
     if world_size == 1:
         return Client(rank, world_size, None)
     name = f"rank {rank} of {world_size}"
-    join = protocol.JoinMessage(rank, world_size, 0, 0, b"")
+    join = wire.Join(rank, world_size, timeout_ms=0, pid=0, token=b"")
     if settings.rendezvous is not None:
         endpoint = Endpoint(*settings.rendezvous, settings.token)
         sock = joining.join_server(name, join, endpoint, settings.join_timeout)

@@ -10,13 +10,14 @@ import socket
 import time
 from pathlib import Path
 
+from hipcomm import _wire as wire
 from hipcomm.errors import PeerDied, RendezvousError
 from hipcomm.rendezvous import protocol
 from hipcomm.rendezvous.endpoint import Endpoint, look_up
-from hipcomm.rendezvous.protocol import Frame, ProtocolError, Refusal, Type
+from hipcomm.rendezvous.protocol import Frame, ProtocolError
 
-ACCEPT_TIMEOUT = 5.0  # seconds from our JOIN to the ACCEPTED, which the server sends at once
-ANSWER_SLACK = 2.0  # seconds that the server gets beyond a time-out to tell us about it
+ACCEPT_TIMEOUT = wire.ACCEPT_MS / 1000  # seconds from our JOIN to the server's answer, which it sends at once
+ANSWER_SLACK = wire.ANSWER_SLACK_MS / 1000  # seconds beyond a time-out for the server to tell us
 HUNG_UP_PATIENCE = 1.0  # seconds to try again where the server hangs up on us unheard
 POLL_INTERVAL = 0.02  # seconds between two looks at the endpoint file, or two attempts to connect
 
@@ -33,9 +34,7 @@ class HungUp(TryAgain):
     """
 
 
-def join_server(
-    identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, timeout: float
-) -> socket.socket:
+def join_server(identity_name: str, join: wire.Join, endpoint: Endpoint, timeout: float) -> socket.socket:
     """Join at a known server.
 
     Args:
@@ -73,9 +72,7 @@ def join_server(
             raise RendezvousError(f"{identity_name}: {reason}") from reason
 
 
-def join_published(
-    identity_name: str, join: protocol.JoinMessage, path: Path, timeout: float
-) -> socket.socket:
+def join_published(identity_name: str, join: wire.Join, path: Path, timeout: float) -> socket.socket:
     """Join at the server that rank 0 publishes in the endpoint file *path*.
 
     A file that an earlier job left, or the one that this job is about to replace, is tried again
@@ -100,16 +97,12 @@ def join_published(
         time.sleep(POLL_INTERVAL)
 
 
-def _attempt(
-    identity_name: str, join: protocol.JoinMessage, endpoint: Endpoint, deadline: float
-) -> socket.socket:
+def _attempt(identity_name: str, join: wire.Join, endpoint: Endpoint, deadline: float) -> socket.socket:
     """Try once. Raises ConnectionRefusedError, TryAgain, or what is final."""
     where = f"the server at {endpoint.host}:{endpoint.port}"
     remaining = max(deadline - time.monotonic(), 0.001)
-    token = endpoint.token.encode()
-    frame = protocol.pack_join(
-        join._replace(timeout_ms=protocol.milliseconds(remaining), pid=os.getpid(), token=token)
-    )
+    token = protocol.pad_token(endpoint.token)
+    join = join._replace(timeout_ms=protocol.milliseconds(remaining), pid=os.getpid(), token=token)
     try:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout=remaining)
     except ConnectionRefusedError:
@@ -120,13 +113,13 @@ def _attempt(
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.sendall(frame)
-        decoder = protocol.Decoder(protocol.REFUSED.size + protocol.MAX_TEXT)
+        sock.sendall(protocol.frame(wire.Type.JOIN, join.pack()))
+        decoder = protocol.Decoder(wire.Refused.size() + wire.MAX_TEXT)
         first = _receive(sock, decoder, time.monotonic() + min(ACCEPT_TIMEOUT, remaining))
-        _check(identity_name, first, Type.ACCEPTED)
+        _check(identity_name, first, wire.Type.ACCEPTED)
         stage, is_heard = "was lost before all ranks had come", True
         second = _receive(sock, decoder, deadline + ANSWER_SLACK)
-        _check(identity_name, second, Type.WELCOME)
+        _check(identity_name, second, wire.Type.WELCOME)
         sock.setblocking(False)
     except (OSError, ProtocolError) as error:
         sock.close()
@@ -151,15 +144,15 @@ def _receive(sock: socket.socket, decoder: protocol.Decoder, deadline: float) ->
             return frame
 
 
-def _check(identity_name: str, frame: Frame, wanted: Type) -> None:
+def _check(identity_name: str, frame: Frame, wanted: wire.Type) -> None:
     if frame.type == wanted:
         return
-    if frame.type != Type.REFUSED:
+    if frame.type != wire.Type.REFUSED:
         raise ProtocolError(f"it sent a frame of type {frame.type}")
-    (code, peer), text = protocol.unpack_with_text(protocol.REFUSED, frame.payload)
-    if code == Refusal.WORLD_FULL:
+    refused, text = protocol.unpack_with_text(wire.Refused, frame.payload)
+    if refused.code == wire.Refusal.WORLD_FULL:
         raise TryAgain(text)
     message = f"{identity_name}: join: {text}"
-    if code == Refusal.PEER_LOST:
-        raise PeerDied(message, None if peer == protocol.NO_PEER else peer)
+    if refused.code == wire.Refusal.PEER_LOST:
+        raise PeerDied(message, None if refused.peer == wire.NO_PEER else refused.peer)
     raise RendezvousError(message)

@@ -14,13 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from hipcomm import _wire as wire
 from hipcomm.errors import InvalidArgument, RendezvousError
 from hipcomm.rendezvous import protocol
-from hipcomm.rendezvous.protocol import Frame, ProtocolError, Refusal, Type
+from hipcomm.rendezvous.protocol import Frame, ProtocolError
 from hipcomm.rendezvous.world import Member, RankStatus, Refused, World
 
-HANDSHAKE_TIMEOUT = 5.0  # seconds from accept to a complete JOIN
-FRAME_TIMEOUT = 30.0  # seconds from a frame's first byte to its last
+HANDSHAKE_TIMEOUT = wire.HANDSHAKE_MS / 1000  # seconds from accept to a complete JOIN
+FRAME_TIMEOUT = wire.FRAME_MS / 1000  # seconds from a frame's first byte to its last
 MAX_STRANGERS = 128  # beyond that the oldest one is closed
 ACCEPT_PAUSE = 0.1  # seconds without accepting when the process is out of file descriptors
 CLOSE_TIMEOUT = 5.0  # seconds to wait for the server's thread
@@ -46,8 +47,8 @@ class Server:
     The port is bound by the constructor, so that ranks may be started before :meth:`start`.
 
     Args:
-        world_size: how many ranks the job has, 1 to ``protocol.MAX_WORLD``.
-        token: the job's secret, 1 to 128 bytes of UTF-8.
+        world_size: how many ranks the job has, 1 to ``MAX_WORLD``.
+        token: the job's secret, 1 to 128 bytes of UTF-8, none of them zero.
         host: the address to listen on.
         port: the port; 0 takes a free one.
         join_timeout: the longest that a rank may wait for the others, in seconds; a rank may ask
@@ -70,14 +71,16 @@ class Server:
         join_timeout: float = 60.0,
         single: bool = False,
     ) -> None:
-        if not 1 <= world_size <= protocol.MAX_WORLD:
-            raise InvalidArgument(f"Server: world_size={world_size}: not 1 to {protocol.MAX_WORLD}")
-        if not 1 <= len(token.encode()) <= protocol.MAX_TOKEN:
-            raise InvalidArgument(f"Server: a token of {len(token.encode())} bytes: not 1 to 128")
+        if not 1 <= world_size <= wire.MAX_WORLD:
+            raise InvalidArgument(f"Server: world_size={world_size}: not 1 to {wire.MAX_WORLD}")
+        if not 1 <= len(token.encode()) <= wire.MAX_TOKEN or "\0" in token:
+            raise InvalidArgument(
+                f"Server: a token of {len(token.encode())} bytes: not 1 to {wire.MAX_TOKEN}, none zero"
+            )
         if not 0 < join_timeout < float("inf"):
             raise InvalidArgument(f"Server: join_timeout={join_timeout}: not a positive number of seconds")
         self.world_size = world_size
-        self._token = token.encode()
+        self._token = protocol.pad_token(token)
         self._join_timeout = join_timeout
         self._single = single
         try:
@@ -272,14 +275,15 @@ class Server:
         connection.deadline = float("inf")
         if not world.formed:
             raise ProtocolError(f"a frame of type {frame.type} before the WELCOME")
-        if frame.type == Type.GATHER:
+        if frame.type == wire.Type.GATHER:
             world.gather(member, protocol.unpack_gather(frame.payload))
-        elif frame.type == Type.WAITING:
+        elif frame.type == wire.Type.WAITING:
             world.note(member, protocol.decode_text(frame.payload))
-        elif frame.type == Type.ABORT:
+        elif frame.type == wire.Type.ABORT:
             self._note_failure(member.rank)
-            world.abort(member.rank, protocol.decode_text(frame.payload))
-        elif frame.type == Type.LEAVE:
+            abort, text = protocol.unpack_with_text(wire.Abort, frame.payload)
+            world.abort(member.rank, abort.result, text)
+        elif frame.type == wire.Type.LEAVE:
             world.leave(member.rank)
             self._disconnect(connection)
         else:
@@ -287,7 +291,7 @@ class Server:
 
     def _admit(self, connection: _Connection, frame: Frame) -> None:
         """Judge a stranger's first frame: the token first, and silence if it is wrong."""
-        if frame.type != Type.JOIN:
+        if frame.type != wire.Type.JOIN:
             raise ProtocolError(f"a frame of type {frame.type} before the JOIN")
         message = protocol.unpack_join(frame.payload)
         if not hmac.compare_digest(message.token, self._token):
@@ -298,7 +302,8 @@ class Server:
             wait = min(message.timeout_ms / 1000, self._join_timeout)
             world.join(member, time.monotonic() + wait)
         except Refused as refused:
-            self._send(connection, protocol.pack_refused(refused.code, refused.peer, refused.text))
+            fixed = wire.Refused(refused.code, refused.peer)
+            self._send(connection, protocol.pack_with_text(wire.Type.REFUSED, fixed, refused.text))
             self._disconnect(connection)
             return
         connection.member, connection.world = member, world
@@ -312,19 +317,21 @@ class Server:
         else:
             self._check_for_dead(world)
 
-    def _world_to_join(self, message: protocol.JoinMessage) -> World:
+    def _world_to_join(self, message: wire.Join) -> World:
         if message.world_size != self.world_size:
             raise Refused(
-                Refusal.WRONG_WORLD_SIZE,
+                wire.Refusal.WRONG_WORLD_SIZE,
                 f"rank {message.rank} asked for a world of {message.world_size}, "
                 f"this job has {self.world_size} ranks",
             )
         if message.rank >= self.world_size:
             raise Refused(
-                Refusal.RANK_OUT_OF_RANGE, f"rank {message.rank} of {self.world_size} does not exist"
+                wire.Refusal.RANK_OUT_OF_RANGE, f"rank {message.rank} of {self.world_size} does not exist"
             )
         if self._single and self._formed:
-            raise Refused(Refusal.WORLD_FULL, f"all {self.world_size} ranks of this job have come already")
+            raise Refused(
+                wire.Refusal.WORLD_FULL, f"all {self.world_size} ranks of this job have come already"
+            )
         if self._worlds and self._worlds[-1].gathering:
             return self._worlds[-1]
         return World(self.world_size)
@@ -362,13 +369,15 @@ class Server:
         if world.formed:
             world.lose(member.rank, reason)
         elif world.gathering:
-            self._dissolve(world, Refusal.PEER_LOST, member.rank, f"rank {member.rank} was lost: {reason}")
+            self._dissolve(
+                world, wire.Refusal.PEER_LOST, member.rank, f"rank {member.rank} was lost: {reason}"
+            )
 
     def _note_failure(self, rank: int) -> None:
         if self._first_failed is None:
             self._first_failed = rank
 
-    def _dissolve(self, world: World, code: Refusal, peer: int, text: str) -> None:
+    def _dissolve(self, world: World, code: wire.Refusal, peer: int, text: str) -> None:
         world.dissolve(code, peer, text)
         for connection in list(self._connections.values()):
             if connection.world is world:
@@ -398,13 +407,13 @@ class Server:
         if self._dead:
             rank, reason = next(iter(self._dead.items()))
             text = f"rank {rank} ended before it joined ({reason})"
-            self._dissolve(world, Refusal.PEER_LOST, rank, text)
+            self._dissolve(world, wire.Refusal.PEER_LOST, rank, text)
 
     def _expire(self) -> None:
         now = time.monotonic()
         for world in list(self._worlds):
             if world.join_deadline <= now:
-                self._dissolve(world, Refusal.JOIN_TIMEOUT, protocol.NO_PEER, "the join timed out")
+                self._dissolve(world, wire.Refusal.JOIN_TIMEOUT, wire.NO_PEER, "the join timed out")
             else:
                 world.expire(now)
         for connection in list(self._connections.values()):

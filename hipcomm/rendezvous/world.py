@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from hipcomm import _wire as wire
 from hipcomm.rendezvous import protocol
-from hipcomm.rendezvous.protocol import GatherFailure, GatherMessage, ProtocolError, Refusal, Type
+from hipcomm.rendezvous.protocol import GatherMessage, ProtocolError
 
 
 def name_ranks(ranks: Iterable[int]) -> str:
@@ -21,10 +22,15 @@ def name_ranks(ranks: Iterable[int]) -> str:
     return ("rank " if len(ordered) == 1 else "ranks ") + ", ".join(map(str, ordered))
 
 
+# hipcommResult_t, which the rendezvous does without the core
+_SUCCESS = 0
+_PEER_DIED = 4
+
+
 class Refused(Exception):
     """A JOIN was not accepted. Never leaves the package: it becomes a REFUSED frame."""
 
-    def __init__(self, code: Refusal, text: str, peer: int = protocol.NO_PEER) -> None:
+    def __init__(self, code: wire.Refusal, text: str, peer: int = wire.NO_PEER) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
@@ -77,7 +83,7 @@ class _Gather:
         self.parts: dict[int, bytes] = {}
         self.requests: dict[int, int] = {}
         self.deadline = float("inf")
-        self.failure: tuple[GatherFailure, int, str] | None = None
+        self.failure: tuple[wire.Failure, int, str] | None = None
 
     def missing(self) -> list[int]:
         return [rank for rank in self.group if rank not in self.parts]
@@ -115,26 +121,26 @@ class World:
         if member.rank in self.members:
             other = self.members[member.rank]
             raise Refused(
-                Refusal.DUPLICATE_RANK, f"rank {member.rank} has joined already, as process {other.pid}"
+                wire.Refusal.DUPLICATE_RANK, f"rank {member.rank} has joined already, as process {other.pid}"
             )
         self.members[member.rank] = member
         self.join_deadline = min(self.join_deadline, deadline)
-        member.send(protocol.frame(Type.ACCEPTED))
+        member.send(protocol.frame(wire.Type.ACCEPTED))
         if len(self.members) == self.size:
             self.formed = True
             self.join_deadline = float("inf")
-            welcome = protocol.frame(Type.WELCOME, protocol.U32.pack(self.size))
+            welcome = protocol.frame(wire.Type.WELCOME, wire.Welcome(self.size).pack())
             for each in self.members.values():
                 each.send(welcome)
 
-    def dissolve(self, code: Refusal, peer: int, text: str) -> None:
+    def dissolve(self, code: wire.Refusal, peer: int, text: str) -> None:
         """Send all members of a world that has not formed away, telling who came and who did not."""
         self._remember()
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
         text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
         for member in self.members.values():
-            member.send(protocol.pack_refused(code, peer, text))
+            member.send(protocol.pack_with_text(wire.Type.REFUSED, wire.Refused(code, peer), text))
         self.members.clear()
         self.join_deadline = float("inf")
 
@@ -145,10 +151,10 @@ class World:
             raise ProtocolError(f"a GATHER of rank {member.rank} for the group {group}")
         if self._failure is not None:
             peer, story = self._failure
-            member.send(protocol.pack_failed(message.request, GatherFailure.PEER_LOST, peer, story))
+            member.send(_failed(message.request, wire.Failure.PEER_LOST, peer, story))
             return
-        if member.pending >= protocol.MAX_PENDING:
-            raise ProtocolError(f"more than {protocol.MAX_PENDING} all-gathers at once")
+        if member.pending >= wire.MAX_PENDING:
+            raise ProtocolError(f"more than {wire.MAX_PENDING} all-gathers at once")
         key = (group, message.tag, message.sequence)
         gather = self._gathers.setdefault(key, _Gather(group, message.tag))
         if member.rank in gather.parts:
@@ -166,10 +172,10 @@ class World:
         if gather.failure is None and gone:
             peer = min(gone)
             text = f"{name_ranks(gone)} left the job before all_gather {gather.tag!r}"
-            gather.failure = (GatherFailure.PEER_LEFT, peer, text)
+            gather.failure = (wire.Failure.PEER_LEFT, peer, text)
         if gather.failure is not None:
             code, peer, text = gather.failure
-            self._answer(gather, lambda request: protocol.pack_failed(request, code, peer, text))
+            self._answer(gather, lambda request: _failed(request, code, peer, text))
         elif not missing:
             parts = [gather.parts[rank] for rank in gather.group]
             self._answer(gather, lambda request: protocol.pack_result(request, parts))
@@ -192,7 +198,7 @@ class World:
             if gather.failure is None and gather.deadline <= now:
                 came, missing = name_ranks(gather.parts), gather.missing()
                 text = f"all_gather {gather.tag!r} timed out: {came} came; {name_ranks(missing)} did not"
-                gather.failure = (GatherFailure.TIMEOUT, missing[0], text)
+                gather.failure = (wire.Failure.TIMEOUT, missing[0], text)
                 self._settle(key, gather)
 
     def next_deadline(self) -> float:
@@ -204,6 +210,8 @@ class World:
         """Let a rank go in good order: no failure, save of those all-gathers that still need it."""
         del self.members[rank]
         self._left.add(rank)
+        if self._failure is None:
+            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, _SUCCESS), "")
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
@@ -217,21 +225,27 @@ class World:
         self.members.pop(rank, None)
         self._left.discard(rank)
         self._lost.add(rank)
-        self._fail(Type.PEER_LOST, rank, reason, f"rank {rank} died: {reason}")
+        event = wire.Peer(rank, _PEER_DIED)
+        self._fail(wire.Type.PEER_LOST, event, reason, f"rank {rank} died: {reason}")
 
-    def abort(self, rank: int, reason: str) -> None:
+    def abort(self, rank: int, result: int, reason: str) -> None:
         """End the job on a rank's behalf: all others hear it, the world has failed."""
         self._remember()
-        self._fail(Type.ABORTED, rank, reason, f"rank {rank} aborted the job: {reason}")
+        event = wire.Peer(rank, result)
+        self._fail(wire.Type.ABORTED, event, reason, f"rank {rank} aborted the job: {reason}")
 
-    def _fail(self, kind: Type, rank: int, reason: str, story: str) -> None:
+    def _fail(self, kind: wire.Type, event: wire.Peer, reason: str, story: str) -> None:
         if self._failure is not None:
             return  # the first failure is the cause; what follows are its consequences
-        self._failure = (rank, story)  # for those who ask later
+        self._failure = (event.peer, story)  # for those who ask later
         self._gathers.clear()
+        self._tell_others(kind, event, reason)
+
+    def _tell_others(self, kind: wire.Type, event: wire.Peer, text: str) -> None:
+        frame = protocol.pack_with_text(kind, event, text)
         for member in self.members.values():
-            if member.rank != rank:
-                member.send(protocol.pack_peer(kind, rank, reason))
+            if member.rank != event.peer:
+                member.send(frame)
 
     def _remember(self) -> None:
         """Keep the status of this moment, before a failure ends everybody's waiting."""
@@ -264,3 +278,7 @@ class World:
                 waiting.append(f"all_gather {gather.tag!r} ({name_ranks(gather.missing())} missing)")
         state = "joined" if self.formed else "joining"
         return RankStatus(rank, state, member.pid, "; ".join(waiting) or None)
+
+
+def _failed(request: int, code: wire.Failure, peer: int, text: str) -> bytes:
+    return protocol.pack_with_text(wire.Type.FAILED, wire.Failed(request, code, peer), text)

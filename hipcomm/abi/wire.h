@@ -1,0 +1,151 @@
+/* Every format that crosses the border between two processes of a job.
+ *
+ * docs/protocol.md says in which order they are sent and who waits for whom. Integers are little-endian and
+ * structures have no padding. A text is UTF-8 and has no terminating zero; a char array that is longer than
+ * what it holds is filled with zeros.
+ *
+ * hipcomm/native/build_wire.py makes Python's form of what is between the marks, hipcomm/_wire.py. It strips
+ * "hipcommWire" and "HIPCOMM_WIRE_" (for an enumerator the enumeration's name too).
+ */
+#ifndef HIPCOMM_WIRE_H
+#define HIPCOMM_WIRE_H
+
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the wire format is little-endian"
+#endif
+
+#pragma pack(push, 1)
+/* wire: begin */
+
+#define HIPCOMM_WIRE_MAGIC "HIPC"
+#define HIPCOMM_WIRE_VERSION 2
+
+#define HIPCOMM_WIRE_MAX_WORLD 1024   /* ranks */
+#define HIPCOMM_WIRE_MAX_TOKEN 128    /* bytes; at least 1 */
+#define HIPCOMM_WIRE_MAX_TAG 255      /* bytes; at least 1 */
+#define HIPCOMM_WIRE_MAX_DATA 1048576 /* bytes that one rank gives to one all-gather */
+#define HIPCOMM_WIRE_MAX_TEXT 4096    /* bytes; senders cut longer texts */
+#define HIPCOMM_WIRE_MAX_PENDING 64   /* all-gathers that one rank may have under way */
+#define HIPCOMM_WIRE_NO_PEER 0xFFFFFFFF
+
+/* Milliseconds that the sides of a connection give each other. */
+#define HIPCOMM_WIRE_HANDSHAKE_MS 5000    /* the server: from the accept to a complete JOIN */
+#define HIPCOMM_WIRE_ACCEPT_MS 5000       /* a client: from its JOIN to ACCEPTED or REFUSED */
+#define HIPCOMM_WIRE_FRAME_MS 30000       /* the server: from the first byte of a frame to its last */
+#define HIPCOMM_WIRE_ANSWER_SLACK_MS 2000 /* a client: beyond a time-out, which the server reports */
+
+/* ---- frames: a header and `length` bytes of payload ---------------------------------------------------- */
+
+typedef struct {
+    char magic[4];
+    uint16_t version;
+    uint16_t type; /* a hipcommWireType */
+    uint32_t length;
+} hipcommWireHeader;
+
+typedef enum {
+    /* to the server */
+    HIPCOMM_WIRE_TYPE_JOIN = 1,
+    HIPCOMM_WIRE_TYPE_GATHER = 2,
+    HIPCOMM_WIRE_TYPE_WAITING = 3, /* a text */
+    HIPCOMM_WIRE_TYPE_ABORT = 4,
+    HIPCOMM_WIRE_TYPE_LEAVE = 5, /* nothing */
+    /* to a client */
+    HIPCOMM_WIRE_TYPE_ACCEPTED = 16, /* nothing */
+    HIPCOMM_WIRE_TYPE_WELCOME = 17,
+    HIPCOMM_WIRE_TYPE_REFUSED = 18,
+    HIPCOMM_WIRE_TYPE_RESULT = 19,
+    HIPCOMM_WIRE_TYPE_FAILED = 20,
+    HIPCOMM_WIRE_TYPE_PEER_LOST = 21, /* a hipcommWirePeer, as the next two */
+    HIPCOMM_WIRE_TYPE_ABORTED = 22,
+    HIPCOMM_WIRE_TYPE_PEER_LEFT = 23
+} hipcommWireType;
+
+typedef struct {
+    uint32_t rank;
+    uint32_t world_size;
+    uint32_t timeout_ms; /* at least 1 */
+    uint32_t pid;
+    char token[HIPCOMM_WIRE_MAX_TOKEN];
+} hipcommWireJoin;
+
+typedef struct {
+    uint32_t world_size;
+} hipcommWireWelcome;
+
+typedef enum {
+    HIPCOMM_WIRE_REFUSAL_RANK_OUT_OF_RANGE = 1,
+    HIPCOMM_WIRE_REFUSAL_WRONG_WORLD_SIZE = 2,
+    HIPCOMM_WIRE_REFUSAL_DUPLICATE_RANK = 3,
+    HIPCOMM_WIRE_REFUSAL_WORLD_FULL = 4,
+    HIPCOMM_WIRE_REFUSAL_JOIN_TIMEOUT = 5,
+    HIPCOMM_WIRE_REFUSAL_PEER_LOST = 6
+} hipcommWireRefusal;
+
+typedef struct {
+    uint32_t code; /* a hipcommWireRefusal */
+    uint32_t peer;
+    /* a text */
+} hipcommWireRefused;
+
+typedef struct {
+    uint32_t request;
+    uint32_t sequence;
+    uint32_t timeout_ms; /* at least 1 */
+    uint16_t group_size; /* 0: the whole world */
+    uint16_t tag_length;
+    /* uint32_t group[group_size]; char tag[tag_length]; the data */
+} hipcommWireGather;
+
+typedef struct {
+    uint32_t request;
+    uint32_t parts; /* as many as the group has ranks */
+    /* uint32_t lengths[parts]; the parts, one after the other */
+} hipcommWireResult;
+
+typedef enum {
+    HIPCOMM_WIRE_FAILURE_TIMEOUT = 1,
+    HIPCOMM_WIRE_FAILURE_PEER_LOST = 2,
+    HIPCOMM_WIRE_FAILURE_PEER_LEFT = 3
+} hipcommWireFailure;
+
+typedef struct {
+    uint32_t request;
+    uint32_t code; /* a hipcommWireFailure */
+    uint32_t peer;
+    /* a text */
+} hipcommWireFailed;
+
+typedef struct {
+    uint32_t result; /* the hipcommResult_t that the rank ended with; hipcommSuccess: an error of its own */
+    /* a text */
+} hipcommWireAbort;
+
+typedef struct {
+    uint32_t peer;
+    uint32_t result; /* ABORTED: that of the ABORT; PEER_LOST: hipcommPeerDied; PEER_LEFT: hipcommSuccess */
+    /* a text; with PEER_LEFT an empty one */
+} hipcommWirePeer;
+
+/* wire: end */
+#pragma pack(pop)
+
+#ifdef __cplusplus
+#define HIPCOMM_WIRE_SIZE(type, size) static_assert(sizeof(type) == (size), #type)
+#else
+#define HIPCOMM_WIRE_SIZE(type, size) _Static_assert(sizeof(type) == (size), #type)
+#endif
+HIPCOMM_WIRE_SIZE(hipcommWireHeader, 12);
+HIPCOMM_WIRE_SIZE(hipcommWireJoin, 144);
+HIPCOMM_WIRE_SIZE(hipcommWireWelcome, 4);
+HIPCOMM_WIRE_SIZE(hipcommWireRefused, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireGather, 16);
+HIPCOMM_WIRE_SIZE(hipcommWireResult, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireFailed, 12);
+HIPCOMM_WIRE_SIZE(hipcommWireAbort, 4);
+HIPCOMM_WIRE_SIZE(hipcommWirePeer, 8);
+#undef HIPCOMM_WIRE_SIZE
+
+#endif
