@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 # A batch or a graph that takes longer than this has fewer calls, so that there are samples enough.
 _LONG = 10e-3

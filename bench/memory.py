@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hipcomm.platform import Device, call, hip
+from hipcomm.hip import call, hip
+from hipcomm.hip.device import Device
 
 Array = NDArray[Any]
 Bytes = NDArray[np.uint8]

@@ -10,7 +10,9 @@ from typing import Any
 
 import hipcomm
 from hipcomm.environment import Identity, Settings
-from hipcomm.platform import Device, call, choose, hip, open_device
+from hipcomm.hip import call, hip
+from hipcomm.hip.device import Device, open_device
+from hipcomm.hip.platform import choose
 from hipcomm_bench.world import RendezvousWorld, World, apart, under_mpirun
 
 # NVLink multicast stays off in every library unless the user has asked for it: the figures are to hold on

@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 from hipcomm_bench.launch import JobFailed, hipcomm_run, run_bounded
 from hipcomm_bench.memory import DeviceArray, DeviceMemory, PinnedMemory, enqueue_copy
 from hipcomm_bench.ops import OPS

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hipcomm.communicator import Communicator
-    from hipcomm.threads import CommunicatorList
+    from hipcomm.join.threads import CommunicatorList
 
 __all__ = [
     "CallMismatch",
@@ -56,21 +56,21 @@ def init() -> Communicator:
         InvalidArgument: a variable is wrong, or differs between ranks.
         PlatformError: no device, or a HIP call failed, here or on another rank.
     """
-    from hipcomm.bootstrap import Bootstrap
     from hipcomm.communicator import Communicator
     from hipcomm.environment import Identity, Settings
+    from hipcomm.join.session import Session
     from hipcomm.logs import configure
 
     settings = Settings.read()
     configure(settings.log)
-    return Communicator(Bootstrap.join(Identity.read(), settings))
+    return Communicator(Session.join(Identity.read(), settings))
 
 
 def init_all(devices: Sequence[int | str]) -> CommunicatorList:
     """Make one communicator per device, all in this process, for a thread each.
 
-    See :func:`hipcomm.threads.init_all`.
+    See :func:`hipcomm.join.threads.init_all`.
     """
-    from hipcomm import threads
+    from hipcomm.join import threads
 
     return threads.init_all(devices)

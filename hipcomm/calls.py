@@ -11,7 +11,7 @@ from hipcomm.core import ffi, lib
 from hipcomm.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from hipcomm.arrays import Buffer
+    from hipcomm.buffers.arrays import Buffer
 
 REDUCTIONS: dict[str, int] = {
     "sum": lib.hipcommSum,

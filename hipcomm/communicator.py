@@ -14,18 +14,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from hipcomm.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
-from hipcomm.bootstrap import Bootstrap
+from hipcomm.buffers.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
+from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
 from hipcomm.calls import REDUCTIONS
 from hipcomm.core import VOID_POINTER, error_of, ffi, lib
-from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
 from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
+from hipcomm.join.session import Session
+from hipcomm.memory.symmetric import SymmetricArray
 from hipcomm.memory_methods import MemoryMethods
 from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS, Plan, describe
 from hipcomm.point_to_point import PointToPoint
 from hipcomm.reductions import Reductions
-from hipcomm.symmetric import SymmetricArray
 
 log = logging.getLogger("hipcomm")
 
@@ -67,19 +67,19 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     Attributes:
         rank: this process's rank, 0 to world_size - 1.
         world_size: the number of ranks.
-        device: this rank's :class:`~hipcomm.platform.Device`.
+        device: this rank's :class:`~hipcomm.hip.device.Device`.
         platform: "amd", "nvidia" or "cpu".
     """
 
-    def __init__(self, bootstrap: Bootstrap) -> None:
+    def __init__(self, session: Session) -> None:
         """Not for users: :func:`hipcomm.init` makes communicators."""
-        self.rank = bootstrap.ranks.rank
-        self.world_size = bootstrap.ranks.world_size
-        self.device = bootstrap.device
-        self.platform = bootstrap.platform.name
-        self._bootstrap = bootstrap
-        self._comm = bootstrap.handle()  # nothing else keeps one: close() waits until all are gone
-        self._fast_dtypes = _BUFFER_CODES if bootstrap.device.host_is_device else {}
+        self.rank = session.ranks.rank
+        self.world_size = session.ranks.world_size
+        self.device = session.device
+        self.platform = session.platform.name
+        self._session = session
+        self._comm = session.handle()  # nothing else keeps one: close() waits until all are gone
+        self._fast_dtypes = _BUFFER_CODES if session.device.host_is_device else {}
         self._gone = ""  # why no call can be made any more
         _communicators.add(self)
         if log.isEnabledFor(logging.DEBUG):
@@ -363,12 +363,12 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         if self._gone:
             return
         self._forget("the communicator is closed")
-        self._bootstrap.close(_CLOSE_PATIENCE)
+        self._session.close(_CLOSE_PATIENCE)
 
     def abort(self, reason: str) -> None:
         """Fail the communicator on all ranks, at once. Callable from any thread; never waits long."""
         if not self._gone:
-            self._bootstrap.abort(reason)
+            self._session.abort(reason)
 
     def _forget(self, why: str) -> None:
         """No call from now on: the core refuses what is NULL, and :meth:`_raise` says why."""
@@ -390,10 +390,10 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         state = self._gone or f"{self.platform} device {self.device.ordinal} ({self.device.name})"
         return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {state}>"
 
-    def _living(self, operation: str) -> Bootstrap:
+    def _living(self, operation: str) -> Session:
         if self._gone:
             raise InvalidArgument(self._say(operation, self._gone))
-        return self._bootstrap
+        return self._session
 
     # ---- arguments and errors ---------------------------------------------------------------------------
 
@@ -442,9 +442,9 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             raise kind(f"rank {self.rank}: {self._gone}")
         error = error_of(code, self._comm)
         if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
-            self._bootstrap.note_failure(str(error))
+            self._session.note_failure(str(error))
         elif lib.hipcommCommGetAsyncError(self._comm):  # a launch failed, which the peers wait for
-            self._bootstrap.abort(str(error))
+            self._session.abort(str(error))
         raise error
 
 

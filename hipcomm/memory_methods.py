@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hipcomm.arrays import Buffer
+from hipcomm.buffers.arrays import Buffer
+from hipcomm.buffers.dtypes import CODES
 from hipcomm.core import ffi
-from hipcomm.dtypes import CODES
 from hipcomm.errors import InvalidArgument
-from hipcomm.symmetric import SymmetricArray
+from hipcomm.memory.symmetric import SymmetricArray
 
 if TYPE_CHECKING:
-    from hipcomm.bootstrap import Bootstrap
-    from hipcomm.platform import Device
+    from hipcomm.hip.device import Device
+    from hipcomm.join.session import Session
 
 
 class MemoryMethods:
@@ -31,7 +31,7 @@ class MemoryMethods:
 
     if TYPE_CHECKING:
 
-        def _living(self, operation: str) -> Bootstrap: ...
+        def _living(self, operation: str) -> Session: ...
         def _say(self, operation: str, problem: str) -> str: ...
         def _buffer(
             self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any
@@ -54,8 +54,8 @@ class MemoryMethods:
 
     def device_memory(self) -> int:
         """Return the bytes of device memory that this rank has allocated, symmetric memory included."""
-        bootstrap = self._living("device_memory")
-        return bootstrap.memory_bytes + bootstrap.heap.nbytes
+        session = self._living("device_memory")
+        return session.memory_bytes + session.heap.nbytes
 
     def register(self, buf: Any, nbytes: int | None = None) -> None:
         """Let collectives work in place on memory that hipcomm has not allocated.

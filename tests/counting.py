@@ -8,9 +8,10 @@ from pathlib import Path
 
 from rank_worker import CoreWithConfig
 
-from hipcomm import bootstrap, core
+from hipcomm import core
 from hipcomm.core import ffi
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
+from hipcomm.join import session
 
 TESTS = Path(__file__).parent
 LAUNCH, ASK, RECORD = "hipModuleLaunchKernel", "hipStreamIsCapturing", "hipEventRecord"
@@ -21,18 +22,18 @@ class Counted:
     """A communicator of all ranks whose core calls HIP through counting_hip.c."""
 
     def __init__(self, comm, directory):
-        real = Path(comm._bootstrap.platform.library)
+        real = Path(comm._session.platform.library)
         shim = Path(directory) / f"counting{comm.rank}.so"
         command = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(shim)]
         command += [str(TESTS / "counting_hip.c"), f"-I{TESTS.parent / 'hipcomm' / 'platforms'}"]
         command += ["-Wl,--no-as-needed", str(real), f"-Wl,-rpath,{real.parent}", "-ldl"]
         subprocess.run(command, check=True, timeout=60)
         path = ffi.new("char[]", str(shim).encode())
-        bootstrap.lib = CoreWithConfig(core.lib, hip_library=path)
+        session.lib = CoreWithConfig(core.lib, hip_library=path)
         try:
             self.comm = comm.split(0)
         finally:
-            bootstrap.lib = core.lib
+            session.lib = core.lib
         library = ctypes.CDLL(str(shim))
         self._fail_next = library.fail_next
         self._take = library.take_calls

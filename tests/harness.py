@@ -49,7 +49,7 @@ def device_count(platform: str = PLATFORM) -> int:
     """
     code = (
         "from hipcomm import PlatformError; from hipcomm.environment import Settings\n"
-        "from hipcomm.platform import call, choose\n"
+        "from hipcomm.hip import call; from hipcomm.hip.platform import choose\n"
         "try: choose(Settings.read()); print(int(call('hipGetDeviceCount')))\n"
         "except PlatformError: print(0)\n"
     )

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import oracle
 
+from hipcomm.buffers.dtypes import CODES
 from hipcomm.calls import REDUCTIONS
 from hipcomm.core import ffi, lib
-from hipcomm.dtypes import CODES
 from hipcomm.plan import OPERATIONS
 
 # by the core's numbers

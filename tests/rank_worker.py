@@ -83,14 +83,15 @@ class Rank:
         return request.body(self.comm, rng, *request.arguments)
 
     def _open(self, request: Open) -> None:
-        from hipcomm import bootstrap, core
+        from hipcomm import core
+        from hipcomm.join import session
 
         for name in [name for name in os.environ if name.startswith("HIPCOMM_")]:
             del os.environ[name]
         os.environ.update(request.environment)
-        bootstrap.lib = core.lib
+        session.lib = core.lib
         if request.first_epoch:
-            bootstrap.lib = CoreWithConfig(core.lib, first_epoch=request.first_epoch)
+            session.lib = CoreWithConfig(core.lib, first_epoch=request.first_epoch)
         self.comm = hipcomm.init()
 
     def fail(self, error: BaseException) -> None:

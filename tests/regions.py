@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from oracle import Array
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 GUARD = 64  # bytes on either side
 POISON = 0xA5

@@ -18,7 +18,7 @@ from harness import worlds
 from regions import arena
 
 import hipcomm
-from hipcomm.arrays import foreign_buffer
+from hipcomm.buffers.arrays import foreign_buffer
 
 WORLD = 2
 
@@ -222,7 +222,7 @@ class StreamOfTheProtocol:
 
 
 def streams(comm, rng):
-    from hipcomm.platform import call
+    from hipcomm.hip import call
 
     own = call("hipStreamCreate")
     for stream in (None, 0, np.int64(0), StreamOfCupy(), StreamOfTheProtocol(), own, int(own)):

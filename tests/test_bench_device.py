@@ -120,7 +120,7 @@ def test_inputs_are_written_and_results_checked_in_device_memory(memory: Pair) -
 
 def enqueue(session: Session, memory: Pair, log: list[int]) -> Prepared:
     """Return a call that copies on the session's stream; it counts the host's calls in `log`."""
-    from hipcomm.platform import call, hip
+    from hipcomm.hip import call, hip
 
     kind = hip().hipMemcpyKind.hipMemcpyDeviceToDevice
     places = [ctypes.c_void_p(each.address) for each in memory]
@@ -229,8 +229,8 @@ class Copy(Contestant):
         self.session = session
 
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:
-        from hipcomm.platform import call as hip_call
-        from hipcomm.platform import hip
+        from hipcomm.hip import call as hip_call
+        from hipcomm.hip import hip
 
         kind = hip().hipMemcpyKind.hipMemcpyDefault  # the buffers are in host memory on the CPU platform
         target, source = ctypes.c_void_p(buffers.recv.address), ctypes.c_void_p(buffers.send.address)
@@ -247,8 +247,8 @@ class HasItsOwnBuffers(Copy):
     name = "has-its-own-buffers"
 
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:
-        from hipcomm.platform import call as hip_call
-        from hipcomm.platform import hip
+        from hipcomm.hip import call as hip_call
+        from hipcomm.hip import hip
 
         own = DeviceMemory(4096), DeviceMemory(4096)  # kept alive by `copy` below
         kind = hip().hipMemcpyKind.hipMemcpyDefault

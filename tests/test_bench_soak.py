@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from harness import PLATFORM
 
-from hipcomm.platform import call
+from hipcomm.hip import call
 from hipcomm_bench.memory import DeviceMemory, PinnedMemory, dtype_of, enqueue_copy
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.programme import Programme

@@ -13,7 +13,7 @@ from regions import Arena
 from repeated import buffers
 from segments import random_segment_case
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 OPERATIONS = COLLECTIVES + segments.OPERATIONS
 COUNT = 3000  # elements: one launch of any algorithm carries them

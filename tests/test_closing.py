@@ -12,8 +12,8 @@ import pytest
 from harness import PLATFORM, worlds
 
 import hipcomm
-from hipcomm import bootstrap as bootstrap_module
 from hipcomm.core import ffi, lib
+from hipcomm.join import session as session_module
 
 some_worlds = pytest.mark.parametrize("world", worlds(2))
 
@@ -75,7 +75,7 @@ def close_during_a_call_that_does_not_end(comm, rng):
     under_way = part._comm  # as the arguments of a call hold it
     part._forget("the communicator is closed")
     with pytest.raises(hipcomm.RendezvousError, match="a call in another thread is under way"):
-        part._bootstrap.close(1.0)
+        part._session.close(1.0)
     assert lib.hipcommCommGetAsyncError(under_way) == lib.hipcommPeerDied  # the memory is still there
 
 
@@ -93,7 +93,7 @@ def interrupted_close(comm, rng):
     with pytest.raises(KeyboardInterrupt):
         part.close()
     interrupt.join(60)
-    return part._bootstrap.comm == under_way
+    return part._session.comm == under_way
 
 
 def test_an_interrupted_close_destroys_nothing(own_ranks):
@@ -129,22 +129,22 @@ class SlowReason(str):
 def failure_during_close(comm, rng):
     """The client's thread learns of a lost peer just before the core's communicator is destroyed."""
     part = comm.split(0)
-    bootstrap = part._bootstrap
-    thread = threading.Thread(target=bootstrap._on_failure, args=(None, SlowReason("lost")))
-    close_peers = bootstrap.registrations.close_peers
+    session = part._session
+    thread = threading.Thread(target=session._on_failure, args=(None, SlowReason("lost")))
+    close_peers = session.registrations.close_peers
 
     def lose_a_peer():
         close_peers()
         thread.start()
         time.sleep(0.2)
 
-    bootstrap.registrations.close_peers = lose_a_peer
-    bootstrap_module.lib = watched = Watched()
+    session.registrations.close_peers = lose_a_peer
+    session_module.lib = watched = Watched()
     try:
         part.close()
         thread.join(60)
     finally:
-        bootstrap_module.lib = lib
+        session_module.lib = lib
     return watched.log
 
 

@@ -18,7 +18,7 @@ from segments import SegmentCase, random_segment_case
 
 from hipcomm.core import ffi
 from hipcomm.errors import CallMismatch, PeerTimeout
-from hipcomm.peer_memory import read_memory, write_memory
+from hipcomm.memory.peers import read_memory, write_memory
 from hipcomm.plan import ALGORITHMS as NUMBERS
 
 DIRECT = {"HIPCOMM_ALGORITHM": "direct"}
@@ -315,7 +315,7 @@ ALGORITHM_SHIFT, EPOCH_SHIFT = 24, 32
 
 def _slot(comm, rank, epoch, phase, sender):
     """Where block 0 of *sender* leaves word for *rank*."""
-    slab = int(ffi.cast("uintptr_t", comm._bootstrap._slabs.control[rank]))
+    slab = int(ffi.cast("uintptr_t", comm._session._slabs.control[rank]))
     return slab + SIGNALS + epoch % 2 * SIGNALS_PER_PARITY + (phase * 16 + sender) * SLOT
 
 

@@ -16,7 +16,7 @@ from segments import random_segment_case
 from test_mixed import mixed_calls
 
 from hipcomm.core import ffi
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 LAST_EPOCH = 2**32 - 1
 SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: flags are wiped at 2 and 3 epochs past its multiples
@@ -57,7 +57,7 @@ def test_the_wipe_harms_no_call(ranks, operation, world):
 
 
 def _epoch_words(comm):
-    slab = comm._bootstrap._slabs.control[comm.rank]
+    slab = comm._session._slabs.control[comm.rank]
     return ctypes.c_void_p(int(ffi.cast("uintptr_t", slab)))
 
 

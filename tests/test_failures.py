@@ -18,7 +18,7 @@ from segments import DeviceArray
 
 import hipcomm
 from hipcomm.core import ffi, lib
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 SOON = 20.0  # seconds; a second is the goal, which is printed: a busy machine must not fail a test
 TIMEOUT = "2"  # seconds: enough for the calls before the one that fails, on a loaded machine
@@ -245,7 +245,7 @@ def replay_two(comm, rng, operation, count, root):
         calls[operation](stream)
     graph = call("hipGraphInstantiateWithFlags", call("hipStreamEndCapture", stream), 0)
 
-    slabs = [int(ffi.cast("uintptr_t", slab)) for slab in comm._bootstrap._slabs.staging[0 : comm.world_size]]
+    slabs = [int(ffi.cast("uintptr_t", slab)) for slab in comm._session._slabs.staging[0 : comm.world_size]]
     halves = np.full((len(slabs), 2, HALF_A_SLAB), 7, np.uint8)
     for slab, bytes_of_slab in zip(slabs, halves, strict=True):
         kind = hip().hipMemcpyKind.hipMemcpyHostToDevice
@@ -360,7 +360,7 @@ def test_abort(own_ranks):
 
 def wait_for_itself(comm, rng):
     """What a kernel records whose blocks wait for others of its own (kernels/common/stagger.h) in vain."""
-    status = ffi.cast("uint32_t *", comm._bootstrap._status.host)  # kernels/abi.h: hipcommStatus
+    status = ffi.cast("uint32_t *", comm._session._status.host)  # kernels/abi.h: hipcommStatus
     status[2], status[3] = lib.hipcommOpAllReduce, lib.hipcommAlgorithmPipelined
     status[4], status[5] = comm.rank, 2
     status[1] = 1  # HIPCOMM_FAULT_TIMEOUT

@@ -16,7 +16,7 @@ from regions import Arena
 from repeated import buffers
 from segments import random_segment_case
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 REPLAYS = 300
 

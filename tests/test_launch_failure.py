@@ -11,7 +11,7 @@ from harness import worlds
 from regions import Arena
 
 import hipcomm
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 pytestmark = pytest.mark.skipif(not worlds(2), reason="needs 2 devices")
 SOON = 5.0  # seconds; the time-out is 60

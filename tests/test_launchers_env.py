@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not worlds(WORLD), reason=f"needs {WORLD} device
 PROGRAM = """
 import ctypes, struct
 import hipcomm
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 kind = None
 with hipcomm.init() as comm:
     memory = call("hipMalloc", 4)

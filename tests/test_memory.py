@@ -9,7 +9,7 @@ import pytest
 from harness import worlds
 
 from hipcomm.core import ffi, lib
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 LIMIT = 64 << 20
 ARCHITECTURES = (

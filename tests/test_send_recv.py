@@ -21,7 +21,7 @@ from test_threads import run as in_one_process
 
 import hipcomm
 from hipcomm.core import ffi
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 LAST_NUMBER = 2**32 - 1
 SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: the last SLOTS messages before its multiples wipe old flags
@@ -409,7 +409,7 @@ class Channels:
     ).tolist()
 
     def __init__(self, comm):
-        self._base = int(ffi.cast("uintptr_t", comm._bootstrap._slabs.control[comm.rank]))
+        self._base = int(ffi.cast("uintptr_t", comm._session._slabs.control[comm.rank]))
 
     def read(self, begin, end, dtype):
         data = np.zeros((end - begin) // np.dtype(dtype).itemsize, dtype)

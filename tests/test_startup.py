@@ -10,7 +10,7 @@ import time
 import pytest
 from harness import PLATFORM, worlds
 
-from hipcomm.bootstrap import blocks_that_fit
+from hipcomm.join.session import blocks_that_fit
 
 PATIENCE = 60.0
 

@@ -8,7 +8,7 @@ import pytest
 from counting import ASK, LAUNCH, RECORD, STOP, WAIT, Counted
 from harness import worlds
 
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 PER_THREAD = 2  # hipStreamPerThread
 

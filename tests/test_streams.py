@@ -12,7 +12,7 @@ import pytest
 from harness import worlds
 
 import hipcomm
-from hipcomm.platform import call, hip
+from hipcomm.hip import call, hip
 
 some_worlds = pytest.mark.parametrize("world", worlds(1, 2, 3))
 
@@ -142,12 +142,12 @@ def test_split(ranks, colors, keys):
 
 def nothing_of_a_split_is_left(comm, rng):
     """The job's client lives on, and must not keep what it knew of a communicator that is closed."""
-    client = comm._bootstrap.ranks._job.client
+    client = comm._session.ranks._job.client
     comm.barrier()
     counts = len(client._sequences)
     part = comm.split(0)
     part.empty(1000)
-    was = weakref.ref(part._bootstrap)
+    was = weakref.ref(part._session)
     part.close()
     del part
     gc.collect()

@@ -18,9 +18,9 @@ from oracle import dtype_of
 from regions import Region
 
 import hipcomm
-from hipcomm import dlpack
+from hipcomm.buffers import dlpack
 from hipcomm.errors import InvalidArgument
-from hipcomm.platform import call
+from hipcomm.hip import call
 
 _numbers = itertools.count(1000)
 
@@ -85,13 +85,13 @@ def random_life(comm, rng, steps, seed):
         reduce_in(comm, held[int(shared.integers(len(held)))], step % 5)
     while held:
         held.pop().free()
-    return comm._bootstrap.heap.nbytes
+    return comm._session.heap.nbytes
 
 
 @pytest.mark.parametrize("world", worlds(1, 2, 4))
 def test_random_life(ranks, world):
     left = fresh(ranks, world).run(random_life, 150, 2)
-    assert len(set(left)) == 1 and left[0] <= 8 << 20  # one empty segment may stay
+    assert len(set(left)) == 1 and left[0] <= 8 << 20  # one empty arena may stay
 
 
 def freed_memory_is_used_again(comm, rng):
@@ -186,11 +186,11 @@ def test_slow_peers(ranks, world):
 
 
 def free_without_waiting(comm, rng):
-    """Fast ranks free two segments, of which one is unmapped and given back, and allocate again, while
+    """Fast ranks free two arenas, of which one is unmapped and given back, and allocate again, while
     the slow rank has not read yet what the collective has left in its memory."""
     waited = []
     for turn in range(4):
-        arrays = [comm.empty(3 << 20, "uint8") for _ in range(2)]  # a segment each
+        arrays = [comm.empty(3 << 20, "uint8") for _ in range(2)]  # an arena each
         data = oracle.make_input((turn,), comm.rank, 3 << 20, np.dtype(np.uint8), "bits")
         arrays[0].from_host(data)
         comm.broadcast(arrays[0], root=turn % comm.world_size)
@@ -336,7 +336,7 @@ def test_refused_on_one_rank(ranks, world):
 
 def pieces_share_a_mapping(comm, rng):
     """Several pieces of one allocation, in two communicators, until the last one is gone."""
-    from hipcomm.peer_memory import _mappings
+    from hipcomm.memory.peers import _mappings
 
     part = comm.split(0, -comm.rank)  # the same ranks the other way round
     base = int(call("hipMalloc", 8 << 20).as_c_void_p().value)

@@ -95,7 +95,7 @@ def test_every_collective(world):
 def test_split_register_and_graphs(world):
     run(
         """
-        from hipcomm.platform import call, hip
+        from hipcomm.hip import call, hip
         from regions import Arena
 
         def body(comm):
@@ -132,7 +132,7 @@ def test_a_thread_that_has_chosen_no_device(world):
     """Memory is the communicator's device's, and so is what is waited for; the thread's own stays current."""
     run(
         """
-        from hipcomm.platform import call
+        from hipcomm.hip import call
 
         def run(comm):
             before = call("hipGetDevice")
@@ -162,7 +162,7 @@ def test_an_end_without_close(world):
         """
         comms = hipcomm.init_all([0, 1, 2])
         # a set has any order, and two times out of three it was one that did no harm
-        hipcomm.bootstrap._living = dict.fromkeys(comm._bootstrap for comm in comms)
+        hipcomm.join.session._living = dict.fromkeys(comm._session for comm in comms)
         """
     )
     assert time.monotonic() - started < 10  # HIPCOMM_TIMEOUT is 20

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 
 from hipcomm.environment import Settings
 from hipcomm.errors import Error
-from hipcomm.platform import Device, Kernels, call, choose, open_device
+from hipcomm.hip import call
+from hipcomm.hip.device import Device, open_device
+from hipcomm.hip.kernels import Kernels
+from hipcomm.hip.platform import choose
 
 from .findings import Problem, Section
 

@@ -8,8 +8,8 @@ staging.
 from __future__ import annotations
 
 import hipcomm
-from hipcomm.peer_memory import read_memory, write_memory
-from hipcomm.platform import call
+from hipcomm.hip import call
+from hipcomm.memory.peers import read_memory, write_memory
 
 COUNTS = (1000, 1_000_003)  # int32
 

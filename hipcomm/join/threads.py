@@ -14,11 +14,11 @@ from functools import partial
 from types import TracebackType
 from typing import TypeVar
 
-from hipcomm.bootstrap import Bootstrap
 from hipcomm.communicator import Communicator
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, is_normal_exit
-from hipcomm.platform import choose
+from hipcomm.hip.platform import choose
+from hipcomm.join.session import Session
 
 Result = TypeVar("Result")
 
@@ -81,7 +81,7 @@ def init_all(devices: Sequence[int | str]) -> CommunicatorList:
 
     def one(rank: int) -> Communicator:
         identity = Identity(rank, len(devices), rank, "threads", key)
-        return Communicator(Bootstrap.join(identity, settings._replace(device=str(devices[rank]))))
+        return Communicator(Session.join(identity, settings._replace(device=str(devices[rank]))))
 
     return CommunicatorList(_in_threads([partial(one, rank) for rank in range(len(devices))]))
 

@@ -1,7 +1,7 @@
 """Regions: memory of all ranks that collectives may work on in place.
 
 A region is mapped into every process and known to the C core under one number on all ranks. Symmetric
-memory is made of regions (symmetric.py); foreign memory becomes one on request.
+memory is made of regions (heap.py); foreign memory becomes one on request.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from hipcomm.core import check, ffi, lib
 from hipcomm.errors import Error, InvalidArgument, PlatformError
-from hipcomm.peer_memory import Area, PeerMemory, address_range
-from hipcomm.platform import call
-from hipcomm.ranks import Ranks
+from hipcomm.hip import call
+from hipcomm.memory.peers import Area, PeerMemory, address_range
+from hipcomm.rendezvous.ranks import Ranks
 
 _WHAT_CAN_BE = (
     "ordinary device memory (hipMalloc) can be registered; memory of pools and of virtual-memory allocators, "

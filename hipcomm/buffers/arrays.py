@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, names, resolve
 from hipcomm.core import VOID_POINTER, ffi
-from hipcomm.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, names, resolve
 from hipcomm.errors import InvalidArgument
 
 
@@ -160,7 +160,7 @@ def _dlpack_device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
         raise InvalidArgument(
             f"{name}: {type(obj).__name__} is neither an array in device memory nor an address"
         )
-    from hipcomm import dlpack  # rarely needed, and ctypes is not free
+    from hipcomm.buffers import dlpack  # rarely needed, and ctypes is not free
 
     return dlpack.device_buffer(obj, name, writable)
 

@@ -12,9 +12,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hipcomm.arrays import Buffer
+from hipcomm.buffers.arrays import Buffer
+from hipcomm.buffers.dtypes import CODES, names
 from hipcomm.core import ffi
-from hipcomm.dtypes import CODES, names
 from hipcomm.errors import InvalidArgument
 
 _DEVICES = {2: "CUDA", 10: "ROCm"}  # kDLCUDA, kDLROCM

@@ -6,9 +6,9 @@ from typing import Any
 
 from hipcomm.core import ffi
 from hipcomm.errors import Error
-from hipcomm.peer_memory import Area, PeerMemory
-from hipcomm.platform import call, hip
-from hipcomm.ranks import Ranks
+from hipcomm.hip import call, hip
+from hipcomm.memory.peers import Area, PeerMemory
+from hipcomm.rendezvous.ranks import Ranks
 
 _UNCACHED = 0x3  # hipDeviceMallocUncached; hip-python has no name for it
 

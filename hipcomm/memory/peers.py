@@ -18,8 +18,8 @@ import threading
 from typing import Any, NamedTuple
 
 from hipcomm.errors import Error, PlatformError
-from hipcomm.platform import call, hip
-from hipcomm.ranks import Ranks
+from hipcomm.hip import call, hip
+from hipcomm.rendezvous.ranks import Ranks
 
 _PROCESS = secrets.token_bytes(8)  # with the process's number: a fork has its parent's bytes
 _HANDLE_BYTES = 64

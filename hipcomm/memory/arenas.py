@@ -1,4 +1,4 @@
-"""Cutting allocations from segments: bookkeeping without any memory.
+"""Cutting allocations from arenas: bookkeeping without any memory.
 
 All ranks make the same calls in the same order, so all get the same cuts.
 """
@@ -8,50 +8,50 @@ from __future__ import annotations
 from typing import NamedTuple
 
 GRANULE = 512  # bytes; cuts begin and end at multiples of it
-SMALLEST_SEGMENT = 2 << 20  # bytes; hipIpcGetMemHandle has refused smaller memory
+SMALLEST_ARENA = 2 << 20  # bytes; hipIpcGetMemHandle has refused smaller memory
 
 
 class Cut(NamedTuple):
-    """A part of a segment.
+    """A part of an arena.
 
     Attributes:
-        segment: the segment's number.
+        arena: the arena's number.
         offset: bytes from its beginning.
         nbytes: its length, a multiple of GRANULE.
     """
 
-    segment: int
+    arena: int
     offset: int
     nbytes: int
 
 
-def segment_size(nbytes: int) -> int:
-    """The size in bytes of a new segment that an allocation of *nbytes* fits into."""
-    size = SMALLEST_SEGMENT
+def arena_size(nbytes: int) -> int:
+    """The size in bytes of a new arena that an allocation of *nbytes* fits into."""
+    size = SMALLEST_ARENA
     while size < nbytes:
         size *= 2
     return size
 
 
-class Segments:
-    """The segments there are, and what is free in them."""
+class Arenas:
+    """The arenas there are, and what is free in them."""
 
     def __init__(self) -> None:
-        """No segments."""
+        """No arenas."""
         self._sizes: dict[int, int] = {}
-        self._free: dict[int, list[tuple[int, int]]] = {}  # by segment: (offset, bytes), by offset
+        self._free: dict[int, list[tuple[int, int]]] = {}  # by arena: (offset, bytes), by offset
 
     def add(self, number: int, nbytes: int) -> None:
-        """A new segment, all of it free."""
+        """A new arena, all of it free."""
         self._sizes[number] = nbytes
         self._free[number] = [(0, nbytes)]
 
     def remove(self, number: int) -> None:
-        """Forget a segment. Raises KeyError where there is none of this number."""
+        """Forget an arena. Raises KeyError where there is none of this number."""
         del self._sizes[number], self._free[number]
 
     def cut(self, nbytes: int) -> Cut | None:
-        """The first free part that is large enough, of the lowest segment; None: there is none."""
+        """The first free part that is large enough, of the lowest arena; None: there is none."""
         wanted = max(1, -(-nbytes // GRANULE)) * GRANULE
         for number in sorted(self._free):
             for index, (offset, size) in enumerate(self._free[number]):
@@ -63,15 +63,15 @@ class Segments:
 
     def give_back(self, cut: Cut) -> None:
         """Free a cut; it joins its free neighbours."""
-        parts = sorted([*self._free[cut.segment], (cut.offset, cut.nbytes)])
+        parts = sorted([*self._free[cut.arena], (cut.offset, cut.nbytes)])
         joined: list[tuple[int, int]] = []
         for offset, size in parts:
             if joined and sum(joined[-1]) == offset:
                 joined[-1] = (joined[-1][0], joined[-1][1] + size)
             else:
                 joined.append((offset, size))
-        self._free[cut.segment] = joined
+        self._free[cut.arena] = joined
 
     def empty(self) -> list[int]:
-        """The numbers of the segments that nothing is cut from, in order."""
+        """The numbers of the arenas that nothing is cut from, in order."""
         return [number for number in sorted(self._sizes) if self._free[number] == [(0, self._sizes[number])]]

@@ -17,13 +17,16 @@ from typing import Any
 from hipcomm.core import check, ffi, lib
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
-from hipcomm.memory import Slabs, StatusPage
+from hipcomm.hip import call
+from hipcomm.hip.device import Device, open_device
+from hipcomm.hip.kernels import Kernels
+from hipcomm.hip.platform import Platform, choose
+from hipcomm.memory.heap import Heap
+from hipcomm.memory.regions import Registrations
+from hipcomm.memory.slabs import Slabs, StatusPage
 from hipcomm.plan import ALGORITHMS, algorithm_name
-from hipcomm.platform import Device, Kernels, Platform, call, choose, open_device
-from hipcomm.ranks import Ranks
-from hipcomm.registration import Registrations
 from hipcomm.rendezvous import connect
-from hipcomm.symmetric import Heap
+from hipcomm.rendezvous.ranks import Ranks
 
 DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
@@ -37,7 +40,7 @@ _VERSION = 2
 _SPLIT = struct.Struct("<qq")  # color, key
 
 
-class Bootstrap:
+class Session:
     """Everything that a communicator stands on. Its attributes are read, not written, from outside.
 
     Attributes:
@@ -77,7 +80,7 @@ class Bootstrap:
         log.debug("rank %d of %d: %d bytes of device memory", ranks.rank, ranks.world_size, self.memory_bytes)
 
     @classmethod
-    def join(cls, identity: Identity, settings: Settings) -> Bootstrap:
+    def join(cls, identity: Identity, settings: Settings) -> Session:
         """Join the job and set up the communicator of all its ranks."""
         # joining first: a rank that cannot even find its device can then say so to the others
         client = connect(identity, settings)
@@ -91,7 +94,7 @@ class Bootstrap:
         log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
         return cls(Ranks.of_job(client, settings.join_timeout), settings, platform, device)
 
-    def split(self, color: int | None, key: int) -> Bootstrap | None:
+    def split(self, color: int | None, key: int) -> Session | None:
         """Set up a communicator of those ranks that give the same color. Collective.
 
         Returns None where the color is None. Ranks are ordered by key, then by their number here.
@@ -108,7 +111,7 @@ class Bootstrap:
         ]
         ranks = self.ranks.subgroup([rank for _, rank in sorted(chosen)])
         with self.device.current():
-            return Bootstrap(ranks, self._settings, self.platform, self.device)
+            return Session(ranks, self._settings, self.platform, self.device)
 
     def _set_up(self) -> None:
         max_blocks = self._agree()
@@ -291,13 +294,13 @@ def _describe(agreement: bytes) -> str:
     )
 
 
-_living: weakref.WeakSet[Bootstrap] = weakref.WeakSet()
+_living: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _leave_all() -> None:
     # rank 0 last: it may host the server, and then waits for the others, who may be threads of this process
-    for bootstrap in sorted(_living, key=lambda living: living.ranks.number_in_job, reverse=True):
-        bootstrap.leave_at_exit()
+    for session in sorted(_living, key=lambda living: living.ranks.number_in_job, reverse=True):
+        session.leave_at_exit()
 
 
 atexit.register(_leave_all)

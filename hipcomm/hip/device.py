@@ -1,0 +1,100 @@
+"""A rank's device: finding it, and making it current."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from hipcomm.errors import InvalidArgument
+from hipcomm.hip import call, text
+
+
+class Device(NamedTuple):
+    """The device of a rank.
+
+    Attributes:
+        ordinal: HIP's number of it in this process.
+        pci_bus_id: what identifies it to other processes.
+        arch: gcnArchName, for example "gfx942:sramecc+:xnack-", "sm_90", "x86_64".
+        name: for people.
+        multiprocessors: compute units, streaming multiprocessors.
+        host_is_device: whether host arrays may be passed as they are.
+    """
+
+    ordinal: int
+    pci_bus_id: str
+    arch: str
+    name: str
+    multiprocessors: int
+    host_is_device: bool
+
+    def use(self) -> None:
+        """Make the device the calling thread's current one. Raises PlatformError."""
+        call("hipSetDevice", self.ordinal)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Make it the calling thread's current one within a block; then that is current again which was.
+
+        Memory comes from the current device, and who waits for "the device" waits for that one: in a thread
+        that has never called :meth:`use` it would be device 0.
+        """
+        before = call("hipGetDevice")
+        self.use()
+        try:
+            yield
+        finally:
+            call("hipSetDevice", before)
+
+
+def open_device(selector: str | None, local_rank: int, share: bool = False) -> Device:
+    """Make a device current: the one that HIPCOMM_DEVICE names, or that of the local rank.
+
+    Args:
+        selector: an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None.
+        local_rank: the ordinal where there is no selector.
+        share: begin with the first device again where there are fewer than local ranks.
+
+    Raises:
+        InvalidArgument: there is no such device.
+        PlatformError: a HIP call failed.
+    """
+    count = int(call("hipGetDeviceCount"))
+    if selector is not None:
+        index = _device_index(selector, count)
+    else:
+        index = local_rank % count if share and count else local_rank
+    if not 0 <= index < count:
+        wanted = f"local rank {local_rank}" if selector is None else f"HIPCOMM_DEVICE={selector!r}"
+        raise InvalidArgument(f"{wanted}: there are {count} devices, 0 to {count - 1}")
+    call("hipSetDevice", index)
+    properties = call("hipGetDeviceProperties", index)
+    return Device(
+        ordinal=index,
+        pci_bus_id=_pci_bus_id(properties),
+        arch=text(properties.gcnArchName),
+        name=text(properties.name),
+        multiprocessors=int(properties.multiProcessorCount),
+        host_is_device=int(properties.maxThreadsPerBlock) == 1,  # a host thread is the processor
+    )
+
+
+def _pci_bus_id(properties: Any) -> str:
+    """As hipDeviceGetPCIBusId writes it, whose wrapper in hip-python 10 passes a null buffer."""
+    return f"{properties.pciDomainID:04x}:{properties.pciBusID:02x}:{properties.pciDeviceID:02x}.0"
+
+
+def _device_index(selector: str, count: int) -> int:
+    if selector.isdecimal():
+        return int(selector)
+    wanted = selector.lower().removeprefix("gpu-").replace("-", "")
+    for index in range(count):
+        pci_bus_id = _pci_bus_id(call("hipGetDeviceProperties", index))
+        uuid = bytes(call("hipDeviceGetUuid", index).bytes)
+        if selector.lower() in (pci_bus_id, pci_bus_id.partition(":")[2]) or wanted in (
+            uuid.hex(),
+            uuid.decode("latin-1").lower(),  # ROCm fills in text
+        ):
+            return index
+    raise InvalidArgument(f"HIPCOMM_DEVICE={selector!r}: none of the {count} devices has this id")

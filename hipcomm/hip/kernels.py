@@ -1,0 +1,74 @@
+"""The kernels: finding and loading the code objects of a device's architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hipcomm.core import ffi, lib
+from hipcomm.errors import PlatformError
+from hipcomm.hip import call
+from hipcomm.installation import PACKAGE
+
+_CODE_OBJECTS = PACKAGE / "code_objects"
+
+
+class Kernels:
+    """The loaded code objects of a device's architecture.
+
+    Attributes:
+        functions: a cffi array of hipFunction_t, by the core's kernel number.
+    """
+
+    def __init__(self, arch: str) -> None:
+        """Load all kernels for *arch*. Raises PlatformError where there is no code object for it."""
+        directory = _code_object_directory(arch)
+        self._modules: dict[str, Any] = {}
+        name_of_arch = arch.encode()
+        count = lib.hipcommKernelCount()
+        self.functions = ffi.new("void *[]", count)
+        file, name = ffi.new("char **"), ffi.new("char **")
+        for index in range(count):
+            if not lib.hipcommKernelIsFor(name_of_arch, index):
+                continue
+            lib.hipcommKernelInfo(index, file, name)
+            module = self._module(directory, ffi.string(file[0]).decode(), arch)
+            function = call("hipModuleGetFunction", module, ffi.string(name[0]))
+            self.functions[index] = ffi.cast("void *", int(function))
+
+    def _module(self, directory: Path, file: str, arch: str) -> Any:
+        if file not in self._modules:
+            image = _read_code_object(directory, file, arch)
+            self._modules[file] = call("hipModuleLoadData", image)
+        return self._modules[file]
+
+    def unload(self) -> None:
+        """Unload the modules. Nothing of them may be running."""
+        while self._modules:
+            call("hipModuleUnload", self._modules.popitem()[1])
+
+
+def _code_object_directory(arch: str) -> Path:
+    """The directory of the architecture's code objects; for NVIDIA the newest PTX that it can run."""
+    base = arch.split(":", maxsplit=1)[0]
+    if (_CODE_OBJECTS / base).is_dir():
+        return _CODE_OBJECTS / base
+    built = sorted(path.name for path in _CODE_OBJECTS.glob("*") if path.is_dir())
+    if base.startswith("sm_"):
+        older = [name for name in built if name.startswith("sm_") and int(name[3:]) <= int(base[3:])]
+        if older:
+            return _CODE_OBJECTS / max(older, key=lambda name: int(name[3:]))
+    raise PlatformError(
+        f"no code objects for {base} in {_CODE_OBJECTS}; there are: {', '.join(built) or 'none'}. "
+        "Run `make kernels`"
+    )
+
+
+def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
+    exact = directory.name == arch.split(":", maxsplit=1)[0]
+    for suffix in ("so", "co", "cubin", "ptx") if exact else ("ptx",):  # machine code fits its own chip only
+        path = directory / f"{file}.{suffix}"
+        if path.exists():
+            # PTX is text and has to end in a zero byte
+            return path.read_bytes() + (b"\0" if suffix == "ptx" else b"")
+    raise PlatformError(f"{directory} has no code object for {file}. Run `make kernels`")
