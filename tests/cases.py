@@ -1,7 +1,8 @@
 """One collective call as data: choose it, make it, compare what it did with the oracle.
 
-All ranks choose the same cases, from the same seed, and each can make every rank's input, so each checks
-its own result without talking to the others.
+All ranks choose the same cases, from the same seed. A call's buffers can be filled again and the call be made
+again, with other data; a library sees the operations that come in parts as arrays in device memory, so the
+same cases run on every platform.
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import checking
 import numpy as np
 import oracle
 from oracle import Array
 from plans import boundary_sizes
-from regions import Arena, Region, arena
+from regions import POISON, Arena, DeviceArray, Region, arena
 
-COLLECTIVES = ("all_reduce", "all_gather", "broadcast")
+COLLECTIVES = ("all_reduce", "all_gather", "broadcast")  # those called by address and count
+REDUCTIONS = ("reduce_scatter", "reduce")
+MOVEMENTS = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
+IN_PARTS = REDUCTIONS + MOVEMENTS
+OPERATIONS = COLLECTIVES + IN_PARTS
+REDUCING = ("all_reduce", *REDUCTIONS)
 
 
 @dataclass(frozen=True)
 class Case:
     """A call: all that the ranks have to agree on, and where the buffers lie.
 
-    count: elements of one rank's input. offsets: bytes past alignment of sendbuf and recvbuf.
+    count: elements of one part (of one row of it); for unequal parts, about how many.
+    offsets: bytes past alignment of sendbuf and recvbuf; one buffer has the first.
+    rows: 1, or how many rows a part has, along dimension 1 (reduce_scatter, all_gather_rows).
     """
 
     operation: str
@@ -36,68 +45,167 @@ class Case:
     offsets: tuple[int, int] = (0, 0)
     kind: str = "plain"
     seed: tuple[int, ...] = (0,)
+    rows: int = 1
 
-    def input_of(self, rank: int) -> Array:
-        """What *rank* sends."""
-        return oracle.make_input(self.seed, rank, self.count, oracle.dtype_of(self.dtype), self.kind)
+    def counts(self, world: int) -> Array | None:
+        """Elements that rank i sends to rank j, where parts are unequal: of what comes of the first two
+        numbers of the seed alone, so that a call can be repeated with other data."""
+        if self.operation == "all_to_all_v":
+            rng = np.random.default_rng([*self.seed[:2], 1])
+            drawn = rng.integers(0, 2 * self.count + 1, (world, world))
+            return np.where(rng.random((world, world)) < 0.2, 0, drawn)
+        if self.operation == "all_gather_v":
+            drawn = np.random.default_rng([*self.seed[:2], 2]).integers(0, 2 * self.count + 1, world)
+            return np.repeat(drawn[:, None], world, axis=1)
+        return None
 
-    def expected(self, world: int) -> Array:
-        """What every rank receives."""
+    def sends(self, rank: int, world: int) -> int:
+        """How many elements *rank* puts into its sendbuf."""
+        counts = self.counts(world)
+        if counts is not None:
+            return int(counts[rank].sum() if self.operation == "all_to_all_v" else counts[rank, 0])
+        if self.operation in ("scatter", "broadcast") and rank != self.root:
+            return 0
+        parts = world if self.operation in ("reduce_scatter", "all_to_all", "scatter") else 1
+        return self.rows * self.count * parts
+
+    def receives(self, rank: int, world: int) -> int | None:
+        """How many elements *rank* receives; None: it has no recvbuf."""
+        if self.operation in oracle.ROOTED and rank != self.root:
+            return None
+        counts = self.counts(world)
+        if counts is not None:
+            return int(counts[:, rank].sum())
+        parts = world if self.operation in ("all_gather", "all_gather_rows", "all_to_all", "gather") else 1
+        return self.rows * self.count * parts
+
+    def sent_by(self, rank: int, world: int) -> Array:
+        dtype = oracle.dtype_of(self.dtype)
+        return oracle.make_input(self.seed, rank, self.sends(rank, world), dtype, self.kind)
+
+    def results(self, world: int) -> list[Array | None]:
+        """What each rank must receive, by rank; None: nothing."""
+        sent = [self.sent_by(rank, world) for rank in range(world)]
+        return oracle.results(self.operation, sent, self.op, self.root, self.rows, self.counts(world))
+
+    def comparable(self, result: Array) -> Array:
+        """A result as it is compared: where nothing is computed every bit counts, also those of a NaN."""
+        return result if self.operation in REDUCING else oracle.bits(result)
+
+    def place(self, rank: int, world: int) -> tuple[str, int] | None:
+        """Which buffer holds the other one, and where in it, in elements; None: there are two buffers."""
         if self.operation == "broadcast":
-            return self.input_of(self.root)
-        inputs = [self.input_of(rank) for rank in range(world)]
-        return np.concatenate(inputs) if self.operation == "all_gather" else oracle.reduce(inputs, self.op)
+            return "recv", 0
+        if not self.in_place or (self.operation in ("reduce", "gather", "scatter") and rank != self.root):
+            return None
+        if self.operation in ("all_reduce", "reduce"):
+            return "recv", 0
+        if self.operation in ("all_gather", "gather"):
+            return "recv", rank * self.count
+        if self.operation == "scatter" or (self.operation == "reduce_scatter" and self.rows == 1):
+            return "send", rank * self.count
+        counts = self.counts(world)
+        return ("recv", int(counts[:rank, 0].sum())) if self.operation == "all_gather_v" else None
 
 
 class Made:
-    """A call that was made, and the regions that it used."""
+    """A call's buffers, in regions of their own: filled, called, checked; once, or again and again."""
 
-    def __init__(self, case: Case, send: Region | None, recv: Region) -> None:
-        self.case = case
-        self.send = send  # None: in place
-        self.recv = recv
+    def __init__(self, comm: Any, memory: Arena, case: Case) -> None:
+        self._comm = comm
+        self._dtype = oracle.dtype_of(case.dtype)
+        self._received = case.receives(comm.rank, comm.world_size)
+        self._place = case.place(comm.rank, comm.world_size)
+        sent = case.sends(comm.rank, comm.world_size) * self._dtype.itemsize
+        received = (self._received or 0) * self._dtype.itemsize
+        self.recv: Region | None
+        if self._place is None:
+            self.send = memory.region(sent, case.offsets[0])
+            self.recv = None if self._received is None else memory.region(received, case.offsets[1])
+        else:
+            outer = sent if self._place[0] == "send" else received
+            self.send = self.recv = memory.region(outer, case.offsets[0])
+        self._put(case)
 
     @property
     def regions(self) -> list[Region]:
         """All that the call could touch."""
-        return [self.recv] if self.send is None else [self.send, self.recv]
+        return [self.send] if self.recv is None or self.recv is self.send else [self.send, self.recv]
+
+    def fill(self, turn: int) -> None:
+        """Other inputs, and poison where the result will be."""
+        if self.recv is not None:
+            self.recv.put(np.full(self.recv.nbytes, POISON, np.uint8))
+        self._put(replace(self.case, seed=(*self.case.seed[:2], turn)))
+
+    def _put(self, case: Case) -> None:
+        self.case = case
+        self._own = case.sent_by(self._comm.rank, self._comm.world_size)
+        within = self._place is not None and self._place[0] == "recv"
+        self.send.put(self._own, self._place[1] * self._own.itemsize if self._place and within else 0)
+
+    def make(self, stream: Any = None) -> None:
+        """Make the call."""
+        case, comm, world = self.case, self._comm, self._comm.world_size
+        send_at, recv_at = self.send.address, 0 if self.recv is None else self.recv.address
+        if self._place is not None:
+            inner = self._place[1] * self._dtype.itemsize
+            send_at, recv_at = (
+                (send_at, recv_at + inner) if self._place[0] == "send" else (send_at + inner, recv_at)
+            )
+        if case.operation in COLLECTIVES:
+            where = {"count": case.count, "dtype": case.dtype, "stream": stream}
+            if case.operation == "broadcast":
+                comm.broadcast(recv_at, case.root, **where)
+            elif case.operation == "all_gather":
+                comm.all_gather(send_at, recv_at, **where)
+            else:
+                comm.all_reduce(send_at, recv_at, case.op, **where)
+            return
+        whole, part = (case.rows, world * case.count), (case.rows, case.count)
+        shapes = {"reduce_scatter": (whole, part), "all_gather_rows": (part, whole)}
+        flat = (self._own.size,), (self._received or 0,)
+        send_shape, recv_shape = shapes.get(case.operation, flat)
+        send = DeviceArray(send_at, send_shape, self._dtype)
+        recv = None if self._received is None else DeviceArray(recv_at, recv_shape, self._dtype)
+        counts = case.counts(world)
+        if case.operation == "reduce_scatter":
+            comm.reduce_scatter(send, recv, case.op, dim=1 if case.rows > 1 else 0, stream=stream)
+        elif case.operation == "reduce":
+            comm.reduce(send, recv, case.op, case.root, stream=stream)
+        elif case.operation == "all_to_all":
+            comm.all_to_all(send, recv, stream=stream)
+        elif case.operation == "all_to_all_v":
+            comm.all_to_all(send, recv, counts[comm.rank], counts[:, comm.rank], stream=stream)
+        elif case.operation == "all_gather_v":
+            comm.all_gather_v(send, recv, counts[:, 0], stream=stream)
+        elif case.operation == "all_gather_rows":
+            comm.all_gather(send, recv, dim=1, stream=stream)
+        elif case.operation == "gather":
+            comm.gather(send, recv, case.root, stream=stream)
+        else:
+            comm.scatter(send if comm.rank == case.root else None, recv, case.root, stream=stream)
 
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless this rank got what it should and nothing else was touched."""
-        dtype = oracle.dtype_of(self.case.dtype)
-        problem = oracle.difference(self.recv.get(dtype), self.case.expected(comm.world_size))
-        assert not problem, f"{self.case} in a world of {comm.world_size}: {problem}"
-        if self.send is not None:
-            problem = oracle.difference(self.send.get(dtype), self.case.input_of(comm.rank))
-            assert not problem, f"{self.case} in a world of {comm.world_size} changed its input: {problem}"
+        got = self.recv.get(self._dtype) if self.recv else None
+        if self._place is None or self._place[0] == "send":
+            sent, own = self.send.get(self._dtype), self._own
+            if self._place is not None:
+                result = slice(self._place[1], self._place[1] + (self._received or 0))
+                got, own = sent[result], own.copy()
+                own[result] = got
+            difference = oracle.difference(oracle.bits(sent), oracle.bits(own))
+            where = f"{self.case} on rank {comm.rank} in a world of {comm.world_size}"
+            assert not difference, f"{where} changed its input: {difference}"
+        checking.check(comm, self.case, got)
 
 
 def make(comm: Any, memory: Arena, case: Case) -> Made:
     """Make the call *case* on fresh regions of *memory*."""
-    where = {"count": case.count, "dtype": case.dtype}
-    own = case.input_of(comm.rank)
-    if case.operation == "broadcast":
-        buffer = memory.region(own.nbytes, case.offsets[0])
-        if comm.rank == case.root:
-            buffer.put(own)
-        comm.broadcast(buffer.address, case.root, **where)
-        return Made(case, None, buffer)
-
-    gathers = case.operation == "all_gather"
-    recv = memory.region(own.nbytes * (comm.world_size if gathers else 1), case.offsets[1])
-    if case.in_place:
-        send, offset = None, own.nbytes * comm.rank if gathers else 0
-        recv.put(own, offset)
-        send_address = recv.address + offset
-    else:
-        send = memory.region(own.nbytes, case.offsets[0])
-        send.put(own)
-        send_address = send.address
-    if gathers:
-        comm.all_gather(send_address, recv.address, **where)
-    else:
-        comm.all_reduce(send_address, recv.address, case.op, **where)
-    return Made(case, send, recv)
+    made = Made(comm, memory, case)
+    made.make()
+    return made
 
 
 def skew(rng: np.random.Generator) -> None:
@@ -106,26 +214,36 @@ def skew(rng: np.random.Generator) -> None:
         time.sleep(float(rng.exponential(5e-4)))
 
 
-def run(comm: Any, rng: np.random.Generator, cases: Iterable[Case], burst: int = 8) -> int:
-    """Make all calls, *burst* of them back to back before their results are checked; return how many."""
+def run(
+    comm: Any, rng: np.random.Generator, chosen: Iterable[Any], burst: int = 8, make_one: Any = make
+) -> int:
+    """Make all calls, *burst* of them back to back before their results are checked; return how many.
+
+    make_one: makes a call, as :func:`make` does; None where this rank has no part in it.
+    """
     memory = arena()
-    made: list[Made] = []
+    made: list[Any] = []
     total = 0
-    for case in cases:
+    for case in chosen:
         skew(rng)
-        made.append(make(comm, memory, case))
+        call = make_one(comm, memory, case)
+        if call is None:
+            continue
+        made.append(call)
         total += 1
         if len(made) == burst:
-            _check_all(comm, memory, made)
-    _check_all(comm, memory, made)
+            check_all(comm, made)
+            memory.reset()
+    check_all(comm, made)
+    memory.reset()
     return total
 
 
-def _check_all(comm: Any, memory: Arena, made: list[Made]) -> None:
+def check_all(comm: Any, made: list[Any]) -> None:
+    """Wait for the calls, check them, and forget them."""
     comm.synchronize()
     while made:
         made.pop(0).check(comm)
-    memory.reset()
 
 
 # ---- choosing --------------------------------------------------------------------------------------
@@ -159,14 +277,17 @@ def random_case(
     rng: np.random.Generator, world: int, seed: tuple[int, ...], operation: str, **fixed: Any
 ) -> Case:
     """A call of *operation*; what is not *fixed* is drawn. All ranks must draw alike."""
+    parts = operation in IN_PARTS
+    has_rows = operation == "all_gather_rows" or (operation == "reduce_scatter" and rng.random() < 0.5)
     drawn = {
-        "count": int(rng.integers(0, 2000)),
-        "dtype": str(rng.choice(oracle.DTYPES)),
+        "count": int(rng.integers(0, 600 if parts else 2000)),
+        "dtype": str(rng.choice(oracle.ALL_DTYPES if parts else oracle.DTYPES)),
         "op": str(rng.choice(oracle.OPERATIONS)),
         "root": int(rng.integers(0, world)),
         "in_place": bool(rng.random() < 0.4),
         "offsets": random_offsets(rng),
-        "kind": str(rng.choice(oracle.KINDS)),
+        "kind": "bits" if operation in MOVEMENTS else str(rng.choice(oracle.KINDS)),
         "seed": seed,
+        "rows": int(rng.integers(1, 9)) if has_rows else 1,
     }
     return Case(operation, **{**drawn, **fixed})

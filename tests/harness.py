@@ -15,17 +15,17 @@ in the test's, and the pool starts afresh. Every wait is bounded.
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection, Pipe
-from pathlib import Path
 from typing import Any
 
+import checking
+import rank_worker
 from rank_worker import Call, Close, Open, Reply
 
 from hipcomm.rendezvous import Server
@@ -36,9 +36,9 @@ PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
 ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 
-# Not `python rank_worker.py`: its classes would be __main__'s there and rank_worker's here.
-_START = "import sys; sys.path.insert(0, sys.argv[1]); import rank_worker; rank_worker.main(int(sys.argv[2]))"
-_TESTS = Path(__file__).parent
+# Ranks are forked from a process that has imported what takes long, and has made no HIP call.
+_FORKED = multiprocessing.get_context("forkserver")
+_FORKED.set_forkserver_preload(["hipcomm", "hypothesis", "ml_dtypes", "numpy", "pytest", "rocm.bindings.hip"])
 
 
 @functools.cache
@@ -77,14 +77,10 @@ class RankProcess:
     """One worker process and the pipe to it."""
 
     def __init__(self) -> None:
-        ours, theirs = Pipe()
+        self._pipe, theirs = _FORKED.Pipe()
         with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, str(_TESTS), str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        self._pipe: Connection[Any, Any] = ours
+            self._process = _FORKED.Process(target=rank_worker.main, args=(theirs,), daemon=True)
+            self._process.start()
 
     def send(self, request: Open | Call | Close) -> None:
         self._pipe.send(request)
@@ -96,17 +92,19 @@ class RankProcess:
                 return Reply(error=f"no answer for {timeout:g} s")
             reply: Reply = self._pipe.recv()
         except (EOFError, OSError):
-            return Reply(error=f"the process ended, with exit code {self.process.wait(PATIENCE)}")
+            self._process.join(PATIENCE)
+            return Reply(error=f"the process ended, with exit code {self._process.exitcode}")
         return reply
 
     def signal(self, number: int) -> None:
-        self.process.send_signal(number)
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
 
     def end(self) -> None:
         """Kill the process, whatever it does."""
         self._pipe.close()
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(PATIENCE)
+        self._process.kill()
+        self._process.join(PATIENCE)
 
 
 class World:
@@ -141,7 +139,11 @@ class World:
             raise
 
     def run(self, body: Callable[..., Any], *arguments: Any, seed: int = SEED) -> list[Any]:
-        """Run *body* on all ranks and return what it returned, by rank. Raises RanksFailed."""
+        """Run *body* on all ranks and return what it returned, by rank.
+
+        Raises RanksFailed if it failed, or if what the ranks have noted of its calls' results
+        (:mod:`checking`) does not fit together.
+        """
         for rank in range(self.size):
             self.start(rank, body, *arguments, seed=seed)
         return self._collect(PATIENCE)
@@ -152,7 +154,9 @@ class World:
 
     def finish(self, rank: int, timeout: float = PATIENCE) -> Reply:
         """The reply of one rank to what was started there."""
-        return self._processes[rank].receive(timeout)
+        reply = self._processes[rank].receive(timeout)
+        assert not reply.notes, "what one rank notes of its results is compared by run() alone"
+        return reply
 
     def signal(self, rank: int, number: int) -> None:
         """Send a signal to one rank's process."""
@@ -182,6 +186,9 @@ class World:
         if errors:
             self.broken = True
             raise RanksFailed("\n".join(["", *errors]))
+        problem = checking.problem([reply.notes for reply in replies])
+        if problem:
+            raise RanksFailed(problem)
         return [reply.value for reply in replies]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import oracle
 from cases import Case
 from oracle import Array
-from regions import Arena, Region, arena
+from regions import Arena, Region
 
 
 @dataclass(frozen=True)
@@ -39,57 +39,41 @@ class Message:
 class MadeMessage:
     """One end of a message that was sent or received, and its buffer."""
 
-    def __init__(self, message: Message, buffer: Region) -> None:
+    def __init__(self, message: Message, buffer: Region, contents: Array) -> None:
         self.message = message
         self.buffer = buffer
+        self._contents = contents
 
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless the buffer holds the message, bit by bit, at either end."""
         got = self.buffer.get(oracle.dtype_of(self.message.dtype))
-        problem = oracle.difference(oracle.bits(got), oracle.bits(self.message.contents()))
+        problem = oracle.difference(oracle.bits(got), oracle.bits(self._contents))
         assert not problem, f"{self.message}, on rank {comm.rank} of {comm.world_size}: {problem}"
 
 
 def make(comm: Any, memory: Arena, message: Message, stream: Any = None) -> MadeMessage | None:
     """Make this rank's call, if it takes part."""
+    if comm.rank not in (message.source, message.dest):
+        return None
     contents = message.contents()
     where = {"count": message.count, "dtype": message.dtype, "stream": stream}
+    buffer = memory.region(contents.nbytes, message.offsets[comm.rank == message.dest])
     if comm.rank == message.source:
-        buffer = memory.region(contents.nbytes, message.offsets[0])
         buffer.put(contents)
         comm.send(buffer.address, message.dest, **where)
-    elif comm.rank == message.dest:
-        buffer = memory.region(contents.nbytes, message.offsets[1])
-        comm.recv(buffer.address, message.source, **where)
     else:
-        return None
-    return MadeMessage(message, buffer)
+        comm.recv(buffer.address, message.source, **where)
+    return MadeMessage(message, buffer, contents)
+
+
+def make_any(comm: Any, memory: Arena, step: Message | Case) -> Any:
+    """Make this rank's call of a step of a programme, if it takes part."""
+    return make(comm, memory, step) if isinstance(step, Message) else cases.make(comm, memory, step)
 
 
 def run(comm: Any, rng: np.random.Generator, programme: Iterable[Message | Case], burst: int = 8) -> int:
-    """Make all calls, *burst* of them back to back before their results are checked; return how many this
-    rank has made."""
-    memory = arena()
-    made: list[Any] = []
-    total = 0
-    for step in programme:
-        call = make(comm, memory, step) if isinstance(step, Message) else cases.make(comm, memory, step)
-        if call is None:
-            continue
-        cases.skew(rng)
-        made.append(call)
-        total += 1
-        if len(made) == burst:
-            _check_all(comm, memory, made)
-    _check_all(comm, memory, made)
-    return total
-
-
-def _check_all(comm: Any, memory: Arena, made: list[Any]) -> None:
-    comm.synchronize()
-    while made:
-        made.pop(0).check(comm)
-    memory.reset()
+    """Make all calls as :func:`cases.run` does; return how many this rank has made."""
+    return cases.run(comm, rng, programme, burst, make_any)
 
 
 def random_message(rng: np.random.Generator, world: int, seed: tuple[int, ...], **fixed: Any) -> Message:

@@ -8,6 +8,7 @@ integers wrap, and their average truncates toward zero.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import ml_dtypes
@@ -25,6 +26,7 @@ FLOAT8 = tuple(
 ALL_DTYPES = DTYPES + FLOAT8
 OPERATIONS = ("sum", "avg", "max", "min", "prod")
 KINDS = ("bits", "plain", "special")
+ROOTED = ("reduce", "gather")  # only the root receives
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
@@ -52,6 +54,35 @@ def reduce(inputs: list[Array], op: str) -> Array:
         if op == "avg":
             total = total / wide(len(inputs))
         return total.astype(dtype)
+
+
+def results(
+    operation: str, sent: list[Array], op: str, root: int, rows: int, counts: Array | None
+) -> list[Array | None]:
+    """What each rank must receive, by rank, of what all ranks have sent; None: nothing.
+
+    rows: of a part along dimension 1. counts: where parts are unequal, what rank i sends to rank j.
+    Of the ranks that send nothing, the input is not looked at.
+    """
+    world = len(sent)
+    if operation == "broadcast":
+        return [sent[root]] * world
+    if operation == "scatter":
+        return list(np.split(sent[root], world))
+    if operation == "reduce_scatter":
+        whole = reduce(sent, op).reshape(rows, world, -1)
+        return [whole[:, rank].reshape(-1) for rank in range(world)]
+    if operation == "all_to_all":
+        return list(np.stack(sent).reshape(world, world, -1).swapaxes(0, 1).reshape(world, -1))
+    if operation == "all_to_all_v":
+        assert counts is not None
+        parts = [np.split(part, count.cumsum()[:-1]) for part, count in zip(sent, counts, strict=True)]
+        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+    if operation in ("all_reduce", "reduce"):
+        result = reduce(sent, op)
+    else:  # all_gather, all_gather_v, all_gather_rows, gather
+        result = np.concatenate([part.reshape(rows, part.size // rows) for part in sent], axis=1).reshape(-1)
+    return [result if operation not in ROOTED or rank == root else None for rank in range(world)]
 
 
 def _combine(a: Array, b: Array, op: str) -> Array:
@@ -94,6 +125,8 @@ def difference(got: Array, expected: Array) -> str:
     """Where two arrays differ in their bits, any NaN being as good as another; empty if nowhere."""
     assert got.shape == expected.shape and got.dtype == expected.dtype, (got, expected)
     same = bits(got) == bits(expected)
+    if same.all():
+        return ""
     if is_float(got.dtype):
         same |= np.isnan(got) & np.isnan(expected)
     wrong = np.flatnonzero(~same)
@@ -110,6 +143,16 @@ def difference(got: Array, expected: Array) -> str:
 def bits(array: Array) -> Array:
     """The elements as unsigned integers."""
     return array.view(f"uint{array.dtype.itemsize * 8}")
+
+
+def checksum(array: Array) -> int:
+    """Equal for arrays between which there is no :func:`difference`; a single wrong element always shows."""
+    if is_float(array.dtype):
+        nan = np.isnan(array)
+        if nan.any():
+            array = array.copy()
+            array[nan] = np.nan
+    return zlib.crc32(array.tobytes(), array.nbytes)
 
 
 # ---- inputs ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import checking
 import numpy as np
 
 import hipcomm
@@ -41,10 +42,11 @@ class Close(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What came of a request: its value, or the traceback of what it raised."""
+    """What came of a request: its value, or the traceback of what it raised; what :mod:`checking` noted."""
 
     value: Any = None
     error: str | None = None
+    notes: tuple[checking.Note, ...] = ()
 
 
 class CoreWithConfig:
@@ -93,6 +95,7 @@ class Rank:
         if request.first_epoch:
             session.lib = CoreWithConfig(core.lib, first_epoch=request.first_epoch)
         self.comm = hipcomm.init()
+        checking.begin(self.comm)
 
     def fail(self, error: BaseException) -> None:
         """Let the peers go that may be waiting for this rank."""
@@ -100,10 +103,9 @@ class Rank:
             self.comm.abort(f"the test failed with {type(error).__name__}: {error}")
 
 
-def main(descriptor: int) -> None:
-    """Serve requests on a file descriptor until the test process closes its end of the pipe."""
+def main(pipe: Connection[Any, Any]) -> None:
+    """Serve requests until the test's process closes its end of the pipe."""
     faulthandler.enable()
-    pipe: Connection[Any, Any] = Connection(descriptor)
     rank = Rank()
     while True:
         try:
@@ -111,7 +113,7 @@ def main(descriptor: int) -> None:
         except EOFError:
             return
         try:
-            reply = Reply(value=rank.handle(request))
+            reply = Reply(rank.handle(request), notes=checking.take())
         except Exception as error:  # noqa: BLE001  whatever a test raises is for the test process to judge
             rank.fail(error)
             reply = Reply(error=traceback.format_exc())

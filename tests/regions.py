@@ -68,6 +68,19 @@ class Region:
         return everything[GUARD : GUARD + self.nbytes].copy().view(dtype)
 
 
+class DeviceArray:
+    """An array in device memory that belongs to a region."""
+
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.address = address
+        self.shape = shape
+        self.dtype = dtype
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address, False), "version": 3}
+
+
 _arena: Arena | None = None
 
 

@@ -13,14 +13,11 @@ from typing import Any
 import cases
 import numpy as np
 import oracle
-import segments
-from cases import COLLECTIVES, Case
+from cases import COLLECTIVES, MOVEMENTS, OPERATIONS, REDUCING, Case, random_case
 from harness import RankPool
 from regions import Arena
-from segments import MOVEMENTS, OPERATIONS, REDUCTIONS, SegmentCase, random_segment_case
 
 ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
-REDUCING = ("all_reduce", *REDUCTIONS)
 MEDIUM, LARGE = 20_011, 700_003  # elements of all ranks together: beyond the small messages' algorithms
 SYMMETRIC = 64 << 20  # bytes
 
@@ -33,7 +30,7 @@ def chosen(world: int, seed: int, sizes: tuple[int, ...] = (MEDIUM, LARGE)) -> I
     number = itertools.count()
 
     def case(operation: str, **fixed: Any) -> Case:
-        return random_segment_case(shared, world, (seed, next(number)), operation, **fixed)
+        return random_case(shared, world, (seed, next(number)), operation, **fixed)
 
     for dtype in oracle.ALL_DTYPES:
         for operation, op, kind in itertools.product(REDUCING, oracle.OPERATIONS, oracle.KINDS):
@@ -41,7 +38,7 @@ def chosen(world: int, seed: int, sizes: tuple[int, ...] = (MEDIUM, LARGE)) -> I
         for operation in (*COLLECTIVES[1:], *MOVEMENTS):
             yield case(operation, dtype=dtype)
     for elements, dtype in itertools.product(sizes, ("bfloat16", "float32", "uint8")):
-        for operation in (*COLLECTIVES, *OPERATIONS):
+        for operation in OPERATIONS:
             count = elements if operation in ("all_reduce", "broadcast") else elements // world
             yield case(operation, dtype=dtype, kind="plain", count=count)
 
@@ -55,8 +52,7 @@ def outcomes(
     found = []
     for case in chosen(comm.world_size, seed, sizes):
         memory.reset()
-        module: Any = segments if isinstance(case, SegmentCase) else cases
-        made = module.make(comm, memory, case)
+        made = cases.make(comm, memory, case)
         comm.synchronize()
         dtype = oracle.dtype_of(case.dtype)
         found.append((str(case), [_image(region.get(dtype), case) for region in made.regions]))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import cases
 import numpy as np
 import pytest
-import segments
-from cases import COLLECTIVES
+from cases import COLLECTIVES, IN_PARTS, random_case
 from harness import worlds
-from segments import OPERATIONS, DeviceArray, random_segment_case
+from regions import DeviceArray
 
 import hipcomm
 
@@ -98,12 +97,10 @@ def test_a_pair_that_disagrees_fails_all(own_ranks):
 def checked_calls(comm, rng, seed, calls):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(
-            shared, comm.world_size, (seed, number), str(shared.choice(OPERATIONS + COLLECTIVES))
-        )
+        random_case(shared, comm.world_size, (seed, number), str(shared.choice(IN_PARTS + COLLECTIVES)))
         for number in range(calls)
     ]
-    return segments.run(comm, rng, chosen)
+    return cases.run(comm, rng, chosen)
 
 
 @pytest.mark.parametrize("world", worlds(1, 2, 4))

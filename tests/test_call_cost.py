@@ -5,17 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import segments
-from cases import COLLECTIVES
+from cases import OPERATIONS, Made, random_case
 from counting import ASK, LAUNCH, Counted
 from harness import worlds
 from regions import Arena
-from repeated import buffers
-from segments import random_segment_case
 
 from hipcomm.hip import call, hip
 
-OPERATIONS = COLLECTIVES + segments.OPERATIONS
 COUNT = 3000  # elements: one launch of any algorithm carries them
 
 
@@ -30,13 +26,13 @@ def calls_of_every_operation(comm, rng, directory):
     for memory, inside in ((Arena(4 << 20), False), (Arena.at(symmetric.data_ptr, symmetric.nbytes), True)):
         for number, operation in enumerate(OPERATIONS):
             shared, seed = np.random.default_rng(number), (71, number)
-            case = random_segment_case(shared, part.world_size, seed, operation, count=COUNT, dtype="float32")
-            made = buffers(part, memory, case)
+            case = random_case(shared, part.world_size, seed, operation, count=COUNT, dtype="float32")
+            made = Made(part, memory, case)
             made.fill(1)
             call("hipDeviceSynchronize")
             eager = counted.calls_of(lambda made=made: made.make(stream))
             part.synchronize(stream=stream)
-            made.check()
+            made.check(part)
             found[operation, inside] = eager, counted.captured(stream, lambda made=made: made.make(stream))
             memory.reset()
     part.close()

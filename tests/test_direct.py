@@ -10,11 +10,9 @@ import cases
 import numpy as np
 import oracle
 import pytest
-import segments
-from cases import Case
+from cases import Case, random_case
 from harness import worlds
 from plans import PACK, make_plan
-from segments import SegmentCase, random_segment_case
 
 from hipcomm.core import ffi
 from hipcomm.errors import CallMismatch, PeerTimeout
@@ -52,7 +50,7 @@ def registered_arena(comm):
 
 def run_registered(comm, rng, chosen, burst=8):
     with registered_arena(comm):
-        return segments.run(comm, rng, chosen, burst)
+        return cases.run(comm, rng, chosen, burst)
 
 
 def every_dtype_and_operation(comm, rng, operation, seed):
@@ -62,9 +60,7 @@ def every_dtype_and_operation(comm, rng, operation, seed):
     chosen = []
     for dtype, op, kind in itertools.product(oracle.ALL_DTYPES, ops, kinds):
         call = (seed, len(chosen))
-        chosen.append(
-            random_segment_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind)
-        )
+        chosen.append(random_case(shared, comm.world_size, call, operation, dtype=dtype, op=op, kind=kind))
     return run_registered(comm, rng, chosen)
 
 
@@ -97,7 +93,7 @@ def every_size(comm, rng, operation, seed):
         2 * turn * comm.world_size,
     }
     chosen = [
-        random_segment_case(
+        random_case(
             shared,
             comm.world_size,
             (seed, size, more + 1),
@@ -124,7 +120,7 @@ def test_every_size(ranks, operation, world):
 def every_alignment(comm, rng, operation, seed):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(shared, comm.world_size, (seed, *offsets), operation, offsets=offsets)
+        random_case(shared, comm.world_size, (seed, *offsets), operation, offsets=offsets)
         for offsets in itertools.product(range(16), range(0, 16, 3))
     ]
     return run_registered(comm, rng, chosen, burst=32)
@@ -144,10 +140,8 @@ def another_alignment_on_each_rank(comm, rng, operation):
                 case = Case(operation, 777, "float32", offsets=own, kind="plain", seed=(15, call))
             else:
                 rows = 1 + call % 3 if operation in ("reduce_scatter", "all_gather_rows") else 1
-                case = SegmentCase(
-                    operation, 77, "float32", offsets=own, kind="plain", seed=(15, call), rows=rows
-                )
-            made = segments.make_any(comm, cases.arena(), case)
+                case = Case(operation, 77, "float32", offsets=own, seed=(15, call), rows=rows)
+            made = cases.make(comm, cases.arena(), case)
             comm.synchronize()
             made.check(comm)
 
@@ -167,13 +161,13 @@ def mixed(comm, rng, calls, seed):
     for _ in range(calls // 8):
         made = []
         for call in range(8):
-            operation = str(shared.choice(cases.COLLECTIVES + segments.OPERATIONS))
+            operation = str(shared.choice(cases.OPERATIONS))
             count = int(shared.integers(0, 200 if shared.random() < 0.5 else 6000 // comm.world_size))
-            if operation in segments.OPERATIONS:
+            if operation in cases.IN_PARTS:
                 count //= comm.world_size
-            case = random_segment_case(shared, comm.world_size, (seed, call), operation, count=count)
+            case = random_case(shared, comm.world_size, (seed, call), operation, count=count)
             cases.skew(rng)
-            made.append(segments.make_any(comm, arenas[int(shared.integers(2))], case))
+            made.append(cases.make(comm, arenas[int(shared.integers(2))], case))
         comm.synchronize()
         for each in made:
             each.check(comm)
@@ -269,12 +263,12 @@ def algorithms_that_ran(comm, rng, count):
     for registered in (True, False):
         arena = registered_arena(comm) if registered else contextlib.nullcontext()
         with arena:
-            for operation in cases.COLLECTIVES + segments.OPERATIONS:
+            for operation in cases.OPERATIONS:
                 handler.lines.clear()
-                case = random_segment_case(
+                case = random_case(
                     np.random.default_rng(18), comm.world_size, (18,), operation, count=count, dtype="int32"
                 )
-                segments.run(comm, rng, [case])
+                cases.run(comm, rng, [case])
                 ran[operation, registered] = ["direct" in line for line in handler.lines]
     logging.getLogger("hipcomm").removeHandler(handler)
     return ran

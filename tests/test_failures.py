@@ -13,8 +13,7 @@ import time
 import numpy as np
 import pytest
 from harness import ALGORITHMS, SEED, worlds
-from regions import Region, arena
-from segments import DeviceArray
+from regions import DeviceArray, Region, arena
 
 import hipcomm
 from hipcomm.core import ffi, lib

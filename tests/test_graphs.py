@@ -9,12 +9,9 @@ from __future__ import annotations
 import cases
 import numpy as np
 import pytest
-import segments
-from cases import Case
+from cases import Case, Made, random_case
 from harness import ALGORITHMS, worlds
 from regions import Arena
-from repeated import buffers
-from segments import random_segment_case
 
 from hipcomm.hip import call, hip
 
@@ -28,7 +25,7 @@ class Captured:
         """Call once before the capture, as programs do to warm up; then capture the same calls."""
         self.comm = comm
         self.stream = stream
-        self.calls = [buffers(comm, memory, case) for case in chosen]
+        self.calls = [Made(comm, memory, case) for case in chosen]
         self.replays = 0
         self.fill()
         self.make()
@@ -55,7 +52,7 @@ class Captured:
     def check(self):
         self.comm.synchronize(stream=self.stream)
         for each in self.calls:
-            each.check()
+            each.check(self.comm)
 
     def destroy(self):
         call("hipGraphExecDestroy", self.executable)
@@ -69,12 +66,12 @@ def some_cases(comm, shared, how_many, most):
     """Calls of different operations and sizes."""
     chosen = []
     for number in range(how_many):
-        operation = str(shared.choice(cases.COLLECTIVES + segments.OPERATIONS))
+        operation = str(shared.choice(cases.OPERATIONS))
         count = int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40))
-        if operation in segments.OPERATIONS:
+        if operation in cases.IN_PARTS:
             count //= comm.world_size
         seed = (int(shared.integers(1 << 30)), number)
-        chosen.append(random_segment_case(shared, comm.world_size, seed, operation, count=count))
+        chosen.append(random_case(shared, comm.world_size, seed, operation, count=count))
     return chosen
 
 
@@ -100,14 +97,14 @@ def replay_and_mix(comm, rng, seed, replays):
             graph.launch()
             if made is None and shared.random() < 0.5:
                 case = some_cases(comm, shared, 2, 2000)[1]
-                made = buffers(comm, eager, case)
+                made = Made(comm, eager, case)
                 made.fill(turn)
                 call("hipDeviceSynchronize")
                 made.make(stream)
         for graph in chosen:
             graph.check()
         if made is not None:
-            made.check()
+            made.check(comm)
             eager.reset()
     for graph in graphs:
         graph.destroy()
@@ -135,8 +132,8 @@ def every_operation(comm, rng, seed, replays, inside):
     symmetric = comm.empty(4 << 20, "uint8")
     memory = Arena.at(symmetric.data_ptr, symmetric.nbytes) if inside else Arena(4 << 20)
     chosen = [
-        random_segment_case(shared, comm.world_size, (seed, number), operation, count=900)
-        for number, operation in enumerate(cases.COLLECTIVES + segments.OPERATIONS)
+        random_case(shared, comm.world_size, (seed, number), operation, count=900)
+        for number, operation in enumerate(cases.OPERATIONS)
     ]
     graph = Captured(comm, memory, chosen, stream)
     for _ in range(replays):

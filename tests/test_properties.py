@@ -12,14 +12,12 @@ from dataclasses import replace
 import cases
 import oracle
 import pytest
-import segments
+from cases import OPERATIONS, Case
 from harness import worlds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from regions import Arena
-from segments import SegmentCase
 
-OPERATIONS = cases.COLLECTIVES + segments.OPERATIONS
 ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 SYMMETRIC_BYTES = 8 << 20
 
@@ -52,7 +50,7 @@ def calls(draw, operation):
         "kind": draw(st.sampled_from(oracle.KINDS)) if reduces else "bits",
         "seed": (draw(st.integers(0, 2**32)), 0),
     }
-    return SegmentCase(rows=rows, **fields) if operation in segments.OPERATIONS else cases.Case(**fields)
+    return Case(rows=rows, **fields)
 
 
 _symmetric = {}  # by communicator: made once, for allocating is collective
@@ -75,7 +73,7 @@ def make_calls(comm, rng, chosen):
     for drawn, registered in chosen:
         cases.skew(rng)
         case = replace(drawn, root=drawn.root % comm.world_size, count=drawn.count // comm.world_size)
-        made.append(segments.make_any(comm, memory[registered], case))
+        made.append(cases.make(comm, memory[registered], case))
     comm.synchronize()
     for each in made:
         each.check(comm)
@@ -109,10 +107,9 @@ def every_operation():
     for number, operation in enumerate(OPERATIONS):
         for size, count in enumerate((0, 100, 70_000)):
             for registered in (False, True):
-                kind = cases.Case if operation in cases.COLLECTIVES else SegmentCase
                 seed = (number, size, int(registered))
                 dtype = ("float32", "bfloat16", "float8_e4m3fn")[(number + size) % 3]
-                case = kind(operation, count, dtype, "avg", 8 + number % 4, kind="plain", seed=seed)
+                case = Case(operation, count, dtype, "avg", 8 + number % 4, kind="plain", seed=seed)
                 chosen.append((case, registered))
     return chosen
 

@@ -6,16 +6,15 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
+import cases
 import numpy as np
 import oracle
 import pytest
-import segments
-from cases import COLLECTIVES
+from cases import COLLECTIVES, IN_PARTS, MOVEMENTS, REDUCTIONS, Case, random_case
 from harness import worlds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plans import boundary_sizes
-from segments import MOVEMENTS, OPERATIONS, REDUCTIONS, SegmentCase, random_segment_case
 
 everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
 with_every_algorithm = pytest.mark.parametrize("algorithm", ("one_shot", "pipelined"))
@@ -31,10 +30,10 @@ def every_dtype(comm, rng, seed):
     ]
     kinds += [(operation, dtype, "sum") for operation in MOVEMENTS for dtype in oracle.ALL_DTYPES]
     chosen = [
-        random_segment_case(shared, comm.world_size, (seed, number), operation, dtype=dtype, op=op)
+        random_case(shared, comm.world_size, (seed, number), operation, dtype=dtype, op=op)
         for number, (operation, dtype, op) in enumerate(kinds)
     ]
-    return segments.run(comm, rng, chosen)
+    return cases.run(comm, rng, chosen)
 
 
 @everywhere
@@ -56,18 +55,18 @@ def every_boundary(comm, rng, algorithm, seed):
     world = comm.world_size
 
     def chosen():
-        for operation in OPERATIONS:
+        for operation in IN_PARTS:
             sizes = boundary_sizes(operation, world, comm.device.arch, algorithm, comm.device.multiprocessors)
             for nbytes, more in itertools.product(sizes, (-1, 0, 1)):
                 if nbytes > 1 << 20:
                     continue
-                case = random_segment_case(shared, world, (seed, nbytes, more + 1), operation)
+                case = random_case(shared, world, (seed, nbytes, more + 1), operation)
                 case = replace(case, rows=1 if operation != "all_gather_rows" else 2)
                 count = nbytes // oracle.dtype_of(case.dtype).itemsize // case.rows + more
                 if count >= 0:
                     yield replace(case, count=count)
 
-    return segments.run(comm, rng, chosen(), burst=1)
+    return cases.run(comm, rng, chosen(), burst=1)
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 5))
@@ -79,13 +78,13 @@ def test_every_boundary(ranks, algorithm, world):
 def every_alignment(comm, rng, seed):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(
+        random_case(
             shared, comm.world_size, (seed, number), operation, offsets=offsets, dtype="uint8", count=70
         )
-        for operation in OPERATIONS
+        for operation in IN_PARTS
         for number, offsets in enumerate(itertools.product(range(16), range(0, 16, 3)))
     ]
-    return segments.run(comm, rng, chosen, burst=32)
+    return cases.run(comm, rng, chosen, burst=32)
 
 
 @pytest.mark.parametrize("world", worlds(2, 3))
@@ -99,11 +98,11 @@ def mixed_calls(comm, rng, seed, calls):
 
     def chosen():
         for number in range(calls):
-            operation = str(shared.choice(OPERATIONS + COLLECTIVES))
+            operation = str(shared.choice(IN_PARTS + COLLECTIVES))
             count = 0 if shared.random() < 0.05 else int(2 ** shared.uniform(0, 12)) // comm.world_size
-            yield random_segment_case(shared, comm.world_size, (seed, number), operation, count=count)
+            yield random_case(shared, comm.world_size, (seed, number), operation, count=count)
 
-    return segments.run(comm, rng, chosen(), burst=40)
+    return cases.run(comm, rng, chosen(), burst=40)
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
@@ -118,12 +117,10 @@ def small_staging(comm, rng, seed):
     """Long messages through a small staging slab: many turns of the ring."""
     shared = np.random.default_rng(seed)
     chosen = [
-        random_segment_case(
-            shared, comm.world_size, (seed, number), operation, count=200_000 + number, dtype="uint8"
-        )
-        for number, operation in enumerate(OPERATIONS)
+        random_case(shared, comm.world_size, (seed, number), operation, count=200_000 + number, dtype="uint8")
+        for number, operation in enumerate(IN_PARTS)
     ]
-    return segments.run(comm, rng, chosen, burst=1)
+    return cases.run(comm, rng, chosen, burst=1)
 
 
 @pytest.mark.parametrize("world", worlds(2, 3))
@@ -174,13 +171,13 @@ def test_along_every_dimension(ranks, algorithm, world, shape, dtype, seed):
 
 
 def one_case(comm, rng, case):
-    return segments.run(comm, rng, [replace(case, root=case.root % comm.world_size)])
+    return cases.run(comm, rng, [replace(case, root=case.root % comm.world_size)])
 
 
 offsets = st.integers(0, 15)
 any_case = st.builds(
-    SegmentCase,
-    operation=st.sampled_from(OPERATIONS),
+    Case,
+    operation=st.sampled_from(IN_PARTS),
     count=st.one_of(st.integers(0, 100), st.integers(0, 9000)),
     dtype=st.sampled_from(oracle.ALL_DTYPES),
     op=st.sampled_from(oracle.OPERATIONS),

@@ -58,7 +58,7 @@ def test_every_collective(world):
     """The cases of the process tests, on registered memory and on other."""
     out = run(
         """
-        import cases, segments
+        import cases
         from regions import Arena
         world = int(sys.argv[2])
 
@@ -69,13 +69,13 @@ def test_every_collective(world):
             meet.wait()
             shared, rng = np.random.default_rng(41), np.random.default_rng(comm.rank)
             for call in range(300):
-                operations = cases.COLLECTIVES + segments.OPERATIONS
+                operations = cases.OPERATIONS
                 operation = operations[call % len(operations)]
-                case = segments.random_segment_case(shared, world, (41, call), operation)
+                case = cases.random_case(shared, world, (41, call), operation)
                 memory = inside if shared.random() < 0.5 else outside
                 memory.reset()
                 cases.skew(rng)
-                made = segments.make_any(comm, memory, case)
+                made = cases.make(comm, memory, case)
                 comm.synchronize()
                 made.check(comm)
             symmetric.free()
