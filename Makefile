@@ -69,6 +69,7 @@ CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra
 CORE      := hipcomm/lib/libhipcomm.so
 FFI       := hipcomm/_ffi.py
 WIRE      := hipcomm/_wire.py
+ABI       := $(wildcard hipcomm/abi/*)
 PLATFORMS := hipcomm/platforms/cpu/lib/libamdhip64.so hipcomm/platforms/cuda/lib/libamdhip64.so
 
 # `pip install .` has a Python with cffi of its own. Otherwise the environment comes first: its recipe and
@@ -80,12 +81,12 @@ endif
 
 native: $(CORE) $(FFI) $(WIRE) $(PLATFORMS) ## the C core and the two HIP libraries
 
-$(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h
+$(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h $(ABI)
 	@mkdir -p $(@D)
 	gcc $(CFLAGS) -shared -Ihipcomm/include -Ihipcomm/platforms -Wl,-soname,$(@F),--version-script=hipcomm/native/exports.map \
 	  -o $@ $(filter %.c,$^) -ldl
 
-$(FFI): hipcomm/include/hipcomm.h hipcomm/native/build_ffi.py
+$(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.py
 	$(FFI_PYTHON) hipcomm/native/build_ffi.py $@
 
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py

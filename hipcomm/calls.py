@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from hipcomm.core import ffi, lib
+from hipcomm.core import ffi, lib, numbers
 from hipcomm.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from hipcomm.buffers.arrays import Buffer
 
-REDUCTIONS: dict[str, int] = {
-    "sum": lib.hipcommSum,
-    "prod": lib.hipcommProd,
-    "max": lib.hipcommMax,
-    "min": lib.hipcommMin,
-    "avg": lib.hipcommAvg,
-}
+# Names of the reductions, and the core's numbers for them.
+REDUCTIONS = numbers(lib.hipcommRedOpName, lib.hipcommNumRedOps)
 
 
 class Calls:

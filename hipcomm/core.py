@@ -6,6 +6,7 @@ called on it directly (:mod:`hipcomm.communicator`); there is no layer in betwee
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, PlatformError
@@ -16,13 +17,18 @@ try:
 except ImportError as error:  # a checkout that was never built
     raise not_built(error) from error
 
-__all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib"]
+__all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib", "numbers"]
 
 # Never unloaded: a daemon thread may still be in a call when the interpreter ends and lets go of the library.
 lib: Any = ffi.dlopen(get_library(), ffi.RTLD_NOW | ffi.RTLD_NODELETE)
 
 # For ffi.cast() on the path of every call: the type's name would be looked up each time.
 VOID_POINTER = ffi.typeof("void *")
+
+
+def numbers(name_of: Callable[[int], Any], count: int) -> dict[str, int]:
+    """The names in one of the core's tables (``hipcomm/abi/*.def``), and the numbers that stand for them."""
+    return {ffi.string(name_of(number)).decode(): number for number in range(count)}
 
 
 def error_of(result: int, comm: Any = ffi.NULL) -> Error:

@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from hipcomm.core import ffi, lib
+from hipcomm.core import ffi, lib, numbers
 
-# Names of the operations that have plans, and the core's numbers for them.
-OPERATIONS: dict[str, int] = {
-    "all_reduce": lib.hipcommOpAllReduce,
-    "all_gather": lib.hipcommOpAllGather,
-    "broadcast": lib.hipcommOpBroadcast,
-    "barrier": lib.hipcommOpBarrier,
-    "reduce_scatter": lib.hipcommOpReduceScatter,
-    "reduce": lib.hipcommOpReduce,
-    "all_to_all": lib.hipcommOpAllToAll,
-    "all_to_all_v": lib.hipcommOpAllToAllv,
-    "all_gather_v": lib.hipcommOpAllGatherv,
-    "all_gather_rows": lib.hipcommOpAllGatherRows,
-    "gather": lib.hipcommOpGather,
-    "scatter": lib.hipcommOpScatter,
-    "send": lib.hipcommOpSend,
-    "recv": lib.hipcommOpRecv,
-}
+# Names of the operations and of the algorithms, and the core's numbers for them.
+OPERATIONS = numbers(lib.hipcommOperationName, lib.hipcommNumOperations)
+ALGORITHMS = numbers(lib.hipcommAlgorithmName, lib.hipcommNumAlgorithms)
 
 
 def algorithm_name(number: int) -> str:
     """The core's name of an algorithm, by its number."""
     return str(ffi.string(lib.hipcommAlgorithmName(number)).decode())
-
-
-# Names of the algorithms, and the core's numbers for them.
-ALGORITHMS: dict[str, int] = {algorithm_name(number): number for number in range(lib.hipcommNumAlgorithms)}
 
 
 class Plan(NamedTuple):

@@ -7,28 +7,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hipcomm.core import lib
+from hipcomm.core import lib, numbers
 from hipcomm.errors import InvalidArgument
 
 CODES: dict[np.dtype[Any], int] = {
-    np.dtype(np.int8): lib.hipcommInt8,
-    np.dtype(np.uint8): lib.hipcommUint8,
-    np.dtype(np.int32): lib.hipcommInt32,
-    np.dtype(np.uint32): lib.hipcommUint32,
-    np.dtype(np.int64): lib.hipcommInt64,
-    np.dtype(np.uint64): lib.hipcommUint64,
-    np.dtype(np.float16): lib.hipcommFloat16,
-    np.dtype(np.float32): lib.hipcommFloat32,
-    np.dtype(np.float64): lib.hipcommFloat64,
-    np.dtype(ml_dtypes.bfloat16): lib.hipcommBfloat16,
-    np.dtype(ml_dtypes.float8_e4m3fn): lib.hipcommFloat8E4M3FN,
-    np.dtype(ml_dtypes.float8_e5m2): lib.hipcommFloat8E5M2,
-    np.dtype(ml_dtypes.float8_e4m3): lib.hipcommFloat8E4M3,
-    np.dtype(ml_dtypes.float8_e3m4): lib.hipcommFloat8E3M4,
-    np.dtype(ml_dtypes.float8_e4m3fnuz): lib.hipcommFloat8E4M3FNUZ,
-    np.dtype(ml_dtypes.float8_e4m3b11fnuz): lib.hipcommFloat8E4M3B11FNUZ,
-    np.dtype(ml_dtypes.float8_e5m2fnuz): lib.hipcommFloat8E5M2FNUZ,
-    np.dtype(ml_dtypes.float8_e8m0fnu): lib.hipcommFloat8E8M0FNU,
+    np.dtype(getattr(ml_dtypes, name, name)): number
+    for name, number in numbers(lib.hipcommDataTypeName, lib.hipcommNumDataTypes).items()
 }
 
 # NumPy's buffer protocol cannot name the types that NumPy did not define itself.

@@ -217,6 +217,10 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
                                 hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan);
 
+/* The names that Python has for these; "unknown ..." for other numbers. */
+const char* hipcommDataTypeName(hipcommDataType_t dtype);
+const char* hipcommRedOpName(hipcommRedOp_t op);
+const char* hipcommOperationName(hipcommOperation_t operation);
 const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
 
 /* ---- communicators ------------------------------------------------------------------------------ */

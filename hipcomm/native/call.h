@@ -3,7 +3,7 @@
 #define HIPCOMM_NATIVE_CALL_H
 
 #include "communicator.h"
-#include "names.h"
+#include "tables.h"
 
 /* One call, as the caller made it. */
 typedef struct Call {

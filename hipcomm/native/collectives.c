@@ -110,7 +110,7 @@ hipcommResult_t check_call(hipcommComm_t comm, const Call* call, uint64_t parts)
     if (call->root < 0 || call->root >= (int)comm->args.world)
         return set_error(comm, hipcommInvalidArgument, "rank %u: %s: root %d is not in a world of %u", rank, name,
                          call->root, comm->args.world);
-    if (call->count > MAX_MESSAGE_BYTES / (parts * dtype_size(call->dtype)))
+    if (call->count > HIPCOMM_MAX_MESSAGE_BYTES / (parts * dtype_size(call->dtype)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: %s: count %llu is not possible", rank, name,
                          (unsigned long long)call->count);
     if (call->count && (!call->send || !call->recv))

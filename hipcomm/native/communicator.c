@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "call_check.h"
-#include "names.h"
+#include "tables.h"
 
 static _Thread_local char thread_error[1024];
 
@@ -161,9 +161,9 @@ hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation
 
 hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipcommLayout* layout) {
     if (!arch || !layout) return set_error(NULL, hipcommInvalidArgument, "arch or layout is NULL");
-    if (staging_bytes > MAX_STAGING_BYTES)
+    if (staging_bytes > HIPCOMM_MAX_STAGING_BYTES)
         return set_error(NULL, hipcommInvalidArgument, "%llu bytes of staging memory are more than %llu",
-                         (unsigned long long)staging_bytes, (unsigned long long)MAX_STAGING_BYTES);
+                         (unsigned long long)staging_bytes, (unsigned long long)HIPCOMM_MAX_STAGING_BYTES);
     const TuningRow* row = tuning_row(arch);
     const uint64_t page = 2 * 1024 * 1024; /* hipIpcGetMemHandle refuses smaller uncached memory */
     const uint64_t control = HIPCOMM_LINES_OFFSET + 2ull * row->line_capacity * HIPCOMM_LINE_BYTES;
@@ -178,8 +178,6 @@ hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipco
 
 /* ---- life ----------------------------------------------------------------------------------------- */
 
-#define MAX_TIMEOUT_SECONDS 1e6 /* in ticks it fits into 64 bits on every device */
-
 static hipcommResult_t check_config(const hipcommConfig* c) {
     if (!c) return set_error(NULL, hipcommInvalidArgument, "config is NULL");
     if (c->world < 1 || c->world > HIPCOMM_MAX_RANKS)
@@ -187,9 +185,9 @@ static hipcommResult_t check_config(const hipcommConfig* c) {
                          HIPCOMM_MAX_RANKS);
     if (c->rank < 0 || c->rank >= c->world)
         return set_error(NULL, hipcommInvalidArgument, "rank %d is not in a world of %d", c->rank, c->world);
-    if (!(c->timeout_seconds > 0 && c->timeout_seconds <= MAX_TIMEOUT_SECONDS))
+    if (!(c->timeout_seconds > 0 && c->timeout_seconds <= HIPCOMM_MAX_TIMEOUT_SECONDS))
         return set_error(NULL, hipcommInvalidArgument, "timeout of %g seconds is not positive and up to %g",
-                         c->timeout_seconds, MAX_TIMEOUT_SECONDS);
+                         c->timeout_seconds, (double)HIPCOMM_MAX_TIMEOUT_SECONDS);
     if (!c->hip_library || !c->arch || !c->control || !c->staging || !c->status_host || !c->status_device ||
         !c->functions)
         return set_error(NULL, hipcommInvalidArgument, "a pointer in the config is NULL");

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-#include "names.h"
+#include "tables.h"
 #include "tuning.h"
 
 /* Reductions come first: [algorithm][operation][dtype], named <algorithm>_<operation>_<dtype>; then one kernel

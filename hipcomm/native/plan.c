@@ -4,7 +4,7 @@
 
 #include "../../kernels/abi.h"
 #include "kernel_table.h"
-#include "names.h"
+#include "tables.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
@@ -320,7 +320,7 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
         request->operation >= hipcommNumOperations || !dtype_is_valid((int)request->dtype) ||
         !redop_is_valid((int)request->op) || request->world < 1 || request->world > HIPCOMM_MAX_RANKS ||
         (int)request->algorithm < 0 || request->algorithm >= hipcommNumAlgorithms ||
-        request->bytes > MAX_MESSAGE_BYTES || request->staging_bytes > MAX_STAGING_BYTES)
+        request->bytes > HIPCOMM_MAX_MESSAGE_BYTES || request->staging_bytes > HIPCOMM_MAX_STAGING_BYTES)
         return hipcommInvalidArgument;
     make_plan(request, tuning_row(request->arch), plan);
     return hipcommSuccess;

@@ -110,7 +110,7 @@ static hipcommResult_t run_segments(hipcommComm_t comm, SegmentCall* segments, h
 
 /* Rows of which not even `world` times as many can be counted. */
 static hipcommResult_t check_rows(hipcommComm_t comm, hipcommOperation_t operation, uint64_t rows) {
-    if (rows <= MAX_MESSAGE_BYTES / comm->args.world) return hipcommSuccess;
+    if (rows <= HIPCOMM_MAX_MESSAGE_BYTES / comm->args.world) return hipcommSuccess;
     return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %llu rows are not possible", comm->args.rank,
                      operation_name(operation), (unsigned long long)rows);
 }
@@ -274,7 +274,7 @@ typedef struct Parts {
 /* False if the counts are NULL, or no memory could hold them. */
 static bool measure(const size_t* counts, const size_t* displacements, uint64_t element, uint32_t world,
                     Parts* parts) {
-    const uint64_t limit = MAX_MESSAGE_BYTES / element / HIPCOMM_MAX_RANKS;
+    const uint64_t limit = HIPCOMM_MAX_MESSAGE_BYTES / element / HIPCOMM_MAX_RANKS;
     *parts = (Parts){.begin = UINT64_MAX};
     if (!counts) return false;
     uint64_t next = 0;
