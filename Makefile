@@ -102,8 +102,9 @@ hipcomm/platforms/cuda/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cuda/*.c
 # ---- kernels ---------------------------------------------------------------------------------------
 # One code object per kernel file and architecture: hipcomm/code_objects/<arch>/<file>.{so,co,ptx,cubin}
 
-KERNELS      := $(notdir $(basename $(wildcard kernels/*.hip)))
-KERNEL_FILES := $(wildcard kernels/*.h kernels/common/*.h kernels/arch/*.h) hipcomm/platforms/cpu/kernel_abi.h
+KERNELS      := $(notdir $(basename $(wildcard kernels/*/*.hip)))
+KERNEL_FILES := $(wildcard kernels/*.h kernels/*/*.h) hipcomm/platforms/cpu/kernel_abi.h
+vpath %.hip $(wildcard kernels/*)
 OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
 NVIDIA_ARCHS := sm_80 sm_90 sm_100
@@ -141,13 +142,13 @@ cpu-kernels: $(cpu_objects) ## those for the CPU alone
 amd-kernels: $(amd_objects) ## those for AMD GPUs
 nvidia-kernels: $(nvidia_objects) ## those for NVIDIA GPUs
 
-$(OBJECTS)/$(CPU_ARCH)/%.so: kernels/%.hip $(KERNEL_FILES)
+$(OBJECTS)/$(CPU_ARCH)/%.so: %.hip $(KERNEL_FILES)
 	@mkdir -p $(@D)
 	g++ -x c++ $(KERNEL_FLAGS) -Wno-psabi -fPIC -fvisibility=hidden -shared -o $@ $<
 
 # Code object version 5: every ROCm 6 and 7 loads it.
 define amd_rule
-$(OBJECTS)/$(1)/%.co: kernels/%.hip $(KERNEL_FILES)
+$(OBJECTS)/$(1)/%.co: %.hip $(KERNEL_FILES)
 	@mkdir -p $$(@D)
 	@echo "$(1) $$*"
 	@$$(CLANG) -x hip --offload-arch=$(1) --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib \
@@ -156,7 +157,7 @@ endef
 $(foreach arch,$(AMD_ARCHS),$(eval $(call amd_rule,$(arch))))
 
 define nvidia_rule
-$(OBJECTS)/$(1)/%.ptx: kernels/%.hip $(KERNEL_FILES)
+$(OBJECTS)/$(1)/%.ptx: %.hip $(KERNEL_FILES)
 	@mkdir -p $$(@D)
 	@echo "$(1) $$*"
 	@$$(CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \

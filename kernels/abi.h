@@ -14,10 +14,10 @@
 /* Most blocks that one launch may have. One epoch word per block lives in the control slab. */
 #define HIPCOMM_MAX_BLOCKS 256
 
-/* Most threads of a block of the kernels in which a thread takes a unit of all ranks (kernels/common/unit.h). */
+/* Most threads of a block of the kernels in which a thread takes a unit of all ranks (kernels/lines/unit.h). */
 #define HIPCOMM_MAX_UNIT_THREADS 256
 
-/* What a block knows of its launch, at the beginning of its shared memory (kernels/common/launch.h). */
+/* What a block knows of its launch, at the beginning of its shared memory (kernels/launch/launch.h). */
 #define HIPCOMM_BLOCK_STATE_BYTES 64
 
 /* User data moves in packs of 16 bytes; a pack with its flags is a line of 32 bytes. */
@@ -26,7 +26,7 @@
 /* A wide line: three packs in the room of two lines. For targets whose 128-bit atomics reach other GPUs (NVIDIA). */
 #define HIPCOMM_WIDE_LINE_PACKS 3
 #define HIPCOMM_WIDE_LINE_BYTES 64
-/* Words of a unit (kernels/common/unit.h), by the words of data in a part of a line and the bytes of an element. */
+/* Words of a unit (kernels/lines/unit.h), by the words of data in a part of a line and the bytes of an element. */
 #define HIPCOMM_UNIT_WORDS(part_words, element_bytes) \
     ((part_words) == 1 ? HIPCOMM_PACK_BYTES / 4 : (part_words) * ((element_bytes) > 4 ? 2 : 1))
 
@@ -37,7 +37,7 @@
  *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
  *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
  *                   (direct kernels, first phase) the sender's send and receive places; second phase, from
- *                   this rank to itself: between its own blocks (kernels/common/stagger.h)
+ *                   this rank to itself: between its own blocks (kernels/staged/stagger.h)
  *   REGIONS         addresses of registered memory as mapped here: [region][rank], written by the host
  *   CHANNELS        what send and recv use: see below
  *   LINES           flag-in-data lines: [parity 2][line_capacity]
@@ -59,7 +59,7 @@
 #define HIPCOMM_CHANNELS_OFFSET (HIPCOMM_REGIONS_OFFSET + HIPCOMM_REGIONS_BYTES)
 #define HIPCOMM_LINES_OFFSET (HIPCOMM_CHANNELS_OFFSET + HIPCOMM_CHANNELS_BYTES)
 
-/* ---- channels: what send and recv use (kernels/common/channel.h) ---------------------------------
+/* ---- channels: what send and recv use (kernels/messages/channel.h) ---------------------------------
  *
  * A channel leads from one rank to one other. Its messages are numbered, by both ends alike, by 32 bits
  * that wrap; nothing of what collectives use is touched. In the control slab, from CHANNELS on:
@@ -116,11 +116,11 @@
 #define HIPCOMM_FIRST_EPOCH 2u
 
 /* Every 2^30 launches the kernels wipe flags that are older than a full turn of the counter could
- * tell from fresh ones (kernels/common/epoch.h). */
+ * tell from fresh ones (kernels/launch/epoch.h). */
 #define HIPCOMM_SCRUB_PERIOD (1u << 30)
 
 /* Pipelined kernels: turns between writing into staging memory and reading it, and slots of the ring that
- * this takes (kernels/common/turns.h). */
+ * this takes (kernels/staged/turns.h). */
 #define HIPCOMM_TURN_DELAY 2
 #define HIPCOMM_RING_SLOTS (2 * HIPCOMM_TURN_DELAY)
 

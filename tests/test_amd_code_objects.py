@@ -63,7 +63,7 @@ TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 # they have the conditions of sixteen conversions to keep.
 SPILLS_ALLOWED = {(".sgpr_spill_count", "float8"): 16}
 
-SIGNALLING = {  # beside the signals with which the wipe of old flags ends (common/epoch.h)
+SIGNALLING = {  # beside the signals with which the wipe of old flags ends (launch/epoch.h)
     "barrier",
     "broadcast_direct",
     "broadcast_one_shot",
@@ -338,7 +338,7 @@ def test_stores_are_complete_when_one_wave_signals(target: Target) -> None:
 @on_every_target
 def test_an_acquire_invalidates(target: Target) -> None:
     """Whoever has waited for a signal drops the copies that the caches hold. Every kernel with an epoch has
-    two more such places, in the wipe of old flags (kernels/common/epoch.h): a fence, and a wait."""
+    two more such places, in the wipe of old flags (kernels/launch/epoch.h): a fence, and a wait."""
     first, *rest = target.invalidates
     for file, name, instructions in all_instructions(target):
         places = [i for i, instruction in enumerate(instructions) if instruction == first]

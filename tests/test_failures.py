@@ -358,7 +358,7 @@ def test_abort(own_ranks):
 
 
 def wait_for_itself(comm, rng):
-    """What a kernel records whose blocks wait for others of its own (kernels/common/stagger.h) in vain."""
+    """What a kernel records whose blocks wait for others of its own (kernels/staged/stagger.h) in vain."""
     status = ffi.cast("uint32_t *", comm._session._status.host)  # kernels/abi.h: hipcommStatus
     status[2], status[3] = lib.hipcommOpAllReduce, lib.hipcommAlgorithmPipelined
     status[4], status[5] = comm.rank, 2

@@ -126,7 +126,7 @@ def test_the_table_was_read():
     assert set(TABLE) == set(DEVICES), "a new row: add a device of its to DEVICES"
     for row in TABLE.values():
         assert {"max_blocks", "threads", "line_capacity", "staging_bytes"} <= set(row)
-        assert row["threads"] in (1, 512)  # kernels/common/launch.h: eighths of a block are whole waves
+        assert row["threads"] in (1, 512)  # kernels/launch/launch.h: eighths of a block are whole waves
         assert all(len(value) == 4 for value in row.values() if isinstance(value, list))
 
 
@@ -231,7 +231,7 @@ def check_fits(request):
 
 def check_direct(request, plan):
     assert plan.bytes_per_launch == NO_LIMIT
-    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # kernels/common/direct.h: every rank's two buffers
+    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # kernels/direct/rank_buffers.h: every rank's two buffers
     packs = -(-request.nbytes // PACK)
     if request.operation in ("all_reduce", "broadcast"):  # in shards, one for each rank
         packs = -(-packs // request.world)

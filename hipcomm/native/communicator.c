@@ -61,7 +61,7 @@ static void describe_fault(const hipcommStatus* status, char* text, size_t size)
              status->epoch - HIPCOMM_FIRST_EPOCH + 1, algorithm_name(status->algorithm));
 }
 
-/* Whom a kernel was waiting for: a rank, or, where blocks begin in groups (kernels/common/stagger.h), itself (-1). */
+/* Whom a kernel was waiting for: a rank, or, where blocks begin in groups (kernels/staged/stagger.h), itself (-1). */
 static int awaited_rank(hipcommComm_t comm) {
     return comm->status->peer == comm->args.rank ? -1 : (int)comm->status->peer;
 }

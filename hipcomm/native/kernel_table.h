@@ -9,7 +9,7 @@
 int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
                  hipcommRedOp_t op);
 
-/* The kernel that does the same in wide lines (kernels/common/line_packs.h); -1 where there is none. */
+/* The kernel that does the same in wide lines (kernels/lines/line_packs.h); -1 where there is none. */
 int wide_kernel_index(int index);
 
 /* The kernel that compares the ranks' calls. */

@@ -21,7 +21,7 @@ static bool works_in_tiles(hipcommOperation_t operation) {
            operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
 }
 
-/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/common/unit.h). */
+/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/lines/unit.h). */
 static bool works_in_units(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
     return algorithm == hipcommAlgorithmOneShot &&
            (request->operation == hipcommOpAllReduce || request->operation == hipcommOpReduceScatter) &&
@@ -145,7 +145,7 @@ static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, 
     plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
 }
 
-/* Cells of a chunk each in a slot of a block: areas of a slot, cells of an area (kernels/common/staging.h). */
+/* Cells of a chunk each in a slot of a block: areas of a slot, cells of an area (kernels/data/staging.h). */
 static uint64_t cells_of_slot(const hipcommPlanRequest* request) {
     const uint64_t world = (uint64_t)request->world;
     switch (request->operation) {
@@ -237,7 +237,7 @@ static uint64_t segment_line_bytes(const hipcommPlanRequest* request, const Tuni
 /* Blocks work side by side on the packs of a shard or a part; each has two barriers of its own. */
 static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
                         hipcommPlan* plan) {
-    enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/common/direct.h */
+    enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/direct/rank_buffers.h */
     uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
     if (request->operation == hipcommOpAllReduce || request->operation == hipcommOpBroadcast)
         packs = ceil_div(packs, (uint64_t)request->world);

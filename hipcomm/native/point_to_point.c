@@ -1,4 +1,4 @@
-/* Send and receive: one message from one rank to one other (kernels/common/channel.h). The ranks' calls are
+/* Send and receive: one message from one rank to one other (kernels/messages/channel.h). The ranks' calls are
  * not compared (HIPCOMM_CHECK=1): most ranks have none, and every message says how long it is. */
 #include "call.h"
 #include "call_log.h"

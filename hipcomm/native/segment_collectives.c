@@ -1,6 +1,6 @@
 /* The collectives in which every pair of ranks has a segment of its own to move: reduce_scatter, reduce,
  * all_to_all, gather, scatter, and all_gather in its less simple forms. Each says what its segments are;
- * one of two families of kernels moves them (kernels/exchange*.hip) or reduces them (kernels/reduce_*.hip). */
+ * one of two families of kernels moves them (exchange*.hip) or reduces them (reduce_*.hip). */
 #include "call.h"
 #include "call_check.h"
 #include "call_log.h"

@@ -17,7 +17,7 @@ typedef struct TuningRow {
 
     /* flag-in-data */
     uint32_t part_words;                          /* words of data in a part of a line (kernels/arch/) */
-    uint32_t unit_threads;                        /* of a block, if blocks do not run out (kernels/common/unit.h) */
+    uint32_t unit_threads;                        /* of a block, if blocks do not run out (kernels/lines/unit.h) */
     uint64_t units[kWorldClasses];                /* bytes: up to here reductions of one shot move units */
     uint32_t tile_shift;                          /* log2 of the lines of a tile, or more */
     uint64_t wide_lines[kWorldClasses];           /* bytes: from here on other lines are wide (line_packs.h) */

@@ -75,7 +75,7 @@ DEVICE void spin_pause(uint32_t) { __builtin_amdgcn_s_sleep(0); }
 /* A launch begins when the one before it on the stream is over (see nvptx.h). */
 DEVICE void await_previous_launch() {}
 
-/* Whether a release waits for stores that other waves have under way (common/stagger.h). Derived: s_waitcnt counts
+/* Whether a release waits for stores that other waves have under way (staged/stagger.h). Derived: s_waitcnt counts
  * the own wave's; what writing back the L2 waits for has to be measured. */
 constexpr bool kReleaseWaitsForAll = false;
 
@@ -96,7 +96,7 @@ DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_c
 DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
 DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
 
-/* Nothing is done to it before: see receive_units() in common/unit.h. */
+/* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) {
     uint32_t low = uint32_t(part.bits), high = uint32_t(part.bits >> 32);
     asm volatile("" : "+v"(low), "+v"(high));

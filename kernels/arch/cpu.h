@@ -128,7 +128,7 @@ DEVICE void store_pack(void* p, Pack pack) { memcpy(p, &pack, sizeof pack); }
 DEVICE Pack load_staged(const void* p) { return load_pack(p); }
 DEVICE void store_staged(void* p, Pack pack) { store_pack(p, pack); }
 
-#include "../common/bits.h"
+#include "../numbers/bits.h"
 
 /* float16 with integer arithmetic: g++ 12 has no _Float16 in C++. */
 DEVICE float half_to_float(uint16_t half) {
@@ -181,10 +181,10 @@ DEVICE void copy_from_staging(char* to, const char* from, uint32_t packs, const 
     memcpy(to, from, uint64_t(packs) * HIPCOMM_PACK_BYTES);
 }
 
-/* Whether a release waits for stores that other threads of the block have under way (common/stagger.h). */
+/* Whether a release waits for stores that other threads of the block have under way (staged/stagger.h). */
 constexpr bool kReleaseWaitsForAll = false;
 
-/* A part of a line (common/line.h): one word, stored and loaded as one relaxed atomic, so a word whose
+/* A part of a line (launch/line.h): one word, stored and loaded as one relaxed atomic, so a word whose
  * epoch is right holds the right data. One thread wants one line in one place: groups of one. */
 constexpr uint32_t kPartBytes = 8;
 constexpr uint32_t kPartData = 1;
@@ -201,5 +201,5 @@ DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_c
 DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
 DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
 
-/* Nothing is done to it before: see receive_units() in common/unit.h. */
+/* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+r"(part.bits)); }

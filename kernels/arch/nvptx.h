@@ -53,7 +53,7 @@ extern "C" __attribute__((device, used)) uint32_t hipcomm_kernels_await_previous
 DEVICE void await_previous_launch() {}
 #endif
 
-/* Whether a release waits for stores that other warps have under way (common/stagger.h): so it is inferred from
+/* Whether a release waits for stores that other warps have under way (staged/stagger.h): so it is inferred from
  * what helped (docs/performance.md). */
 constexpr bool kReleaseWaitsForAll = true;
 
@@ -93,7 +93,7 @@ DEVICE uint32_t word_of(const LinePart& part, uint32_t i) {
 }
 DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.high >> 32); }
 
-/* Nothing is done to it before: see receive_units() in common/unit.h. */
+/* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+l"(part.low), "+l"(part.high)); }
 
 /* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are
