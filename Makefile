@@ -43,7 +43,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-gpu lint bench clean venv native kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
+.PHONY: help types all run test test-gpu lint bench clean venv native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 
@@ -109,13 +109,23 @@ OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
 NVIDIA_ARCHS := sm_80 sm_90 sm_100
 CUBIN_ARCHS  ?= $(shell command -v ptxas >/dev/null && echo sm_90)
-CPU_ARCH     := $(shell uname -m)
+
+# Compiled objects by content, where ccache is installed: in other clones, and after a change that changes nothing.
+CCACHE ?= $(shell command -v ccache)
+
+# The CPU's forms: any x86-64, and those with AVX2, whose wider vectors give the same bits. What runs takes the form
+# that its processor has (hipcomm/hip/kernels.py). A checkout has that for this machine; a wheel has all of them.
+CPU_ARCH      := $(shell uname -m)
+CPU_FORM      := $(CPU_ARCH)$(if $(filter x86_64,$(CPU_ARCH)),$(shell grep -qw avx2 /proc/cpuinfo && echo _avx2))
+ALL_CPU_FORMS := $(CPU_ARCH) $(if $(filter x86_64,$(CPU_ARCH)),x86_64_avx2)
+WHEEL_FORMS   ?= $(ALL_CPU_FORMS)
+FORM_FLAGS_x86_64_avx2 := -mavx2
 
 # One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
 NUMERICS := -ffp-contract=off -fno-fast-math
 KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
 
-cpu_objects    := $(KERNELS:%=$(OBJECTS)/$(CPU_ARCH)/%.so)
+cpu_objects    := $(KERNELS:%=$(OBJECTS)/$(CPU_FORM)/%.so)
 amd_objects    := $(foreach arch,$(AMD_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.co))
 nvidia_objects := $(foreach arch,$(NVIDIA_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.ptx))
 
@@ -124,6 +134,7 @@ find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-2
   $(shell command -v $(c) >/dev/null && $(c) --print-targets | grep -q amdgcn && echo $(c))))
 CLANG ?= $(find_clang)
 
+wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(KERNELS:%=$(OBJECTS)/$(form)/%.so)) kernels # also for other machines
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
 	@if [ -n "$(CLANG)" ]; then \
 	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG="$(CLANG)"; \
@@ -142,9 +153,16 @@ cpu-kernels: $(cpu_objects) ## those for the CPU alone
 amd-kernels: $(amd_objects) ## those for AMD GPUs
 nvidia-kernels: $(nvidia_objects) ## those for NVIDIA GPUs
 
-$(OBJECTS)/$(CPU_ARCH)/%.so: %.hip $(KERNEL_FILES)
-	@mkdir -p $(@D)
-	g++ -x c++ $(KERNEL_FLAGS) -Wno-psabi -fPIC -fvisibility=hidden -shared -o $@ $<
+define cpu_rule
+build/kernels/$(1)/%.o: %.hip $(KERNEL_FILES)
+	@mkdir -p $$(@D)
+	$(CCACHE) g++ -x c++ $(KERNEL_FLAGS) $(FORM_FLAGS_$(1)) -Wno-psabi -fPIC -fvisibility=hidden -c -o $$@ $$<
+$(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o
+	@mkdir -p $$(@D)
+	@g++ -shared -o $$@ $$<
+endef
+$(foreach form,$(ALL_CPU_FORMS),$(eval $(call cpu_rule,$(form))))
+.PRECIOUS: build/kernels/%.o
 
 # Code object version 5: every ROCm 6 and 7 loads it.
 define amd_rule

@@ -1,19 +1,18 @@
-"""The CPU platform's code objects: which of its two forms a kernel runs in; and how long its waits spin."""
+"""The CPU platform's code objects: which form of them a process takes; and how long its waits spin."""
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import subprocess
 from pathlib import Path
 
 import pytest
-from elftools.elf.elffile import ELFFile
+from platform_cpu import hip, ok
 
-import hipcomm
+from hipcomm.hip import kernels as loading
 
-OBJECTS = Path(hipcomm.__file__).parent / "code_objects" / platform.machine()
-IRELATIVE = 37  # R_X86_64_IRELATIVE: the loader puts there what the resolver at the addend returns
+PROCESSOR = platform.machine()
+on_x86_64 = pytest.mark.skipif(PROCESSOR != "x86_64", reason="only there is more than one form")
 
 
 def processor_has(flag: str) -> bool:
@@ -21,37 +20,47 @@ def processor_has(flag: str) -> bool:
     return flag in flags.split()
 
 
-@pytest.mark.parametrize("file", ("all_reduce_pipelined", "all_reduce_staged", "reduce_pipelined", "barrier"))
-def test_avx2_form_runs_where_the_processor_has_it(file: str) -> None:
-    """Once it did not, and nothing showed it: "arch=haswell" means Intel's Haswell and no other processor."""
-    if platform.machine() != "x86_64":
-        pytest.skip("kernels have two forms on x86-64 only")
-    path = OBJECTS / f"{file}.so"
-    library = ctypes.CDLL(str(path))
-    with path.open("rb") as stream:
-        elf = ELFFile(stream)
-        symbols = [s for s in elf.get_section_by_name(".symtab").iter_symbols() if s.name]
-        slots = [
-            relocation["r_offset"]
-            for section in elf.iter_sections("SHT_RELA")
-            for relocation in section.iter_relocations()
-            if relocation["r_info_type"] == IRELATIVE
-        ]
-    public = next(s for s in symbols if s["st_info"]["bind"] == "STB_GLOBAL" and s.name[:8] == "hipcomm_")
-    entry = ctypes.cast(getattr(library, public.name), ctypes.c_void_p).value
-    assert entry is not None
-    base = entry - public["st_value"]
-    names = {s["st_value"]: s.name for s in symbols if s["st_info"]["type"] == "STT_FUNC"}
-    chosen = [names[ctypes.c_uint64.from_address(base + slot).value - base] for slot in slots]
-    assert chosen
-    form = ".avx2" if processor_has("avx2") else ".default"
-    assert [name for name in chosen if not name.endswith(form)] == []
+@on_x86_64
+def test_the_device_says_whether_the_processor_has_avx2() -> None:
+    name = ok(hip.hipGetDeviceProperties(0)).gcnArchName
+    assert name == "x86_64" + (":avx2+" if processor_has("avx2") else "")
+
+
+@pytest.mark.parametrize(
+    ("arch", "built", "taken"),
+    [
+        ("x86_64:avx2+", ("x86_64", "x86_64_avx2"), "x86_64_avx2"),
+        ("x86_64:avx2+", ("x86_64",), "x86_64"),
+        ("x86_64", ("x86_64", "x86_64_avx2"), "x86_64"),
+        ("gfx942:sramecc+:xnack-", ("gfx942", "gfx942_xnack"), "gfx942"),
+        ("sm_90", ("sm_80", "sm_90", "sm_100"), "sm_90"),
+        ("sm_89", ("sm_80", "sm_90"), "sm_80"),
+    ],
+)
+def test_the_form_is_the_best_that_runs(
+    arch: str, built: tuple[str, ...], taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in built:
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(loading, "_CODE_OBJECTS", tmp_path)
+    assert loading._code_object_directory(arch).name == taken
+
+
+@on_x86_64
+@pytest.mark.parametrize(("form", "wide"), [("x86_64", False), ("x86_64_avx2", True)])
+def test_forms_have_the_instructions_that_their_names_say(form: str, wide: bool, tmp_path: Path) -> None:
+    built = tmp_path / form / "all_gather_pipelined.so"
+    root = Path(__file__).resolve().parent.parent
+    subprocess.run(["make", "-s", f"OBJECTS={tmp_path}", built], cwd=root, check=True, timeout=120)
+    code = subprocess.run(["objdump", "-d", built], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert "\tpause" in code
+    assert ("%ymm" in code or "\tvmov" in code) == wide
 
 
 def test_waits_keep_spinning_unless_somebody_wants_the_core(tmp_path: Path) -> None:
     """A rank with a core of its own spins however late its peers are; one that shares its core gives it away
     at once; and learns again when peers come in time."""
-    if platform.machine() != "x86_64":
+    if PROCESSOR != "x86_64":
         pytest.skip("kernels/arch/cpu.h is for x86-64")
     binary = tmp_path / "patience"
     source = Path(__file__).parent / "patience.cpp"

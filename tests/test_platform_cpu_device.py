@@ -61,7 +61,7 @@ assert hip.hipMalloc(16)[0] == Error.hipErrorNoDevice
 def test_properties() -> None:
     properties = ok(hip.hipGetDeviceProperties(3))
     assert properties.name == "hipcomm CPU device 3"
-    assert properties.gcnArchName == os.uname().machine
+    assert properties.gcnArchName.split(":")[0] == os.uname().machine
     assert (properties.warpSize, properties.maxThreadsPerBlock, properties.multiProcessorCount) == (1, 1, 1)
     assert list(properties.maxThreadsDim) == [1, 1, 1]
     assert properties.sharedMemPerBlock == 65536

@@ -16,7 +16,7 @@ class Device(NamedTuple):
     Attributes:
         ordinal: HIP's number of it in this process.
         pci_bus_id: what identifies it to other processes.
-        arch: gcnArchName, for example "gfx942:sramecc+:xnack-", "sm_90", "x86_64".
+        arch: gcnArchName, for example "gfx942:sramecc+:xnack-", "sm_90", "x86_64:avx2+".
         name: for people.
         multiprocessors: compute units, streaming multiprocessors.
         host_is_device: whether host arrays may be passed as they are.

@@ -49,10 +49,12 @@ class Kernels:
 
 
 def _code_object_directory(arch: str) -> Path:
-    """The directory of the architecture's code objects; for NVIDIA the newest PTX that it can run."""
-    base = arch.split(":", maxsplit=1)[0]
-    if (_CODE_OBJECTS / base).is_dir():
-        return _CODE_OBJECTS / base
+    """The directory of the architecture's code objects, those for a feature that it has (``x86_64_avx2`` for
+    ``x86_64:avx2+``) first; for NVIDIA the newest PTX that it can run."""
+    base, *features = arch.split(":")
+    for name in (*(f"{base}_{feature[:-1]}" for feature in features if feature.endswith("+")), base):
+        if (_CODE_OBJECTS / name).is_dir():
+            return _CODE_OBJECTS / name
     built = sorted(path.name for path in _CODE_OBJECTS.glob("*") if path.is_dir())
     if base.startswith("sm_"):
         older = [name for name in built if name.startswith("sm_") and int(name[3:]) <= int(base[3:])]
@@ -65,7 +67,8 @@ def _code_object_directory(arch: str) -> Path:
 
 
 def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
-    exact = directory.name == arch.split(":", maxsplit=1)[0]
+    base = arch.split(":", maxsplit=1)[0]
+    exact = directory.name == base or directory.name.startswith(base + "_")
     for suffix in ("so", "co", "cubin", "ptx") if exact else ("ptx",):  # machine code fits its own chip only
         path = directory / f"{file}.{suffix}"
         if path.exists():

@@ -13,32 +13,21 @@
 #include "../../hipcomm/platforms/cpu/kernel_abi.h"
 #include "../abi.h"
 
-#define DEVICE static inline __attribute__((always_inline))
-#define DEVICE_MEMBER __attribute__((always_inline))
-#define INLINE_LAMBDA __attribute__((always_inline)) /* or it is not compiled for each processor */
+#define DEVICE static inline /* the compiler decides: to force it takes three times as long to compile, and gains nothing */
+#define DEVICE_MEMBER
+#define INLINE_LAMBDA
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
 #define INDEPENDENT _Pragma("GCC ivdep") /* no pass of the loop reads what another writes: it may be vectorised */
 
-/* Each kernel is compiled twice into its object, for any x86-64 and with AVX2; the dynamic linker takes what
- * the processor has. The same bits: wider vectors, no fused multiply-add (the build turns contraction off). */
-#ifdef __x86_64__
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-
 /* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
  * hipcommKernelArgs. */
 #define KERNEL_WITH(name, function, Args)                                                                 \
-    FOR_EACH_PROCESSOR static void name##_here(const void* kernarg, const hipcommCpuBlock* block) {       \
+    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                      \
+                                                                const hipcommCpuBlock* block) {           \
         const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                             \
         function(*static_cast<const Args*>(kernarg),                                                      \
                  Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)});      \
-    }                                                                                                     \
-    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                      \
-                                                                const hipcommCpuBlock* block) {           \
-        name##_here(kernarg, block);                                                                      \
     }
 #define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 

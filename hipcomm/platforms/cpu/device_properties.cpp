@@ -21,6 +21,14 @@ int cache_bytes(int name) {
     return bytes > 0 && bytes <= INT_MAX ? static_cast<int>(bytes) : 0;
 }
 
+// Features behind the architecture's name, as AMD writes them: those that code objects are built for.
+const char* features() {
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx2")) return ":avx2+";
+#endif
+    return "";
+}
+
 void set_dimensions(int (&dimensions)[3], int x, int y, int z) {
     dimensions[0] = x;
     dimensions[1] = y;
@@ -45,7 +53,7 @@ hipError_t describe(hipDeviceProp_tR0600& properties, int device) {
     properties.pciDeviceID = static_cast<int>(slot);
     utsname machine;
     if (uname(&machine) != 0) return hipErrorOperatingSystem;
-    std::snprintf(properties.gcnArchName, sizeof properties.gcnArchName, "%s", machine.machine);
+    std::snprintf(properties.gcnArchName, sizeof properties.gcnArchName, "%s%s", machine.machine, features());
     properties.major = 1;
     properties.arch.hasGlobalInt32Atomics = 1;
     properties.arch.hasGlobalInt64Atomics = 1;
