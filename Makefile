@@ -160,9 +160,9 @@ build/kernels/$(1)/%.o: %.hip $(KERNEL_FILES)
 $(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o
 	@mkdir -p $$(@D)
 	@g++ -shared -o $$@ $$<
+.PRECIOUS: build/kernels/$(1)/%.o
 endef
 $(foreach form,$(ALL_CPU_FORMS),$(eval $(call cpu_rule,$(form))))
-.PRECIOUS: build/kernels/%.o
 
 # Code object version 5: every ROCm 6 and 7 loads it.
 define amd_rule
