@@ -52,7 +52,9 @@ def test_forms_have_the_instructions_that_their_names_say(form: str, wide: bool,
     built = tmp_path / form / "all_gather_pipelined.so"
     root = Path(__file__).resolve().parent.parent
     subprocess.run(["make", "-s", f"OBJECTS={tmp_path}", built], cwd=root, check=True, timeout=120)
-    code = subprocess.run(["objdump", "-d", built], capture_output=True, text=True, check=True, timeout=60).stdout
+    code = subprocess.run(
+        ["objdump", "-d", built], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert "\tpause" in code
     assert ("%ymm" in code or "\tvmov" in code) == wide
 

@@ -231,7 +231,7 @@ def check_fits(request):
 
 def check_direct(request, plan):
     assert plan.bytes_per_launch == NO_LIMIT
-    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # kernels/direct/rank_buffers.h: every rank's two buffers
+    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # rank_buffers.h: two of every rank
     packs = -(-request.nbytes // PACK)
     if request.operation in ("all_reduce", "broadcast"):  # in shards, one for each rank
         packs = -(-packs // request.world)

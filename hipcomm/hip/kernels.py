@@ -49,8 +49,10 @@ class Kernels:
 
 
 def _code_object_directory(arch: str) -> Path:
-    """The directory of the architecture's code objects, those for a feature that it has (``x86_64_avx2`` for
-    ``x86_64:avx2+``) first; for NVIDIA the newest PTX that it can run."""
+    """The directory of the architecture's code objects; for NVIDIA the newest PTX that it can run.
+
+    Objects for a feature that the device has come first: ``x86_64_avx2`` for ``x86_64:avx2+``.
+    """
     base, *features = arch.split(":")
     for name in (*(f"{base}_{feature[:-1]}" for feature in features if feature.endswith("+")), base):
         if (_CODE_OBJECTS / name).is_dir():
