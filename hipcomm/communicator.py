@@ -1,49 +1,36 @@
-"""The communicator: one class, one method per collective.
+"""The communicator: :class:`~hipcomm.collectives.Collectives`, and everything else that it can do and be.
 
-A method checks its arguments and makes one call into the C core, which plans and launches.
+Parts of it, memory that all ranks reach, launch plans, and its end.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
-import os
-import weakref
+import operator
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from hipcomm.buffers.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
-from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, resolve
-from hipcomm.calls import REDUCTIONS
-from hipcomm.core import VOID_POINTER, error_of, ffi, lib
-from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout, is_normal_exit
+from hipcomm.buffers.dtypes import CODES, resolve
+from hipcomm.collectives import Collectives
+from hipcomm.core import ffi, lib
+from hipcomm.errors import InvalidArgument, is_normal_exit
+from hipcomm.forking import belongs_to_this_process
 from hipcomm.join.session import Session
 from hipcomm.memory.symmetric import SymmetricArray
-from hipcomm.memory_methods import MemoryMethods
-from hipcomm.movement import Movement
 from hipcomm.plan import OPERATIONS, Plan, describe
-from hipcomm.point_to_point import PointToPoint
-from hipcomm.reductions import Reductions
 
 log = logging.getLogger("hipcomm")
 
 _CLOSE_PATIENCE = 10.0  # seconds; peers that are still busy keep this rank's memory mapped
 
-_all_reduce = lib.hipcommAllReduce
-_all_gather = lib.hipcommAllGather
-_broadcast = lib.hipcommBroadcast
-_ndarray = np.ndarray
-_NULL = ffi.NULL
-_from_buffer = functools.partial(ffi.from_buffer, require_writable=True)
-_BUFFER_CODES = {dtype: code for dtype, code in CODES.items() if dtype not in NOT_IN_BUFFER_PROTOCOL}
 
-
-class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
+class Communicator(Collectives):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
-    All ranks make the same calls in the same order, :meth:`send` and :meth:`recv` apart, which concern two
+    All ranks make the same calls in the same order, except :meth:`send` and :meth:`recv`, which concern two
     ranks. A call enqueues its work on a stream and returns; on the CPU platform it has happened when it
     returns. Any call may be captured into a graph.
 
@@ -64,6 +51,20 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
     HIPCOMM_CHECK=1 the ranks compare operation, count, dtype, reduction and root of every call first, and
     raise :class:`CallMismatch` on all ranks, with both calls, where two of them differ.
 
+    *Messages*. The n-th message that a rank sends to another is what that one's n-th :meth:`recv` from it
+    gets. No other rank takes part, and messages keep no order with those of other pairs. Stream order holds
+    as ever: a call waits for the calls before it on its stream, collectives included. A short message
+    (``comm.plan("send", nbytes).algorithm == "one_shot"``) is sent without waiting for its recv if fewer than
+    8 earlier messages to that rank are still to be received. Any other send may wait for its recv, or for
+    those of earlier messages: two ranks that both send a long message and receive afterwards wait for each
+    other until the time-out. One of them has to receive first, or both call :meth:`all_to_all`. A captured
+    send or recv takes the number of its message when it runs.
+
+    *Memory*. :meth:`empty`, :meth:`register`, :meth:`deregister`, :meth:`SymmetricArray.free`, :meth:`split`
+    and :meth:`close` are collective and wait for the other ranks on the host: they belong neither on the path
+    of every call nor into a graph capture, and no collective of this communicator may be under way in
+    another thread.
+
     Attributes:
         rank: this process's rank, 0 to world_size - 1.
         world_size: the number of ranks.
@@ -73,167 +74,12 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
     def __init__(self, session: Session) -> None:
         """Not for users: :func:`hipcomm.init` makes communicators."""
-        self.rank = session.ranks.rank
-        self.world_size = session.ranks.world_size
+        super().__init__(session)
         self.device = session.device
         self.platform = session.platform.name
-        self._session = session
-        self._comm = session.handle()  # nothing else keeps one: close() waits until all are gone
-        self._fast_dtypes = _BUFFER_CODES if session.device.host_is_device else {}
-        self._gone = ""  # why no call can be made any more
-        _communicators.add(self)
+        belongs_to_this_process(self)
         if log.isEnabledFor(logging.DEBUG):
             self._log_calls()
-
-    # ---- collectives -------------------------------------------------------------------------------
-
-    def all_reduce(
-        self,
-        sendbuf: Any,
-        recvbuf: Any = None,
-        op: str = "sum",
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        """Combine the elements of all ranks; every rank receives the result.
-
-        Args:
-            sendbuf: this rank's elements, any shape.
-            recvbuf: the result, of the same number of elements and dtype; None: in place.
-            op: "sum", "avg", "max", "min" or "prod". Elements are combined in rank order; float16 and
-                bfloat16 accumulate in float32 and are rounded once; "avg" divides before that.
-            count: elements, where addresses are given.
-            dtype: likewise.
-            stream: see the class.
-
-        Raises:
-            InvalidArgument: see above; also when the buffers' sizes or dtypes differ, or when they
-                overlap without being the same.
-        """
-        try:
-            op_code = REDUCTIONS[op]
-        except (KeyError, TypeError):
-            raise InvalidArgument(
-                self._say("all_reduce", f"op {op!r} is none of {', '.join(REDUCTIONS)}")
-            ) from None
-        if recvbuf is None:
-            recvbuf = sendbuf
-        if type(sendbuf) is type(recvbuf) is _ndarray and stream is count is dtype is None:
-            # The call that every layer of a model makes, at half the cost of the way below, which also
-            # says what is wrong with arrays that this one cannot take.
-            dtype_code = self._fast_dtypes.get(sendbuf.dtype)
-            if dtype_code is not None and (
-                recvbuf is sendbuf or (recvbuf.dtype == sendbuf.dtype and recvbuf.size == sendbuf.size)
-            ):
-                try:
-                    target = _from_buffer(recvbuf)
-                    source = target if recvbuf is sendbuf else ffi.from_buffer(sendbuf)
-                except (BufferError, ValueError):
-                    target = None
-                if target is not None:
-                    code = _all_reduce(source, target, sendbuf.size, dtype_code, op_code, self._comm, _NULL)
-                    if code:
-                        self._raise(code)
-                    return
-        recv = self._buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype)
-        if recvbuf is sendbuf:
-            send = recv
-        else:
-            send = self._buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype)
-            if send.count != recv.count or send.dtype != recv.dtype:
-                self._refuse_sizes("all_reduce", send, recv, 1)
-        code = _all_reduce(  # not by _run: this one is called in decode loops
-            send.address,
-            recv.address,
-            send.count,
-            send.dtype,
-            op_code,
-            self._comm,
-            ffi.NULL if stream is None else self._stream(stream, "all_reduce"),
-        )
-        if code:
-            self._raise(code)
-
-    def all_gather(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        dim: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        """Concatenate the arrays of all ranks, in rank order, along a dimension.
-
-        Args:
-            sendbuf: this rank's elements; the same shape on every rank. In place, along dimension 0: the
-                part of *recvbuf* that this rank's elements belong to.
-            recvbuf: world_size times as many elements; along another dimension than 0, of the shape that
-                follows.
-            dim: the dimension; negative ones count from the end. Addresses have dimension 0 only.
-            count: elements of *sendbuf*, where addresses are given.
-            dtype: likewise.
-            stream: see the class.
-        """
-        if dim != 0 or dim is False:
-            self._all_gather_along(sendbuf, recvbuf, dim, stream)
-            return
-        send = self._buffer(sendbuf, "sendbuf", "all_gather", False, count, dtype)
-        recv_count = None if count is None else int(count) * self.world_size
-        recv = self._buffer(recvbuf, "recvbuf", "all_gather", True, recv_count, dtype)
-        if send.count * self.world_size != recv.count or send.dtype != recv.dtype:
-            self._refuse_sizes("all_gather", send, recv, self.world_size)
-        self._run(
-            _all_gather,
-            "all_gather",
-            stream,
-            send.address,
-            recv.address,
-            send.count,
-            send.dtype,
-        )
-
-    def broadcast(
-        self,
-        buf: Any,
-        root: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        """Copy the root's elements to all ranks, in place.
-
-        Args:
-            buf: sent on the root, received into on the others; the same size on every rank. It may be
-                read-only on the root.
-            root: the rank that sends.
-            count: elements, where an address is given.
-            dtype: likewise.
-            stream: see the class.
-        """
-        root = self._root(root, "broadcast")
-        buffer = self._buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
-        self._run(
-            _broadcast,
-            "broadcast",
-            stream,
-            buffer.address,
-            buffer.address,
-            buffer.count,
-            buffer.dtype,
-            root,
-        )
-
-    def barrier(self, *, stream: Any = None) -> None:
-        """No rank's stream passes this call before every rank's stream has come to it.
-
-        Like every collective it is enqueued: the host does not wait (:meth:`synchronize` does).
-        """
-        self._run(lib.hipcommBarrier, "barrier", stream)
 
     def synchronize(self, *, stream: Any = None) -> None:
         """Make the host wait for the stream, and raise what went wrong on it.
@@ -244,7 +90,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         """
         self._run(lib.hipcommStreamSynchronize, "synchronize", stream)
 
-    # ---- launch plans ------------------------------------------------------------------------------------
+    # ---- launch plans --------------------------------------------------------------------------------------
 
     def plan(
         self,
@@ -271,16 +117,16 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             InvalidArgument: there is no such operation, dtype or op.
         """
         if not isinstance(operation, str) or operation not in OPERATIONS:
-            raise InvalidArgument(self._say("plan", f"{operation!r} is none of {', '.join(OPERATIONS)}"))
-        if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 56:
-            raise InvalidArgument(self._say("plan", f"nbytes {nbytes!r} is not a number of bytes"))
+            raise self._arguments.refusal("plan", f"{operation!r} is none of {', '.join(OPERATIONS)}")
+        if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 64:
+            raise self._arguments.refusal("plan", f"nbytes {nbytes!r} is not a number of bytes")
         plan = ffi.new("hipcommPlan *")
         code = lib.hipcommCommPlan(
             self._comm,
             OPERATIONS[operation],
             int(nbytes),
             CODES[resolve(dtype)],
-            self._op(op, "plan"),
+            self._arguments.op(op, "plan"),
             bool(registered),
             plan,
         )
@@ -297,7 +143,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         self._log_function = ffi.callback("void(void *, const char *)", write)  # must outlive the calls
         lib.hipcommCommSetLog(self._comm, self._log_function, ffi.NULL)
 
-    # ---- parts of the communicator ------------------------------------------------------------------------
+    # ---- parts of the communicator -------------------------------------------------------------------------
 
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """Make communicators of parts of this one's ranks. Collective.
@@ -322,11 +168,100 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
             if value is None and name == "color":
                 continue
             if not is_integer or not -(1 << 63) <= int(value or 0) < 1 << 63:
-                raise InvalidArgument(self._say("split", f"{name}={value!r} is not an integer of 64 bits"))
+                raise self._arguments.refusal("split", f"{name} {value!r} is not an integer of 64 bits")
         part = self._living("split").split(None if color is None else int(color), int(key))
         return None if part is None else Communicator(part)
 
-    # ---- what belongs to the platform ----------------------------------------------------------------
+    # ---- memory that all ranks reach -----------------------------------------------------------------------
+
+    def empty(self, shape: int | Sequence[int], dtype: Any = "float32") -> SymmetricArray:
+        """Make an array in symmetric memory, which collectives work on in place, copying nothing in or out.
+
+        Collective. The contents are arbitrary.
+
+        Args:
+            shape: the extents, or one.
+            dtype: as for the collectives.
+
+        Raises:
+            InvalidArgument: an argument is wrong on some rank, or the sizes in bytes differ (on all ranks).
+            PlatformError: some rank has no memory left (on all ranks).
+        """
+        return self._living("empty").heap.allocate(shape, dtype)
+
+    def device_memory(self) -> int:
+        """Return the bytes of device memory that this rank has allocated, symmetric memory included."""
+        session = self._living("device_memory")
+        return session.memory_bytes + session.heap.nbytes
+
+    def register(self, buf: Any, nbytes: int | None = None) -> None:
+        """Let collectives work in place on memory that hipcomm has not allocated.
+
+        Collective; the same number of bytes on every rank. Every call whose buffers lie in registered
+        memory, at any offset, then copies nothing; all ranks have to use registered memory for such a
+        call, or none. The memory must not be freed before it is deregistered.
+
+        Args:
+            buf: an array, or the address of device memory; it need not be the beginning of an allocation.
+            nbytes: bytes, with an address.
+
+        Raises:
+            InvalidArgument: on all ranks: the memory of some rank cannot be shared (the message says why),
+                is registered in part already, or the sizes differ.
+        """
+        registrations = self._living("register").registrations
+        registrations.add(*self._memory_of(buf, nbytes, "register"))
+
+    def deregister(self, buf: Any) -> None:
+        """Undo :meth:`register`. Collective. It waits for this rank's device; the memory may then be freed.
+
+        Args:
+            buf: the array that was registered, or its address.
+
+        Raises:
+            InvalidArgument: on all ranks: it is not registered on some rank, or the ranks name different
+                memory.
+        """
+        registrations = self._living("deregister").registrations
+        nbytes = 0 if isinstance(buf, (int, np.integer)) else None
+        address, _, problem = self._memory_of(buf, nbytes, "deregister")
+        registrations.remove(address, problem)
+
+    def _memory_of(self, buf: Any, nbytes: Any, operation: str) -> tuple[int, int, str]:
+        """Address and bytes of an array, or as given; and what is wrong with them, for all ranks to hear."""
+        try:
+            if nbytes is not None:
+                return operator.index(buf), operator.index(nbytes), ""
+            buffer = self._arguments.buffer(buf, "buf", operation, False, None, None)
+        except InvalidArgument as error:
+            return 0, 0, str(error)
+        except TypeError as error:
+            problem = f"buf {buf!r} of {nbytes!r} bytes: {error}"
+            return 0, 0, str(self._arguments.refusal(operation, problem))
+        itemsize = next(known.itemsize for known, code in CODES.items() if code == buffer.dtype)
+        return int(ffi.cast("uintptr_t", buffer.address)), buffer.count * itemsize, ""
+
+    def cupy_allocator(self, nbytes: int) -> Any:
+        """Allocate symmetric memory for CuPy: ``cupy.cuda.set_allocator(comm.cupy_allocator)``.
+
+        Collective by contract: while it is set, all ranks make the same CuPy allocations in the same
+        order. Each waits for the others; ``cupy.cuda.MemoryPool(comm.cupy_allocator).malloc`` asks less
+        often, and arrays inside its blocks are symmetric too. Memory that CuPy lets go is used again once
+        all ranks have let it go.
+
+        Args:
+            nbytes: bytes.
+
+        Returns:
+            A ``cupy.cuda.MemoryPointer``.
+        """
+        import cupy
+
+        memory = self.empty(nbytes, np.uint8)
+        unowned = cupy.cuda.UnownedMemory(memory.data_ptr, nbytes, memory, self.device.ordinal)
+        return cupy.cuda.MemoryPointer(unowned, 0)
+
+    # ---- what belongs to the platform ----------------------------------------------------------------------
 
     @property
     def array_module(self) -> Any:
@@ -346,7 +281,7 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         cupy.cuda.Device(self.device.ordinal).use()
         return cupy
 
-    # ---- life ------------------------------------------------------------------------------------------
+    # ---- life ----------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Leave together: wait for the device, then for the peers, then free the memory.
@@ -375,6 +310,10 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
         self._gone = why
         self._comm = ffi.NULL
 
+    def _let_go_in_child(self) -> None:
+        """What a child enqueued as its parent's rank would be taken for the parent's, with wrong sums."""
+        self._forget("this is a forked child, and the communicator its parent's")
+
     def __enter__(self) -> Communicator:
         return self
 
@@ -392,95 +331,5 @@ class Communicator(Reductions, Movement, PointToPoint, MemoryMethods):
 
     def _living(self, operation: str) -> Session:
         if self._gone:
-            raise InvalidArgument(self._say(operation, self._gone))
+            raise self._arguments.refusal(operation, self._gone)
         return self._session
-
-    # ---- arguments and errors ---------------------------------------------------------------------------
-
-    def _buffer(self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any) -> Buffer:
-        try:
-            if type(obj) is _ndarray and self.device.host_is_device and count is None and dtype is None:
-                return numpy_buffer(obj, name, writable)
-            if type(obj) is SymmetricArray and count is None and dtype is None:
-                return obj.buffer
-            if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
-                return address_buffer(int(obj), count, dtype, name)
-            if count is not None or dtype is not None:
-                raise InvalidArgument(
-                    f"{name}: count= and dtype= go with an integer address, not with {type(obj).__name__}"
-                )
-            return foreign_buffer(obj, name, writable, self.device.host_is_device)
-        except InvalidArgument as error:
-            raise InvalidArgument(self._say(operation, str(error))) from None
-
-    def _stream(self, stream: Any, operation: str) -> Any:
-        try:
-            return stream_handle(stream)
-        except InvalidArgument as error:
-            raise InvalidArgument(self._say(operation, str(error))) from None
-
-    def _say(self, operation: str, problem: str) -> str:
-        return f"rank {self.rank}: {operation}: {problem}"
-
-    def _refuse_sizes(
-        self, operation: str, send: Buffer, recv: Buffer, parts: int, whole: str = "recvbuf"
-    ) -> NoReturn:
-        """Say that *whole* is not *parts* times as long as the other buffer, or of another dtype."""
-        expected = f"{parts} times " if parts > 1 else ""
-        raise InvalidArgument(
-            self._say(
-                operation,
-                f"sendbuf has {send.count} elements of dtype {_dtype_name(send)}, recvbuf {recv.count} of "
-                f"{_dtype_name(recv)}; {whole} must have {expected}as many, of the same dtype",
-            )
-        )
-
-    def _raise(self, code: int) -> NoReturn:
-        if self._gone:
-            # what went wrong in a call during which another thread closed is gone with the communicator
-            kind = InvalidArgument if code == lib.hipcommInvalidArgument else Error
-            raise kind(f"rank {self.rank}: {self._gone}")
-        error = error_of(code, self._comm)
-        if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
-            self._session.note_failure(str(error))
-        elif lib.hipcommCommGetAsyncError(self._comm):  # a launch failed, which the peers wait for
-            self._session.abort(str(error))
-        raise error
-
-
-_communicators: weakref.WeakSet[Communicator] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    """The child has its parent's rank: what it enqueued would be taken for the parent's, with wrong sums."""
-    for comm in list(_communicators):
-        comm._forget("this is a forked child, and the communicator its parent's")
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def _dtype_name(buffer: Buffer) -> str:
-    name: str = next(dtype.name for dtype, code in CODES.items() if code == buffer.dtype)
-    return name
-
-
-def stream_handle(stream: Any) -> Any:
-    """The hipStream_t of whatever a caller may pass as a stream, as a cffi pointer.
-
-    Raises:
-        InvalidArgument: it is not a stream.
-    """
-    if type(stream) is int and 0 <= stream < 1 << 64:  # the shortest way, as this is on every call's
-        return ffi.cast(VOID_POINTER, stream)
-    handle = getattr(stream, "ptr", stream)
-    if hasattr(stream, "__cuda_stream__"):
-        handle = stream.__cuda_stream__()[1]
-    try:
-        # int() also takes hip-python's stream objects; but what is text or a fraction is no handle
-        value = -1 if isinstance(handle, (str, bytes, float, bool)) else int(handle)
-    except (TypeError, ValueError):
-        value = -1
-    if not 0 <= value < 1 << 64:
-        raise InvalidArgument(f"stream {stream!r} is neither a handle nor a stream object")
-    return ffi.cast(VOID_POINTER, value)

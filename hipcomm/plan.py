@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from hipcomm.core import ffi, lib, numbers
 
-# Names of the operations and of the algorithms, and the core's numbers for them.
+# Names of the operations, algorithms and reductions, and the core's numbers for them.
 OPERATIONS = numbers(lib.hipcommOperationName, lib.hipcommNumOperations)
 ALGORITHMS = numbers(lib.hipcommAlgorithmName, lib.hipcommNumAlgorithms)
+REDUCTIONS = numbers(lib.hipcommRedOpName, lib.hipcommNumRedOps)
 
 
 def algorithm_name(number: int) -> str:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import oracle
 
 from hipcomm.buffers.dtypes import CODES
-from hipcomm.calls import REDUCTIONS
 from hipcomm.core import ffi, lib
-from hipcomm.plan import OPERATIONS
+from hipcomm.plan import OPERATIONS, REDUCTIONS
 
 # by the core's numbers
 ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy", "staged")

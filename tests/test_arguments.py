@@ -93,7 +93,8 @@ def wrong_address_calls(comm):
     yield "all_gather", ["dim 1"], gather(a, b, 1, **ten)
 
     for root in (WORLD, -1, 0.0, "0", None, True):
-        yield "broadcast", [f"root {root!r}", f"world of {WORLD}"], cast(a, root, **ten)
+        why = f"is not in a world of {WORLD}" if type(root) is int else "is not a rank"
+        yield "broadcast", [f"root {root!r} {why}"], cast(a, root, **ten)
     yield "broadcast", ["-1"], cast(a, count=-1, dtype="float32")
     yield "broadcast", ["NULL"], cast(0, **ten)
     yield "broadcast", ["stream"], cast(a, stream=object(), **ten)

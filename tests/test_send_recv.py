@@ -320,7 +320,7 @@ def test_wrong_peers(ranks, world):
     for rank, problems in enumerate(ranks.world(world).run(refusals)):
         assert f"rank {rank}: send: peer {rank} is this rank itself" in problems[0]
         assert f"rank {rank}: send: peer {world} is not in a world of {world}" in problems[1]
-        assert f"rank {rank}: recv: source='1' is not a rank" in problems[12]
+        assert f"rank {rank}: recv: source '1' is not a rank" in problems[12]
 
 
 def alone(comm, rng):

@@ -511,7 +511,7 @@ def seen_as_a_gpu_s(comm, rng):
             ),
         )
         buffer = dlpack.device_buffer(device, "x", True)
-        assert (int(_address(buffer)), buffer.count, buffer.dtype) == (array.data_ptr, 6, array.buffer.dtype)
+        assert (int(_address(buffer)), buffer.count, buffer.dtype) == (array.data_ptr, 6, array._buffer.dtype)
 
 
 def _address(buffer):

@@ -165,16 +165,16 @@ def _dlpack_device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
     return dlpack.device_buffer(obj, name, writable)
 
 
-def address_buffer(address: int, count: Any, dtype: Any, name: str) -> Buffer:
-    """The buffer at a plain address.
+def address_buffer(address: int, count: Any, dtype: Any, name: str, parts: int = 1) -> Buffer:
+    """The buffer of *parts* times *count* elements at a plain address.
 
     Raises:
         InvalidArgument: *count* or *dtype* is missing, negative or not supported.
     """
     if count is None or dtype is None:
         raise InvalidArgument(f"{name}: the address {address:#x} needs count= and dtype=")
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count < 1 << 56:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or not 0 <= count < 1 << 64:
         raise InvalidArgument(f"{name}: count {count!r} is not a number of elements")
     if address < 0 or address >> 64:
         raise InvalidArgument(f"{name}: {address} is not an address")
-    return Buffer(ffi.cast(VOID_POINTER, address), int(count), CODES[resolve(dtype)])
+    return Buffer(ffi.cast(VOID_POINTER, address), int(count) * parts, CODES[resolve(dtype)])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from hipcomm.errors import InvalidArgument
 from hipcomm.hip import call, text
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 
 class Device(NamedTuple):
@@ -46,6 +50,29 @@ class Device(NamedTuple):
             yield
         finally:
             call("hipSetDevice", before)
+
+
+class _OnDevice(Protocol):
+    device: Device
+
+
+_Owner = TypeVar("_Owner", bound=_OnDevice)
+
+
+def with_device(
+    method: Callable[Concatenate[_Owner, _Arguments], _Result],
+) -> Callable[Concatenate[_Owner, _Arguments], _Result]:
+    """Decorate a method so that its object's device is current while it runs; see :meth:`Device.current`.
+
+    Every method that is collective on the host has it: any thread may call those.
+    """
+
+    @functools.wraps(method)
+    def on_device(self: _Owner, /, *arguments: _Arguments.args, **keywords: _Arguments.kwargs) -> _Result:
+        with self.device.current():
+            return method(self, *arguments, **keywords)
+
+    return on_device
 
 
 def open_device(selector: str | None, local_rank: int, share: bool = False) -> Device:

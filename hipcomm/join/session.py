@@ -18,7 +18,7 @@ from hipcomm.core import check, ffi, lib
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.hip import call
-from hipcomm.hip.device import Device, open_device
+from hipcomm.hip.device import Device, open_device, with_device
 from hipcomm.hip.kernels import Kernels
 from hipcomm.hip.platform import Platform, choose
 from hipcomm.memory.heap import Heap
@@ -94,6 +94,7 @@ class Session:
         log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
         return cls(Ranks.of_job(client, settings.join_timeout), settings, platform, device)
 
+    @with_device
     def split(self, color: int | None, key: int) -> Session | None:
         """Set up a communicator of those ranks that give the same color. Collective.
 
@@ -110,8 +111,7 @@ class Session:
             if theirs and _SPLIT.unpack(theirs)[0] == color
         ]
         ranks = self.ranks.subgroup([rank for _, rank in sorted(chosen)])
-        with self.device.current():
-            return Session(ranks, self._settings, self.platform, self.device)
+        return Session(ranks, self._settings, self.platform, self.device)
 
     def _set_up(self) -> None:
         max_blocks = self._agree()
@@ -141,7 +141,7 @@ class Session:
         self.comm = created[0]
         kind = DLPACK_DEVICES[self.platform.name]
         self.heap = Heap(self.ranks, self.comm, self.device, kind)
-        self.registrations = Registrations(self.ranks, self.comm)
+        self.registrations = Registrations(self.ranks, self.comm, self.device)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather("ready", b"")
         self.ranks.on_failure(self._on_failure)
@@ -214,24 +214,24 @@ class Session:
 
     # ---- the end ---------------------------------------------------------------------------------------
 
+    @with_device
     def close(self, patience: float) -> None:
         """Leave together; after a failure, alone."""
         _living.discard(self)
-        with self.device.current():
-            try:
-                if not self._failed:
-                    patience = max(patience, self._settings.timeout)
-                    self._await_calls(patience)
-                    call("hipDeviceSynchronize")
-                    self.ranks.all_gather("close", b"", patience)
-            except Error as error:
-                self._failed = True
-                raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
-            except BaseException:  # Ctrl-C while it waits: what may be in use stays
-                self._failed = True
-                raise
-            finally:
-                self._take_down()
+        try:
+            if not self._failed:
+                patience = max(patience, self._settings.timeout)
+                self._await_calls(patience)
+                call("hipDeviceSynchronize")
+                self.ranks.all_gather("close", b"", patience)
+        except Error as error:
+            self._failed = True
+            raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
+        except BaseException:  # Ctrl-C while it waits: what may be in use stays
+            self._failed = True
+            raise
+        finally:
+            self._take_down()
 
     def _await_calls(self, patience: float) -> None:
         """Wait for calls that other threads have begun: they use what is about to be freed."""

@@ -19,7 +19,7 @@ import numpy as np
 from hipcomm.buffers.dtypes import resolve
 from hipcomm.errors import Error, InvalidArgument
 from hipcomm.hip import call
-from hipcomm.hip.device import Device
+from hipcomm.hip.device import Device, with_device
 from hipcomm.memory.arenas import Arenas, Cut, arena_size
 from hipcomm.memory.peers import Area
 from hipcomm.memory.regions import Region
@@ -81,17 +81,17 @@ class Heap:
         self._next_serial = 0
         self._next_arena = 0
 
+    @with_device
     def allocate(self, shape: Any, dtype: Any) -> SymmetricArray:
         """Make an array; see :meth:`Communicator.empty`."""
         extents, resolved, problem = self._check(shape, dtype)
         nbytes = 0 if problem else int(np.prod(extents, dtype=object)) * resolved.itemsize
-        with self.device.current():
-            self._agree_on_allocation(nbytes, problem)
+        self._agree_on_allocation(nbytes, problem)
+        cut = self._bookkeeping.cut(nbytes)
+        if cut is None:
+            self._add_arena(arena_size(nbytes))
             cut = self._bookkeeping.cut(nbytes)
-            if cut is None:
-                self._add_arena(arena_size(nbytes))
-                cut = self._bookkeeping.cut(nbytes)
-                assert cut is not None
+            assert cut is not None
         serial = self._next_serial
         self._next_serial += 1
         self._cuts[serial] = cut
@@ -135,19 +135,19 @@ class Heap:
             self._dead.remove(serial)
             self._take_back(serial)
 
+    @with_device
     def free(self, array: SymmetricArray) -> None:
         """Take an array's memory back; see :meth:`SymmetricArray.free`."""
         if self._is_closed:
             raise InvalidArgument(f"rank {self.rank}: free: the communicator is closed")
-        with self.device.current():
-            call("hipDeviceSynchronize")
-            gathered = self._ranks.all_gather("free", struct.pack("<Q", array.serial))
-            if any(theirs != gathered[0] for theirs in gathered):
-                order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
-                raise InvalidArgument(
-                    f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
-                )
-            self._take_back(array.serial)
+        call("hipDeviceSynchronize")
+        gathered = self._ranks.all_gather("free", struct.pack("<Q", array._serial))
+        if any(theirs != gathered[0] for theirs in gathered):
+            order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
+            raise InvalidArgument(
+                f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
+            )
+        self._take_back(array._serial)
         self._arrays.discard(array)
 
     def _take_back(self, serial: int) -> None:
@@ -181,7 +181,7 @@ class Heap:
         """Unmap the peers' arenas. Nothing that uses them may be running here, or comes later."""
         self._is_closed = True
         for array in self._arrays:
-            array.forget("the communicator is closed")
+            array._forget("the communicator is closed")
         for arena in self._arenas.values():
             arena.region.close_peers()
 

@@ -12,6 +12,7 @@ from typing import Any
 from hipcomm.core import check, ffi, lib
 from hipcomm.errors import Error, InvalidArgument, PlatformError
 from hipcomm.hip import call
+from hipcomm.hip.device import Device, with_device
 from hipcomm.memory.peers import Area, PeerMemory, address_range
 from hipcomm.rendezvous.ranks import Ranks
 
@@ -76,12 +77,14 @@ class Region:
 class Registrations:
     """The foreign memory that a communicator's user has registered."""
 
-    def __init__(self, ranks: Ranks, comm: Any) -> None:
+    def __init__(self, ranks: Ranks, comm: Any, device: Device) -> None:
         """None so far."""
+        self.device = device
         self._ranks = ranks
         self._comm = comm
         self._regions: dict[int, Region] = {}
 
+    @with_device
     def add(self, address: int, nbytes: int, problem: str = "") -> None:
         """Register memory. Collective; see :meth:`Communicator.register`.
 
@@ -107,6 +110,7 @@ class Registrations:
             return f"the allocation that it lies in has only {base + size - address} bytes from there on"
         return ""
 
+    @with_device
     def remove(self, address: int, problem: str = "") -> None:
         """Deregister what begins at an address. Collective; see :meth:`Communicator.deregister`.
 

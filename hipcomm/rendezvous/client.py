@@ -11,13 +11,13 @@ import select
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hipcomm import _wire as wire
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
+from hipcomm.forking import belongs_to_this_process
 from hipcomm.rendezvous import joining, protocol
 from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
@@ -118,7 +118,7 @@ class Client:
         self._sequences: dict[tuple[tuple[int, ...], str], int] = {}
         self._closed = False
         self._reader: threading.Thread | None = None
-        _clients.add(self)
+        belongs_to_this_process(self)
         if sock is not None:
             self._reader = threading.Thread(target=self._read, name="hipcomm-client", daemon=True)
             self._reader.start()
@@ -404,17 +404,6 @@ class Client:
         if self._hosted is not None:
             self._hosted.server.close_in_child()
             self._hosted = None
-
-
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for client in list(_clients):
-        client._let_go_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _wait_for(sock: socket.socket, event: int, timeout: float | None) -> bool:
