@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from hipcomm.buffers.arrays import Buffer, address_buffer, foreign_buffer, numpy_buffer
+from hipcomm.buffers import Buffer
+from hipcomm.buffers.arrays import address_buffer, foreign_buffer, numpy_buffer
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument

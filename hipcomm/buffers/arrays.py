@@ -9,27 +9,14 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from hipcomm.buffers import Buffer
 from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL, names, resolve
 from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument
-
-
-class Buffer(NamedTuple):
-    """A caller's buffer.
-
-    Attributes:
-        address: a cffi ``void *`` or ``char[]``; it keeps a NumPy array's memory alive.
-        count: elements.
-        dtype: the core's number of the element type.
-    """
-
-    address: Any
-    count: int  # type: ignore[assignment]  # tuple.count, which nobody calls
-    dtype: int
 
 
 def numpy_buffer(array: np.ndarray[Any, Any], name: str, writable: bool) -> Buffer:

@@ -12,7 +12,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hipcomm.buffers.arrays import Buffer
+from hipcomm.buffers import Buffer
 from hipcomm.buffers.dtypes import CODES, names
 from hipcomm.core import ffi
 from hipcomm.errors import InvalidArgument

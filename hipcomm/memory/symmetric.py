@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hipcomm.buffers.arrays import Buffer
+from hipcomm.buffers import Buffer
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.core import ffi
 from hipcomm.errors import InvalidArgument
