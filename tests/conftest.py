@@ -39,6 +39,9 @@ def shim_source(tmp_path_factory):
     return str(tmp_path_factory.mktemp("counting"))
 
 
+_RANKS = {"ranks", "own_ranks"}
+
+
 def _world_of(item: Any) -> list[str]:
     """Where a test comes in the order: those that share ranks last, by size, first epoch and algorithm."""
     if "ranks" not in item.fixturenames:
@@ -51,9 +54,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "host_arrays: passes NumPy arrays, so it needs the CPU platform")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share ranks come in the order of their worlds: opening one costs more than most tests."""
+@pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
+def pytest_collection_modifyitems(items: list[Any]) -> None:
+    """Order the tests by their worlds, since opening one costs more than most tests; those that have ranks
+    are for one of `make test`'s two processes, and the other one has what is left."""
     items.sort(key=_world_of)
+    for item in items:
+        if _RANKS & set(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group("ranks"))
     if PLATFORM == "cpu":
         return
     skip = pytest.mark.skip(reason=f"host arrays are not device arrays on {PLATFORM}")

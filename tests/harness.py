@@ -21,7 +21,10 @@ import secrets
 import subprocess
 import sys
 import time
+import unittest.mock
 from collections.abc import Callable
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 import checking
@@ -38,7 +41,9 @@ SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 
 # Ranks are forked from a process that has imported what takes long, and has made no HIP call.
 _FORKED = multiprocessing.get_context("forkserver")
-_FORKED.set_forkserver_preload(["hipcomm", "hypothesis", "ml_dtypes", "numpy", "pytest", "rocm.bindings.hip"])
+_FORKED.set_forkserver_preload(
+    ["rank_worker", "cases", "messages", "hypothesis", "pytest", "hipcomm.join.session", "rocm.bindings.hip"]
+)
 
 
 @functools.cache
@@ -73,10 +78,18 @@ class RanksFailed(AssertionError):
     """What was sent to the ranks failed in some of them: their tracebacks."""
 
 
+@functools.cache
+def _start_fork_server() -> None:
+    path = os.pathsep.join([str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    with unittest.mock.patch.dict(os.environ, PYTHONPATH=path):  # what it imports lies here
+        forkserver.ensure_running()
+
+
 class RankProcess:
     """One worker process and the pipe to it."""
 
     def __init__(self) -> None:
+        _start_fork_server()
         self._pipe, theirs = _FORKED.Pipe()
         with theirs:
             self._process = _FORKED.Process(target=rank_worker.main, args=(theirs,), daemon=True)
