@@ -113,6 +113,11 @@ class RankProcess:
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         """Kill the process, whatever it does."""
         self._pipe.close()
@@ -174,6 +179,10 @@ class World:
     def signal(self, rank: int, number: int) -> None:
         """Send a signal to one rank's process."""
         self._processes[rank].signal(number)
+
+    def cpu_seconds(self, rank: int) -> float:
+        """Processor time that one rank's process has used."""
+        return self._processes[rank].cpu_seconds()
 
     def close(self) -> None:
         """Close the communicator on all ranks."""

@@ -8,6 +8,7 @@ integers wrap, and their average truncates toward zero.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from typing import Any
 
@@ -29,11 +30,13 @@ KINDS = ("bits", "plain", "special")
 ROOTED = ("reduce", "gather")  # only the root receives
 
 
+@functools.cache
 def dtype_of(name: str) -> np.dtype[Any]:
     """The NumPy dtype of a name in DTYPES."""
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
+@functools.cache
 def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.name in FLOATS + FLOAT8
 
@@ -57,7 +60,12 @@ def reduce(inputs: list[Array], op: str) -> Array:
 
 
 def results(
-    operation: str, sent: list[Array], op: str, root: int, rows: int, counts: Array | None
+    operation: str,
+    sent: list[Array],
+    op: str = "sum",
+    root: int = 0,
+    rows: int = 1,
+    counts: Array | None = None,
 ) -> list[Array | None]:
     """What each rank must receive, by rank, of what all ranks have sent; None: nothing.
 
@@ -177,6 +185,7 @@ def make_input(seed: tuple[int, ...], rank: int, count: int, dtype: np.dtype[Any
     return values[rng.integers(0, values.size, count)]
 
 
+@functools.cache
 def _special_values(dtype: np.dtype[Any]) -> Array:
     info = ml_dtypes.finfo(dtype)
     tiny, smallest, largest = float(info.tiny), float(info.smallest_subnormal), float(info.max)

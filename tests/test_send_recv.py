@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 
+import attempts
 import cases
 import messages
 import numpy as np
@@ -226,16 +227,16 @@ def test_a_sender_without_a_receiver(own_ranks, nbytes, expected):
 
 
 def attempt(comm, rng, operation, nbytes, calls=1):
-    """(name of the error, its peer, its message); the name is "none" if there was none."""
+    """What comes of a message, or of several."""
     buffer = cases.arena().region(nbytes)
     method = comm.send if operation == "send" else comm.recv
-    try:
+
+    def call_it():
         for _ in range(calls):
             method(buffer.address, 1 - comm.rank, count=nbytes, dtype="uint8")
             comm.synchronize()
-    except hipcomm.Error as error:
-        return type(error).__name__, getattr(error, "peer", None), str(error)
-    return "none", None, ""
+
+    return attempts.attempt(call_it)
 
 
 both_kinds = pytest.mark.parametrize(
@@ -252,7 +253,7 @@ def test_the_other_is_killed(own_ranks, operation, nbytes):
     world.start(0, attempt, operation, nbytes)
     time.sleep(0.3)
     world.signal(1, signal.SIGKILL)
-    name, peer, message = world.finish(0).value
+    name, message, peer = world.finish(0).value
     assert (name, peer) == ("PeerDied", 1), message
     assert f"rank 0: {operation} (message " in message and "rank 1 died" in message
 
@@ -262,7 +263,7 @@ def test_the_other_is_killed(own_ranks, operation, nbytes):
 def test_the_other_never_calls(own_ranks, operation, nbytes):
     world = own_ranks.world(2, HIPCOMM_TIMEOUT="1")
     world.start(0, attempt, operation, nbytes)
-    name, peer, message = world.finish(0).value
+    name, message, peer = world.finish(0).value
     assert (name, peer) == ("PeerTimeout", 1), message
     algorithm = "one_shot" if nbytes == 16 else "pipelined"
     assert message.startswith(f"rank 0: {operation} (message 1, {algorithm}) waited "), message
@@ -290,7 +291,7 @@ def test_lengths_differ(own_ranks, sent, expected):
     world.start(0, send_and_go_on, sent)
     world.start(1, receive_another_length, expected)
     at_receiver, at_sender = world.finish(1).value, world.finish(0).value
-    for rank, operation, (name, _, message) in ((1, "recv", at_receiver), (0, "send", at_sender)):
+    for rank, operation, (name, message, _) in ((1, "recv", at_receiver), (0, "send", at_sender)):
         assert name == "CallMismatch", message
         assert message.startswith(f"rank {rank}: {operation} (message 3, "), message
         assert message.endswith(f"rank 0 sends {sent} bytes, rank 1 expects {expected}"), message
