@@ -20,7 +20,7 @@ from hipcomm.errors import (
     PlatformError,
     RendezvousError,
 )
-from hipcomm.installation import get_include, get_library
+from hipcomm.installation import VERSION, get_include, get_library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ __all__ = [
     "init",
     "init_all",
 ]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def init() -> Communicator:

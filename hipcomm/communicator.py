@@ -300,8 +300,12 @@ class Communicator(Collectives):
         self._forget("the communicator is closed")
         self._session.close(_CLOSE_PATIENCE)
 
-    def abort(self, reason: str) -> None:
-        """Fail the communicator on all ranks, at once. Callable from any thread; never waits long."""
+    def abort(self, reason: str | BaseException) -> None:
+        """Fail the communicator on all ranks, at once. Callable from any thread; never waits long.
+
+        Args:
+            reason: what the other ranks are told: a text, or the exception that has ended this rank's work.
+        """
         if not self._gone:
             self._session.abort(reason)
 
@@ -322,7 +326,7 @@ class Communicator(Collectives):
     ) -> None:
         if error is not None and not is_normal_exit(error):
             # the others wait for calls that will not come; and close() must not hide the user's error
-            self.abort(f"{type(error).__name__}: {error}")
+            self.abort(error)
         self.close()
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ try:
 except ImportError as error:  # a checkout that was never built
     raise not_built(error) from error
 
-__all__ = ["VOID_POINTER", "check", "error_of", "ffi", "lib", "numbers"]
+__all__ = ["VOID_POINTER", "check", "class_of", "error_of", "ffi", "lib", "numbers", "result_of"]
 
 # Never unloaded: a daemon thread may still be in a call when the interpreter ends and lets go of the library.
 lib: Any = ffi.dlopen(get_library(), ffi.RTLD_NOW | ffi.RTLD_NODELETE)
@@ -31,18 +31,33 @@ def numbers(name_of: Callable[[int], Any], count: int) -> dict[str, int]:
     return {ffi.string(name_of(number)).decode(): number for number in range(count)}
 
 
+_CLASSES: dict[int, type[Error]] = {
+    lib.hipcommInvalidArgument: InvalidArgument,
+    lib.hipcommPlatformError: PlatformError,
+    lib.hipcommPeerTimeout: PeerTimeout,
+    lib.hipcommPeerDied: PeerDied,
+    lib.hipcommCallMismatch: CallMismatch,
+}
+
+
+def class_of(result: int) -> type[Error]:
+    """The class of exceptions for a result code other than ``hipcommSuccess``."""
+    return _CLASSES.get(result, PlatformError)
+
+
+def result_of(kind: type[BaseException]) -> int:
+    """The result code for a class of exceptions; ``hipcommSuccess`` for one that the core does not know."""
+    success: int = lib.hipcommSuccess
+    return next((result for result, each in _CLASSES.items() if each is kind), success)
+
+
 def error_of(result: int, comm: Any = ffi.NULL) -> Error:
     """The exception for a result code other than ``hipcommSuccess``, with the core's message."""
     message = ffi.string(lib.hipcommGetLastError(comm)).decode(errors="replace")
-    if result == lib.hipcommInvalidArgument:
-        return InvalidArgument(message)
-    if result == lib.hipcommPeerTimeout:
-        return PeerTimeout(message, _failed_peer(comm))
-    if result == lib.hipcommPeerDied:
-        return PeerDied(message, _failed_peer(comm))
-    if result == lib.hipcommCallMismatch:
-        return CallMismatch(message)
-    return PlatformError(message)
+    kind = class_of(result)
+    if kind is PeerTimeout or kind is PeerDied:
+        return kind(message, _failed_peer(comm))
+    return kind(message)
 
 
 def _failed_peer(comm: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Where the files are that a C or C++ program needs: ``hipcomm.h`` and ``libhipcomm.so``.
+"""Which hipcomm this is, and where the files are that a C or C++ program needs.
 
 ``python -m hipcomm`` prints them for a command line. They are found beside this file, wherever hipcomm is
 installed; nothing is loaded.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+VERSION = "0.1.0"
 PACKAGE = Path(__file__).resolve().parent
 
 

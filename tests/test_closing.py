@@ -137,7 +137,9 @@ def failure_during_close(comm, rng):
     """The client's thread learns of a lost peer just before the core's communicator is destroyed."""
     part = comm.split(0)
     session = part._session
-    thread = threading.Thread(target=session._on_failure, args=(None, SlowReason("lost")))
+    thread = threading.Thread(
+        target=session._on_failure, args=(None, SlowReason("lost"), lib.hipcommPeerDied)
+    )
     close_peers = session.registrations.close_peers
 
     def lose_a_peer():

@@ -26,7 +26,7 @@ ENUMERATIONS = [name for name in NAMES if HEADER.typeof(name).kind == "enum"]
 
 def rows(text):
     """The cells of the first table in *text*."""
-    lines = text.splitlines()
+    lines = [line.strip() for line in text.splitlines()]
     begin = next(i for i, line in enumerate(lines) if line.startswith("|---"))
     table = []
     for line in lines[begin + 1 :]:
@@ -42,7 +42,7 @@ def python(name):
 
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_the_page_has_every_structure_to_the_byte(name):
-    found = re.findall(rf"^`{name}`, (\d+) bytes.*:\n((?:\n.*)+?)(?=\n\n[^|])", PAGE, re.MULTILINE)
+    found = re.findall(rf"^ *`{name}`, (\d+) bytes.*:\n((?:\n.*)+?)(?=\n\n *[^|\s])", PAGE, re.MULTILINE)
     assert len(found) == 1, "a heading of its own, once"
     size, text = found[0]
     assert int(size) == HEADER.sizeof(name)
@@ -62,6 +62,17 @@ def test_the_page_has_every_limit():
     described = {row[0].strip("`"): row[1] for row in rows(PAGE[PAGE.index("| limit |") :])}
     defined = re.findall(r"#define HIPCOMM_WIRE_(\w+) (\d\w*)", build_wire.declarations())
     assert {name: int(value) for name, value in described.items()} == {k: int(v, 0) for k, v in defined}
+
+
+def test_the_page_has_every_tag():
+    described = {row[0].strip("`") for row in rows(PAGE[PAGE.index("| tag | what each rank gives |") :])}
+    steps = {"slabs": ["handles", "patterns", "verified"]}
+    steps["region"] = [*steps["slabs"], "number"]
+    assert {wire.STEP_HANDLES, wire.STEP_PATTERNS, wire.STEP_VERIFIED, wire.STEP_NUMBER} == set(
+        steps["region"]
+    )
+    tags = re.findall(r'#define HIPCOMM_WIRE_TAG_\w+ "(.*)"', build_wire.declarations())
+    assert described == {f"{tag}/{step}".rstrip("/") for tag in tags for step in steps.get(tag, [""])}
 
 
 @pytest.mark.parametrize(

@@ -206,10 +206,10 @@ def test_connection_that_closes_is_a_lost_rank(make_world):
         assert failure.peer == 2
         with pytest.raises(PeerDied):
             clients[rank].all_gather("later", b"", PATIENCE)
-    assert sorted((rank, peer) for rank, peer, _ in calls) == [(0, 2), (1, 2)]
+    assert sorted((rank, peer) for rank, peer, *_ in calls) == [(0, 2), (1, 2)]
     late = []
     clients[0].on_failure(lambda *event: late.append(event))  # at once: it has happened already
-    assert [peer for peer, _ in late] == [2]
+    assert [peer for peer, *_ in late] == [2]
     assert world.server.first_failed() == 2
 
 
@@ -298,7 +298,7 @@ def test_only_the_first_failure_counts(make_world):
     clients[2].abort("second")
     clients[2]._sock.shutdown(socket.SHUT_RDWR)
     wait_until(lambda: world.server.status()[2].state == "lost")
-    assert [peer for peer, _ in calls] == [1]
+    assert [peer for peer, *_ in calls] == [1]
     assert clients[0].failure.peer == 1
 
 

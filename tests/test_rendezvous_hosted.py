@@ -29,7 +29,7 @@ client = connect(Identity.read(), Settings.read())
 print(client.all_gather("hello", b"rank %d" % client.rank, 20))
 sys.stdout.flush()
 if sys.argv[1:] == ["stay"]:
-    client.on_failure(lambda peer, reason: print("lost", peer, flush=True))
+    client.on_failure(lambda peer, *_: print("lost", peer, flush=True))
     time.sleep(60)
 client.close()
 """

@@ -129,6 +129,83 @@ typedef struct {
     /* a text; with PEER_LEFT an empty one */
 } hipcommWirePeer;
 
+/* ---- exchanges: what the ranks of a communicator give to an all-gather, by its tag ---------------------- */
+
+/* A tag on the wire is the communicator's name, a slash and one of these; those of SLABS and REGION go on with
+ * a slash and a step. The name of all ranks' communicator is HIPCOMM_WIRE_NAME; that of the n-th split of a
+ * communicator, from 1, its name, a full stop and n. */
+#define HIPCOMM_WIRE_NAME "hipcomm"
+#define HIPCOMM_WIRE_TAG_AGREEMENT "agreement"       /* hipcommWireAgreement */
+#define HIPCOMM_WIRE_TAG_SLABS "slabs"               /* the control slab and the staging slab */
+#define HIPCOMM_WIRE_TAG_READY "ready"               /* nothing */
+#define HIPCOMM_WIRE_TAG_REGION "region"             /* one piece of memory */
+#define HIPCOMM_WIRE_TAG_DEREGISTER "deregister"     /* status, hipcommWireRegion */
+#define HIPCOMM_WIRE_TAG_DEREGISTERED "deregistered" /* nothing */
+#define HIPCOMM_WIRE_TAG_EMPTY "empty"               /* status, hipcommWireAllocation */
+#define HIPCOMM_WIRE_TAG_FREE "free"                 /* hipcommWireFree */
+#define HIPCOMM_WIRE_TAG_SPLIT "split"               /* hipcommWireSplit */
+#define HIPCOMM_WIRE_TAG_CLOSE "close"               /* nothing */
+#define HIPCOMM_WIRE_TAG_UNMAPPED "unmapped"         /* nothing */
+
+#define HIPCOMM_WIRE_STEP_HANDLES "handles"   /* status, a hipcommWireExport for each piece of memory */
+#define HIPCOMM_WIRE_STEP_PATTERNS "patterns" /* status, a hipcommWirePattern for each */
+#define HIPCOMM_WIRE_STEP_VERIFIED "verified" /* status */
+#define HIPCOMM_WIRE_STEP_NUMBER "number"     /* REGION: status, hipcommWireRegion */
+
+/* Begins an exchange to which a rank may come with a problem: then a text follows and nothing else, and all
+ * ranks fail with the text and the result of the lowest such rank. */
+typedef struct {
+    uint32_t result; /* a hipcommResult_t */
+} hipcommWireStatus;
+
+/* What must be equal on all ranks, up to arch, and what they need to know of each other. */
+typedef struct {
+    uint64_t staging_bytes; /* 0: the architecture's own */
+    uint64_t timeout_us;
+    uint32_t algorithm; /* a hipcommAlgorithm_t */
+    uint32_t check;
+    uint32_t share_devices;
+    char version[16]; /* of hipcomm: kernels of one version meet */
+    char arch[32];    /* gcnArchName up to the first colon */
+    uint32_t multiprocessors;
+    char device[32]; /* PCI bus id */
+} hipcommWireAgreement;
+
+/* A part of an allocation, for a peer to map. */
+typedef struct {
+    uint32_t pid;
+    int32_t device;  /* its ordinal in that process */
+    char process[8]; /* random; with the pid it tells ranks that are threads of one process */
+    uint64_t address;
+    uint64_t nbytes; /* of the part */
+    uint64_t offset; /* of the part in the allocation */
+    char handle[64]; /* the allocation's hipIpcMemHandle_t */
+} hipcommWireExport;
+
+/* What a rank has written to the beginning of its memory; of a shorter one, the first bytes. */
+typedef struct {
+    char pattern[16];
+} hipcommWirePattern;
+
+typedef struct {
+    int32_t number; /* that the core has given the region */
+} hipcommWireRegion;
+
+typedef struct {
+    uint64_t nbytes;
+    /* uint64_t serials[]: arrays that are garbage on this rank, ascending */
+} hipcommWireAllocation;
+
+typedef struct {
+    uint64_t serial; /* counts the communicator's allocations, from 0 */
+} hipcommWireFree;
+
+typedef struct {
+    int64_t color;
+    int64_t key;
+    uint32_t takes_part; /* 0: this rank is to be in none of the new communicators */
+} hipcommWireSplit;
+
 /* wire: end */
 #pragma pack(pop)
 
@@ -146,6 +223,14 @@ HIPCOMM_WIRE_SIZE(hipcommWireResult, 8);
 HIPCOMM_WIRE_SIZE(hipcommWireFailed, 12);
 HIPCOMM_WIRE_SIZE(hipcommWireAbort, 4);
 HIPCOMM_WIRE_SIZE(hipcommWirePeer, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireStatus, 4);
+HIPCOMM_WIRE_SIZE(hipcommWireAgreement, 112);
+HIPCOMM_WIRE_SIZE(hipcommWireExport, 104);
+HIPCOMM_WIRE_SIZE(hipcommWirePattern, 16);
+HIPCOMM_WIRE_SIZE(hipcommWireRegion, 4);
+HIPCOMM_WIRE_SIZE(hipcommWireAllocation, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireFree, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireSplit, 20);
 #undef HIPCOMM_WIRE_SIZE
 
 #endif

@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import atexit
 import logging
-import struct
 import sys
 import threading
 import weakref
 from typing import Any
 
-from hipcomm.core import check, ffi, lib
+from hipcomm import _wire as wire
+from hipcomm.core import check, ffi, lib, result_of
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, RendezvousError
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, open_device, with_device
 from hipcomm.hip.kernels import Kernels
 from hipcomm.hip.platform import Platform, choose
+from hipcomm.installation import VERSION
 from hipcomm.memory.heap import Heap
 from hipcomm.memory.regions import Registrations
 from hipcomm.memory.slabs import Slabs, StatusPage
 from hipcomm.plan import ALGORITHMS, algorithm_name
 from hipcomm.rendezvous import connect
-from hipcomm.rendezvous.ranks import Ranks
+from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
 DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
 log = logging.getLogger("hipcomm")
-
-# What all ranks must agree on: version of this exchange, algorithm, staging bytes, time-out, check,
-# whether devices may be shared, architecture; then, not compared: multiprocessors, PCI bus id.
-_AGREEMENT = struct.Struct("<IIQd??32s")
-_VERSION = 2
-
-_SPLIT = struct.Struct("<qq")  # color, key
 
 
 class Session:
@@ -73,7 +67,7 @@ class Session:
         try:
             self._set_up()
         except BaseException as error:
-            ranks.abort(f"{type(error).__name__}: {error}")
+            ranks.abort(*_told(error))
             self._take_down()
             raise
         _living.add(self)
@@ -88,7 +82,7 @@ class Session:
             platform = choose(settings)
             device = open_device(settings.device, identity.local_rank, settings.share_devices)
         except BaseException as error:
-            client.abort(f"{type(error).__name__}: {error}")
+            client.abort(*_told(error))
             client.close()
             raise
         log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
@@ -100,15 +94,15 @@ class Session:
 
         Returns None where the color is None. Ranks are ordered by key, then by their number here.
         """
-        mine = b"" if color is None else _SPLIT.pack(color, key)
-        gathered = self.ranks.all_gather("split", mine)
+        mine = wire.Split(0, 0, 0) if color is None else wire.Split(color, key, 1)
+        gathered = unpack_each(wire.Split, self.ranks.all_gather(wire.TAG_SPLIT, mine.pack()))
         if color is None:
             self.ranks.skip_subgroup()
             return None
         chosen = [
-            (_SPLIT.unpack(theirs)[1], rank)
+            (theirs.key, rank)
             for rank, theirs in enumerate(gathered)
-            if theirs and _SPLIT.unpack(theirs)[0] == color
+            if theirs.takes_part and theirs.color == color
         ]
         ranks = self.ranks.subgroup([rank for _, rank in sorted(chosen)])
         return Session(ranks, self._settings, self.platform, self.device)
@@ -143,40 +137,40 @@ class Session:
         self.heap = Heap(self.ranks, self.comm, self.device, kind)
         self.registrations = Registrations(self.ranks, self.comm, self.device)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
-        self.ranks.all_gather("ready", b"")
+        self.ranks.all_gather(wire.TAG_READY, b"")
         self.ranks.on_failure(self._on_failure)
 
     def _agree(self) -> int:
         """Compare what must be equal on all ranks; the number of blocks that all devices can hold."""
         settings = self._settings
-        mine = _AGREEMENT.pack(
-            _VERSION,
-            ALGORITHMS[settings.algorithm],
-            settings.staging_bytes,
-            settings.timeout,
-            settings.check,
-            settings.share_devices,
-            self.device.arch.split(":")[0].encode(),
+        mine = wire.Agreement(
+            staging_bytes=settings.staging_bytes,
+            timeout_us=round(settings.timeout * 1e6),
+            algorithm=ALGORITHMS[settings.algorithm],
+            check=settings.check,
+            share_devices=settings.share_devices,
+            version=VERSION.encode(),
+            arch=self.device.arch.split(":")[0].encode(),
+            multiprocessors=self.device.multiprocessors,
+            device=self.device.pci_bus_id.encode(),
         )
-        device = struct.pack("<I", self.device.multiprocessors) + self.device.pci_bus_id.encode()
-        gathered = self.ranks.all_gather("agreement", mine + device)
-        size = _AGREEMENT.size
+        gathered = unpack_each(wire.Agreement, self.ranks.all_gather(wire.TAG_AGREEMENT, mine.pack()))
         for peer, theirs in enumerate(gathered):
-            if theirs[:size] != gathered[0][:size]:
+            if _compared(theirs) != _compared(gathered[0]):
                 raise InvalidArgument(
                     f"rank {peer} and rank 0 differ in their settings: "
                     f"{_describe(theirs)} and {_describe(gathered[0])}"
                 )
-        devices = [message[size + 4 :] for message in gathered]
+        devices = [_text(theirs.device) for theirs in gathered]
         for peer, device in enumerate(devices):
             first = devices.index(device)
             if first != peer and not settings.share_devices:
                 raise InvalidArgument(
-                    f"ranks {first} and {peer} are on the same device, {device.decode()}: "
+                    f"ranks {first} and {peer} are on the same device, {device}: "
                     "kernels that wait for each other need a device each; see HIPCOMM_DEVICE, "
                     "or HIPCOMM_SHARE_DEVICES to try a program out"
                 )
-        return blocks_that_fit([struct.unpack_from("<I", message, size)[0] for message in gathered], devices)
+        return blocks_that_fit([theirs.multiprocessors for theirs in gathered], devices)
 
     def handle(self) -> Any:
         """The core's communicator to make calls with. Asked for once, and let go of before :meth:`close`.
@@ -189,12 +183,11 @@ class Session:
 
     # ---- failure ---------------------------------------------------------------------------------------
 
-    def _on_failure(self, peer: int | None, reason: str) -> None:
+    def _on_failure(self, peer: int | None, reason: str, result: int) -> None:
         """Called by the client's thread: make waiting kernels leave, and later calls raise."""
         self._failed = True
-        # a rank that raised CallMismatch has aborted the job: it is the same error here
-        mismatch = "CallMismatch: " in reason
-        result = lib.hipcommCallMismatch if mismatch else lib.hipcommPeerDied
+        if result != lib.hipcommCallMismatch:  # which is the same error on all ranks
+            result = lib.hipcommPeerDied
         self._abort_core(result, -1 if peer is None else peer, reason)
 
     def note_failure(self, message: str) -> None:
@@ -202,11 +195,12 @@ class Session:
         self._failed = True
         self.ranks.waiting(message)
 
-    def abort(self, reason: str) -> None:
-        """Tell all ranks, this one included, that the communicator has failed."""
+    def abort(self, reason: str | BaseException) -> None:
+        """Tell all ranks, this one included, that the communicator has failed, by an error or otherwise."""
+        text, result = (reason, lib.hipcommSuccess) if isinstance(reason, str) else _told(reason)
         self._failed = True
-        self._abort_core(lib.hipcommPeerDied, self.ranks.rank, reason)
-        self.ranks.abort(reason)
+        self._abort_core(lib.hipcommPeerDied, self.ranks.rank, text)
+        self.ranks.abort(text, result)
 
     def _abort_core(self, result: int, peer: int, reason: str) -> None:
         with self._lock:  # nothing happens where it is NULL
@@ -223,7 +217,7 @@ class Session:
                 patience = max(patience, self._settings.timeout)
                 self._await_calls(patience)
                 call("hipDeviceSynchronize")
-                self.ranks.all_gather("close", b"", patience)
+                self.ranks.all_gather(wire.TAG_CLOSE, b"", patience)
         except Error as error:
             self._failed = True
             raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
@@ -253,7 +247,7 @@ class Session:
             if self._slabs is not None and not self._failed:
                 self._slabs.close_peers()
                 if not self.ranks.has_failed:
-                    self.ranks.all_gather("unmapped", b"")
+                    self.ranks.all_gather(wire.TAG_UNMAPPED, b"")
                     self._slabs.free()
                     if has_heap:
                         self.heap.free_all()
@@ -268,11 +262,16 @@ class Session:
         """The interpreter ends and nobody has closed: say so, or say what went wrong."""
         error = getattr(sys, "last_value", None)
         if error is not None:
-            self.ranks.abort(f"{type(error).__name__}: {error}")
+            self.ranks.abort(*_told(error))
         self.ranks.leave_job()
 
 
-def blocks_that_fit(multiprocessors: list[int], devices: list[bytes]) -> int:
+def _told(error: BaseException) -> tuple[str, int]:
+    """An error as other ranks are told of it: a text, and its result code."""
+    return f"{type(error).__name__}: {error}", result_of(type(error))
+
+
+def blocks_that_fit(multiprocessors: list[int], devices: list[str]) -> int:
     """The number of blocks that a kernel may have on every rank, one for each multiprocessor.
 
     Blocks of all ranks wait for each other, so those of ranks on one device must fit on it side by side.
@@ -285,13 +284,21 @@ def blocks_that_fit(multiprocessors: list[int], devices: list[bytes]) -> int:
     return max(1, min(shares))
 
 
-def _describe(agreement: bytes) -> str:
-    version, algorithm, staging, timeout, compare, share, arch = _AGREEMENT.unpack_from(agreement)
+def _compared(agreement: wire.Agreement) -> wire.Agreement:
+    return agreement._replace(multiprocessors=0, device=b"")
+
+
+def _describe(agreement: wire.Agreement) -> str:
     return (
-        f"(version {version}, HIPCOMM_ALGORITHM={algorithm_name(algorithm)}, "
-        f"HIPCOMM_STAGING_BYTES={staging}, HIPCOMM_TIMEOUT={timeout:g}, HIPCOMM_CHECK={int(compare)}, "
-        f"HIPCOMM_SHARE_DEVICES={int(share)}, {arch.rstrip(bytes(1)).decode()})"
+        f"(version {_text(agreement.version)}, HIPCOMM_ALGORITHM={algorithm_name(agreement.algorithm)}, "
+        f"HIPCOMM_STAGING_BYTES={agreement.staging_bytes}, HIPCOMM_TIMEOUT={agreement.timeout_us / 1e6:g}, "
+        f"HIPCOMM_CHECK={agreement.check}, HIPCOMM_SHARE_DEVICES={agreement.share_devices}, "
+        f"{_text(agreement.arch)})"
     )
+
+
+def _text(field: bytes) -> str:
+    return field.rstrip(b"\0").decode(errors="replace")
 
 
 _living: weakref.WeakSet[Session] = weakref.WeakSet()

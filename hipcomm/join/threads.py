@@ -35,7 +35,7 @@ class CommunicatorList(list[Communicator]):
         if self:
             _in_threads([comm.close for comm in self])
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str | BaseException) -> None:
         """Fail all of them at once."""
         for comm in self:
             comm.abort(reason)
@@ -47,7 +47,7 @@ class CommunicatorList(list[Communicator]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None and not is_normal_exit(error):
-            self.abort(f"{type(error).__name__}: {error}")
+            self.abort(error)
         self.close()
 
 

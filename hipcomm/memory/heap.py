@@ -8,25 +8,27 @@ same offsets; what they exchange is only whether they agree.
 from __future__ import annotations
 
 import operator
-import struct
 import weakref
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from hipcomm import _wire as wire
 from hipcomm.buffers.dtypes import resolve
-from hipcomm.errors import Error, InvalidArgument
+from hipcomm.errors import Error, InvalidArgument, PlatformError
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, with_device
 from hipcomm.memory.arenas import Arenas, Cut, arena_size
 from hipcomm.memory.peers import Area
 from hipcomm.memory.regions import Region
 from hipcomm.memory.symmetric import SymmetricArray
-from hipcomm.rendezvous.ranks import Ranks
+from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
 _MOST_BYTES = 1 << 46
+_MOST_GARBAGE = wire.MAX_DATA // 8 - 2  # that one exchange tells of
 
 
 class _Arena:
@@ -43,7 +45,8 @@ class _Arena:
         except Error as error:
             problem = f"rank {ranks.rank}: symmetric memory: {error}"
         try:
-            self.region = Region(ranks, comm, Area("symmetric memory", self.address, nbytes), problem, Error)
+            area = Area("symmetric memory", self.address, nbytes)
+            self.region = Region(ranks, comm, area, problem, PlatformError)
         except BaseException:
             self.free()
             raise
@@ -116,21 +119,22 @@ class Heap:
         # one by one: the garbage collector may add some at any moment, and a loop over them would not bear it
         while self.garbage:
             self._dead.add(self.garbage.popleft())
-        dead = sorted(self._dead)
+        dead = sorted(self._dead)[:_MOST_GARBAGE]  # the rest at a later allocation
         if dead:
             call("hipDeviceSynchronize")  # what is enqueued here may still use it
-        message = struct.pack(f"<Q{len(dead)}Q", nbytes, *dead)
-        gathered = self._ranks.agree("empty", problem, message, InvalidArgument)
-        sizes = [struct.unpack_from("<Q", theirs)[0] for theirs in gathered]
-        for peer, size in enumerate(sizes):
-            if size != sizes[0]:
+        mine = wire.Allocation(nbytes).pack() + array("Q", dead).tobytes()
+        gathered = self._ranks.agree(wire.TAG_EMPTY, problem, mine, InvalidArgument)
+        fixed = wire.Allocation.size()
+        asked = unpack_each(wire.Allocation, [theirs[:fixed] for theirs in gathered])
+        for peer, theirs in enumerate(asked):
+            if theirs != asked[0]:
                 raise InvalidArgument(
-                    f"rank {self.rank}: empty: rank {peer} asks for {size} bytes and rank 0 for {sizes[0]}; "
-                    "symmetric memory has one size on all ranks"
+                    f"rank {self.rank}: empty: rank {peer} asks for {theirs.nbytes} bytes and rank 0 for "
+                    f"{asked[0].nbytes}; symmetric memory has one size on all ranks"
                 )
         everywhere = set(dead)
-        for theirs in gathered:
-            everywhere &= set(struct.unpack_from(f"<{len(theirs) // 8 - 1}Q", theirs, 8))
+        for message in gathered:
+            everywhere &= set(memoryview(message)[fixed : len(message) // 8 * 8].cast("Q"))
         for serial in sorted(everywhere):
             self._dead.remove(serial)
             self._take_back(serial)
@@ -141,9 +145,10 @@ class Heap:
         if self._is_closed:
             raise InvalidArgument(f"rank {self.rank}: free: the communicator is closed")
         call("hipDeviceSynchronize")
-        gathered = self._ranks.all_gather("free", struct.pack("<Q", array._serial))
+        mine = wire.Free(array._serial).pack()
+        gathered = unpack_each(wire.Free, self._ranks.all_gather(wire.TAG_FREE, mine))
         if any(theirs != gathered[0] for theirs in gathered):
-            order = [struct.unpack("<Q", theirs)[0] for theirs in gathered]
+            order = [theirs.serial for theirs in gathered]
             raise InvalidArgument(
                 f"rank {self.rank}: free: the ranks free different arrays: allocations {order}, by rank"
             )
@@ -167,7 +172,7 @@ class Heap:
         arena = self._arenas.pop(number)
         self._bookkeeping.remove(number)
         arena.region.close_peers()
-        self._ranks.all_gather("unmapped", b"")
+        self._ranks.all_gather(wire.TAG_UNMAPPED, b"")
         arena.free()
 
     @property
@@ -180,8 +185,8 @@ class Heap:
     def close_peers(self) -> None:
         """Unmap the peers' arenas. Nothing that uses them may be running here, or comes later."""
         self._is_closed = True
-        for array in self._arrays:
-            array._forget("the communicator is closed")
+        for each in self._arrays:
+            each._forget("the communicator is closed")
         for arena in self._arenas.values():
             arena.region.close_peers()
 

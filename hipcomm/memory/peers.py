@@ -13,20 +13,16 @@ from __future__ import annotations
 import ctypes
 import os
 import secrets
-import struct
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from hipcomm import _wire as wire
 from hipcomm.errors import Error, PlatformError
 from hipcomm.hip import call, hip
-from hipcomm.rendezvous.ranks import Ranks
+from hipcomm.rendezvous.ranks import Ranks, unpack_rows
 
 _PROCESS = secrets.token_bytes(8)  # with the process's number: a fork has its parent's bytes
-_HANDLE_BYTES = 64
-_PATTERN_BYTES = 16
-
-# number of the process, its bytes, ordinal of the device, address, bytes, offset in the allocation, handle
-_EXPORT = struct.Struct(f"<I8siQQQ{_HANDLE_BYTES}s")
+_HANDLE_BYTES = 64  # hipIpcMemHandle_t
 
 
 class Area(NamedTuple):
@@ -73,8 +69,8 @@ class PeerMemory:
         self.addresses: list[list[int]] = [[] for _ in areas]
         exports, problem = (b"", problem) if problem else self._export_all(areas)
         try:
-            gathered = ranks.agree(f"{tag}/handles", problem, exports, error)
-            problem = self._open_all(areas, gathered)
+            gathered = ranks.agree(f"{tag}/{wire.STEP_HANDLES}", problem, exports, error)
+            problem = self._open_all(areas, unpack_rows(wire.Export, gathered, len(areas)))
             self._verify_all(tag, areas, problem)
         except BaseException:
             self.close()
@@ -91,74 +87,71 @@ class PeerMemory:
         exports = []
         for area in areas:
             try:
-                exports.append(self._export(area))
+                exports.append(self._export(area).pack())
             except Error as error:
                 return b"", f"rank {self._ranks.rank}: exporting its {area.name}: {error}"
         return b"".join(exports), ""
 
-    def _export(self, area: Area) -> bytes:
+    def _export(self, area: Area) -> wire.Export:
         handle, offset = bytes(_HANDLE_BYTES), 0
         if self._ranks.world_size > 1:
             base, _ = address_range(area.address)
             offset = area.address - base
             handle = ipc_handle(base)
         device = int(call("hipGetDevice"))
-        return _EXPORT.pack(os.getpid(), _PROCESS, device, area.address, area.nbytes, offset, handle)
+        return wire.Export(os.getpid(), device, _PROCESS, area.address, area.nbytes, offset, handle)
 
-    def _open_all(self, areas: list[Area], gathered: list[bytes]) -> str:
-        for peer, message in enumerate(gathered):
-            for index, area in enumerate(areas):
+    def _open_all(self, areas: list[Area], gathered: list[list[wire.Export]]) -> str:
+        for peer, exports in enumerate(gathered):
+            for index, (area, export) in enumerate(zip(areas, exports, strict=True)):
                 try:
-                    address = self._open(area, _EXPORT.unpack_from(message, index * _EXPORT.size))
+                    address = self._open(area, export)
                 except Error as error:
                     return f"rank {self._ranks.rank}: opening the {area.name} of rank {peer}: {error}"
                 self.addresses[index].append(address)
         return ""
 
-    def _open(self, area: Area, export: tuple[Any, ...]) -> int:
-        process, token, device, address, nbytes, offset, handle = export
-        if nbytes != area.nbytes:
-            raise Error(f"it has {nbytes} bytes, and {area.nbytes} here")
-        if (process, token) == (os.getpid(), _PROCESS):
-            _enable_peer_access(device)
-            return int(address)
-        base = _mappings.open(handle)
-        self._opened.append(handle)
-        return base + int(offset)
+    def _open(self, area: Area, export: wire.Export) -> int:
+        if export.nbytes != area.nbytes:
+            raise Error(f"it has {export.nbytes} bytes, and {area.nbytes} here")
+        if (export.pid, export.process) == (os.getpid(), _PROCESS):
+            _enable_peer_access(export.device)
+            return export.address
+        base = _mappings.open(export.handle)
+        self._opened.append(export.handle)
+        return base + export.offset
 
     # ---- verification ------------------------------------------------------------------------------------
 
     def _verify_all(self, tag: str, areas: list[Area], problem: str) -> None:
-        size = [min(area.nbytes, _PATTERN_BYTES) for area in areas]
-        patterns = [secrets.token_bytes(n) for n in size]
+        patterns = [wire.Pattern(secrets.token_bytes(wire.Pattern.size())) for _ in areas]
         saved: list[bytes] = []
         try:
             if not problem:
                 problem = self._write_patterns(areas, patterns, saved)
-            gathered = self._ranks.agree(f"{tag}/patterns", problem, b"".join(patterns), self._error)
-            problem = self._read_patterns(areas, size, gathered)
-            self._ranks.agree(f"{tag}/verified", problem, error=self._error)
+            data = b"".join(pattern.pack() for pattern in patterns)
+            gathered = self._ranks.agree(f"{tag}/{wire.STEP_PATTERNS}", problem, data, self._error)
+            problem = self._read_patterns(areas, unpack_rows(wire.Pattern, gathered, len(areas)))
+            self._ranks.agree(f"{tag}/{wire.STEP_VERIFIED}", problem, error=self._error)
         finally:
-            for area, data in zip(areas, saved, strict=False):
-                write_memory(area.address, data)
+            for area, original in zip(areas, saved, strict=False):
+                write_memory(area.address, original)
 
-    def _write_patterns(self, areas: list[Area], patterns: list[bytes], saved: list[bytes]) -> str:
+    def _write_patterns(self, areas: list[Area], patterns: list[wire.Pattern], saved: list[bytes]) -> str:
         for area, pattern in zip(areas, patterns, strict=True):
             try:
-                saved.append(read_memory(area.address, len(pattern)))
-                write_memory(area.address, pattern)
+                saved.append(read_memory(area.address, min(area.nbytes, len(pattern.pattern))))
+                write_memory(area.address, pattern.pattern[: area.nbytes])
             except Error as error:
                 return f"rank {self._ranks.rank}: writing its {area.name}: {error}"
         return ""
 
-    def _read_patterns(self, areas: list[Area], size: list[int], gathered: list[bytes]) -> str:
-        for peer, message in enumerate(gathered):
-            position = 0
-            for index, area in enumerate(areas):
-                expected = message[position : position + size[index]]
-                position += size[index]
+    def _read_patterns(self, areas: list[Area], gathered: list[list[wire.Pattern]]) -> str:
+        for peer, patterns in enumerate(gathered):
+            for index, (area, pattern) in enumerate(zip(areas, patterns, strict=True)):
+                expected = pattern.pattern[: area.nbytes]
                 try:
-                    seen = read_memory(self.addresses[index][peer], size[index])
+                    seen = read_memory(self.addresses[index][peer], len(expected))
                 except Error as error:
                     return f"rank {self._ranks.rank}: reading the {area.name} of rank {peer}: {error}"
                 if seen != expected:

@@ -6,15 +6,15 @@ memory is made of regions (heap.py); foreign memory becomes one on request.
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
+from hipcomm import _wire as wire
 from hipcomm.core import check, ffi, lib
 from hipcomm.errors import Error, InvalidArgument, PlatformError
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, with_device
 from hipcomm.memory.peers import Area, PeerMemory, address_range
-from hipcomm.rendezvous.ranks import Ranks
+from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
 _WHAT_CAN_BE = (
     "ordinary device memory (hipMalloc) can be registered; memory of pools and of virtual-memory allocators, "
@@ -46,7 +46,7 @@ class Region:
         self.address = area.address
         self.nbytes = area.nbytes
         self._comm = comm
-        self._peers = PeerMemory(ranks, "region", [area], problem, error)
+        self._peers = PeerMemory(ranks, wire.TAG_REGION, [area], problem, error)
         number = ffi.new("int *", -1)
         try:
             bases = ffi.new("void *[]", [ffi.cast("void *", base) for base in self._peers.addresses[0]])
@@ -55,12 +55,15 @@ class Region:
                 check(lib.hipcommCommAddRegion(comm, bases, area.nbytes, number), comm)
             except Error as failure:
                 problem = str(failure)
-            gathered = ranks.agree("region", problem, struct.pack("<i", number[0]), error)
+            tag = f"{wire.TAG_REGION}/{wire.STEP_NUMBER}"
+            gathered = unpack_each(
+                wire.Region, ranks.agree(tag, problem, wire.Region(number[0]).pack(), error)
+            )
             self.number: int = number[0]
             if any(theirs != gathered[0] for theirs in gathered):
                 raise InvalidArgument(
                     f"rank {ranks.rank}: the ranks have registered memory in different orders: their "
-                    f"regions' numbers are {[struct.unpack('<i', theirs)[0] for theirs in gathered]}"
+                    f"regions' numbers are {[theirs.number for theirs in gathered]}"
                 )
         except BaseException:
             if number[0] >= 0:
@@ -119,13 +122,13 @@ class Registrations:
         region = self._regions.get(address)
         if not problem and region is None:
             problem = f"rank {self._ranks.rank}: deregister: nothing registered begins at {address:#x}"
-        number = struct.pack("<i", region.number if region else -1)
-        gathered = self._ranks.agree("deregister", problem, number, InvalidArgument)
+        number = wire.Region(region.number if region else -1).pack()
+        gathered = self._ranks.agree(wire.TAG_DEREGISTER, problem, number, InvalidArgument)
         if any(theirs != gathered[0] for theirs in gathered):
             raise InvalidArgument(f"rank {self._ranks.rank}: deregister: the ranks name different memory")
         call("hipDeviceSynchronize")
         self._regions.pop(address).close_peers()
-        self._ranks.all_gather("deregistered", b"")  # now the memory may be freed
+        self._ranks.all_gather(wire.TAG_DEREGISTERED, b"")  # now the memory may be freed
 
     def close_peers(self) -> None:
         """Unmap everything. Nothing that uses it may be running here."""

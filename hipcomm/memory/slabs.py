@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hipcomm import _wire as wire
 from hipcomm.core import ffi
 from hipcomm.errors import Error
 from hipcomm.hip import call, hip
@@ -38,7 +39,7 @@ class Slabs:
         except Error as error:
             problem = f"rank {ranks.rank}: {error}"
         try:
-            self._peers = PeerMemory(ranks, "slabs", areas, problem)
+            self._peers = PeerMemory(ranks, wire.TAG_SLABS, areas, problem)
         except BaseException:
             self.free()  # nobody has got a communicator, so nobody's kernels write here
             raise

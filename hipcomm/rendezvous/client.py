@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hipcomm.environment import Identity, Settings
     from hipcomm.rendezvous.server import Server
 
-    FailureCallback = Callable[[int | None, str], object]
+    FailureCallback = Callable[[int | None, str, int], object]
 
 SEND_TIMEOUT = 5.0  # seconds for the server to take a frame
 QUICK_TIMEOUT = 1.0  # the same for frames that must not hold up the caller
@@ -111,7 +111,7 @@ class Client:
         self._send_lock = threading.Lock()
         self._lock = threading.Lock()  # guards everything below
         self._failure: Error | None = None
-        self._failure_event: tuple[int | None, str] | None = None  # what callbacks are told
+        self._failure_event: tuple[int | None, str, int] | None = None  # what callbacks are told
         self._callbacks: list[FailureCallback] = []
         self._requests: dict[int, _Request] = {}
         self._next_request = 0
@@ -129,11 +129,12 @@ class Client:
         return self._failure
 
     def on_failure(self, callback: FailureCallback) -> None:
-        """Call ``callback(peer, reason)`` once when a peer is lost or aborts, or the server is lost.
+        """Call ``callback(peer, reason, result)`` once when a peer is lost or aborts, or the server is lost.
 
         It is called from the reader thread, or at once in this thread if it has happened already.
-        *peer* is None where no particular rank is to blame. Callbacks must not raise and must not
-        wait; they may call :meth:`abort`.
+        *peer* is None where no particular rank is to blame; *result* is the code that a peer has given to
+        :meth:`abort`, else that of PeerDied. Callbacks must not raise and must not wait; they may call
+        :meth:`abort`.
         """
         with self._lock:
             event = self._failure_event
@@ -285,7 +286,7 @@ class Client:
     def _raise_if_over(self, operation: str) -> None:
         """Raise the failure, told for *operation*; needs the lock."""
         if self._failure_event is not None:
-            peer, reason = self._failure_event
+            peer, reason, _ = self._failure_event
             raise self._error(peer, f"{operation}: {reason}")
         if self._failure is not None:
             raise RendezvousError(f"{self._failure}")
@@ -359,7 +360,7 @@ class Client:
             self._fail(lost.peer, f"rank {lost.peer} died: {text}")
         elif frame.type == wire.Type.ABORTED:
             aborted, text = protocol.unpack_with_text(wire.Peer, frame.payload)
-            self._fail(aborted.peer, f"rank {aborted.peer} aborted the job: {text}")
+            self._fail(aborted.peer, f"rank {aborted.peer} aborted the job: {text}", aborted.result)
         elif frame.type == wire.Type.PEER_LEFT:
             left, _ = protocol.unpack_with_text(wire.Peer, frame.payload)
             with self._lock:
@@ -374,17 +375,17 @@ class Client:
             request.parts, request.error = parts, error
             request.done.set()
 
-    def _fail(self, peer: int | None, reason: str) -> None:
+    def _fail(self, peer: int | None, reason: str, result: int = protocol.PEER_DIED) -> None:
         """Note the first failure, wake everybody who waits and call the callbacks."""
         with self._lock:
             if self._failure is not None:
                 return
             self._failure = self._error(peer, reason)
-            self._failure_event = (peer, reason)
+            self._failure_event = (peer, reason, result)
             callbacks, self._callbacks = self._callbacks, []
             self._release_requests()
         for callback in callbacks:
-            callback(peer, reason)
+            callback(peer, reason, result)
 
     def _release_requests(self) -> None:
         """Wake all who wait for an answer that will not come; needs the lock."""

@@ -17,6 +17,7 @@ _Layout = TypeVar("_Layout", wire.Refused, wire.Failed, wire.Abort, wire.Peer)
 
 MAGIC = wire.MAGIC.encode()
 MAX_MILLISECONDS = 0xFFFFFFFF
+SUCCESS, PEER_DIED = 0, 4  # hipcommResult_t: the rendezvous does without the core, which has the rest
 
 #: Payload limit of a connection that has not shown the token yet: a JOIN and nothing else.
 MAX_JOIN_PAYLOAD = wire.Join.size()

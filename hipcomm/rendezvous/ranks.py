@@ -7,12 +7,26 @@ of their own, whose exchanges cannot be mistaken for another group's.
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
-from hipcomm.errors import Error, PlatformError
+from hipcomm import _wire as wire
+from hipcomm.core import class_of, lib, result_of
+from hipcomm.errors import Error, PlatformError, RendezvousError
 from hipcomm.rendezvous import Client
+
+Layout = TypeVar(
+    "Layout",
+    wire.Agreement,
+    wire.Allocation,
+    wire.Export,
+    wire.Free,
+    wire.Pattern,
+    wire.Region,
+    wire.Split,
+    wire.Status,
+)
 
 
 class _Job:
@@ -54,7 +68,7 @@ class Ranks:
         self._timeout = timeout
         self._subgroups = 0
         self._is_member = True
-        self._callbacks: list[Callable[[int | None, str], object]] = []
+        self._callbacks: list[Callable[[int | None, str, int], object]] = []
         job.enter()
 
     @classmethod
@@ -65,7 +79,7 @@ class Ranks:
             client: becomes this group's, which closes it.
             timeout: how long an exchange waits for the others, in seconds.
         """
-        return cls(_Job(client), range(client.world_size), "hipcomm", timeout)
+        return cls(_Job(client), range(client.world_size), wire.NAME, timeout)
 
     def subgroup(self, members: Sequence[int]) -> Ranks:
         """A group of some of this group's ranks, by their numbers here, in their new order.
@@ -102,20 +116,21 @@ class Ranks:
             tag: names the exchange.
             problem: what went wrong here; empty if nothing.
             data: what the others want to know.
-            error: what to raise.
+            error: what the problem is to be raised as.
 
         Raises:
-            Error: of the type *error*, the problem of the first rank that has one, the same on all ranks.
+            Error: of that type, the problem of the first rank that has one, the same on all ranks.
         """
-        text = problem.encode()
-        gathered = self.all_gather(tag, struct.pack("<I", len(text)) + text + data)
-        parts = []
-        for message in gathered:
-            (length,) = struct.unpack_from("<I", message)
-            if length:
-                raise error(message[4 : 4 + length].decode())
-            parts.append(message[4:])
-        return parts
+        result = result_of(error) or lib.hipcommPlatformError if problem else lib.hipcommSuccess
+        mine = wire.Status(result).pack() + (problem.encode(errors="replace") if problem else data)
+        gathered = self.all_gather(tag, mine)
+        size = wire.Status.size()
+        for status, message in zip(
+            unpack_each(wire.Status, [message[:size] for message in gathered]), gathered, strict=True
+        ):
+            if status.result:
+                raise class_of(status.result)(message[size:].decode(errors="replace"))
+        return [message[size:] for message in gathered]
 
     # ---- failure and the end -----------------------------------------------------------------------------
 
@@ -124,14 +139,14 @@ class Ranks:
         """Whether the job has failed: a rank is lost, or the server."""
         return self._job.client.failure is not None
 
-    def on_failure(self, callback: Callable[[int | None, str], object]) -> None:
-        """Call ``callback(peer, reason)`` once when the job fails; as :meth:`Client.on_failure`.
+    def on_failure(self, callback: Callable[[int | None, str, int], object]) -> None:
+        """Call ``callback(peer, reason, result)`` once when the job fails; as :meth:`Client.on_failure`.
 
         *peer* is the lost rank's number in this group; None where it is not in it, or not known.
         """
 
-        def translated(peer: int | None, reason: str) -> None:
-            callback(self.members.index(peer) if peer in self.members else None, reason)
+        def translated(peer: int | None, reason: str, result: int) -> None:
+            callback(self.members.index(peer) if peer in self.members else None, reason, result)
 
         self._callbacks.append(translated)
         self._job.client.on_failure(translated)
@@ -140,9 +155,9 @@ class Ranks:
         """Tell the launcher, for its summary, what this rank is waiting for."""
         self._job.client.waiting(text)
 
-    def abort(self, reason: str) -> None:
-        """Tell all ranks of the job that this one ends it."""
-        self._job.client.abort(reason)
+    def abort(self, reason: str, result: int = 0) -> None:
+        """Tell all ranks of the job that this one ends it; as :meth:`Client.abort`."""
+        self._job.client.abort(reason, result)
 
     @property
     def number_in_job(self) -> int:
@@ -160,3 +175,19 @@ class Ranks:
             # the client lives as long as the job, and would keep what the callbacks refer to
             self._job.client.forget(self._callbacks, f"{self._name}/")
             self._job.leave()
+
+
+def unpack_each(layout: type[Layout], gathered: Sequence[bytes]) -> list[Layout]:
+    """Read one structure from what each rank has given. Raises RendezvousError where it is another size."""
+    return [row[0] for row in unpack_rows(layout, gathered, 1)]
+
+
+def unpack_rows(layout: type[Layout], gathered: Sequence[bytes], count: int) -> list[list[Layout]]:
+    """Read *count* structures from what each rank has given. Raises RendezvousError as above."""
+    size = layout.size()
+    for rank, message in enumerate(gathered):
+        if len(message) != count * size:
+            raise RendezvousError(
+                f"rank {rank} has sent {len(message)} bytes, not {count} x {layout.__name__} of {size}"
+            )
+    return [[layout.unpack(message, i * size) for i in range(count)] for message in gathered]

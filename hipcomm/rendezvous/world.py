@@ -22,11 +22,6 @@ def name_ranks(ranks: Iterable[int]) -> str:
     return ("rank " if len(ordered) == 1 else "ranks ") + ", ".join(map(str, ordered))
 
 
-# hipcommResult_t, which the rendezvous does without the core
-_SUCCESS = 0
-_PEER_DIED = 4
-
-
 class Refused(Exception):
     """A JOIN was not accepted. Never leaves the package: it becomes a REFUSED frame."""
 
@@ -211,7 +206,7 @@ class World:
         del self.members[rank]
         self._left.add(rank)
         if self._failure is None:
-            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, _SUCCESS), "")
+            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, protocol.SUCCESS), "")
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
@@ -225,7 +220,7 @@ class World:
         self.members.pop(rank, None)
         self._left.discard(rank)
         self._lost.add(rank)
-        event = wire.Peer(rank, _PEER_DIED)
+        event = wire.Peer(rank, protocol.PEER_DIED)
         self._fail(wire.Type.PEER_LOST, event, reason, f"rank {rank} died: {reason}")
 
     def abort(self, rank: int, result: int, reason: str) -> None:
