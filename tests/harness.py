@@ -180,9 +180,15 @@ class World:
         """Send a signal to one rank's process."""
         self._processes[rank].signal(number)
 
-    def cpu_seconds(self, rank: int) -> float:
-        """Processor time that one rank's process has used."""
-        return self._processes[rank].cpu_seconds()
+    def wait_until_they_wait(self, ranks: list[int], most: float = 1.0) -> None:
+        """Until ranks that were started wait in a kernel, on the CPU: it spins, so they use processor time,
+        and on a loaded machine it takes them longer to get there. *most*: seconds."""
+        processes = [self._processes[rank] for rank in ranks]
+        deadline, came = time.monotonic() + most, [process.cpu_seconds() for process in processes]
+        while time.monotonic() < deadline and any(
+            process.cpu_seconds() < before + 0.1 for process, before in zip(processes, came, strict=True)
+        ):
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Close the communicator on all ranks."""

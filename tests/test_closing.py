@@ -41,7 +41,9 @@ def close_during_a_call(comm, rng, peer_comes):
     if comm.rank == 0:
         thread = threading.Thread(target=call)
         thread.start()
-        time.sleep(0.3)
+        deadline, before = time.monotonic() + 1, time.process_time()
+        while time.monotonic() < deadline and time.process_time() < before + 0.1:
+            time.sleep(0.001)  # a kernel that waits spins, on the CPU
         part.close()
         thread.join(60)
     else:
@@ -128,7 +130,10 @@ class Watched:
 class SlowReason(str):
     """A reason that takes its time on the way to the core."""
 
+    under_way = threading.Event()
+
     def encode(self, *arguments: Any, **options: Any) -> bytes:
+        self.under_way.set()
         time.sleep(0.5)
         return super().encode(*arguments, **options)
 
@@ -145,7 +150,7 @@ def failure_during_close(comm, rng):
     def lose_a_peer():
         close_peers()
         thread.start()
-        time.sleep(0.2)
+        assert SlowReason.under_way.wait(60)
 
     session.registrations.close_peers = lose_a_peer
     session_module.lib = watched = Watched()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import time
 
 import cases
 import numpy as np
@@ -19,6 +18,7 @@ from hipcomm.hip import call, hip
 LAST_EPOCH = 2**32 - 1
 SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: flags are wiped at 2 and 3 epochs past its multiples
 MAX_BLOCKS = 256  # epoch words at the beginning of the control slab
+LINES, PIPELINED = 5000, 50_000  # elements of calls that leave lines, and signals
 
 
 @pytest.mark.parametrize("world", worlds(2, 3, 8))
@@ -69,16 +69,25 @@ def set_epoch(comm, rng, epoch):
     call("hipMemcpy", _epoch_words(comm), words, words.nbytes, hip().hipMemcpyKind.hipMemcpyHostToDevice)
 
 
-def all_reduce_with_rank_0_late(comm, rng, number):
-    """A call that reads whatever lies in rank 0's lines; None if its result is right."""
-    case = Case("all_reduce", 5000, kind="plain", seed=(41, number))
-    memory = cases.arena()
-    if comm.rank == 0:
-        time.sleep(0.3)  # the others look at rank 0's lines long before it writes them
-    made = cases.make(comm, memory, case)
+def one_all_reduce(comm, rng, count, number):
+    """A call that reads whatever lies in rank 0's slab; None if its result is right."""
+    case = Case("all_reduce", count, kind="plain", seed=(41, number))
+    made = cases.make(comm, cases.arena(), case)
     comm.synchronize()
     got = made.recv.get(np.dtype(np.float32))
     return oracle.difference(got, case.results(comm.world_size)[0]) or None
+
+
+def all_reduce_with_rank_0_late(world, count, number):
+    """What the ranks find; all others look for what rank 0 writes long before it does."""
+    ranks = range(world.size)
+    for rank in ranks[1:]:
+        world.start(rank, one_all_reduce, count, number)
+    world.wait_until_they_wait(ranks[1:])
+    world.start(0, one_all_reduce, count, number)
+    replies = [world.finish(rank) for rank in ranks]
+    assert [reply.error for reply in replies] == [None] * world.size
+    return [reply.value for reply in replies]
 
 
 def barriers(comm, rng, calls):
@@ -99,7 +108,7 @@ def world_with_old_lines(own_ranks):
     if not worlds(3):
         pytest.skip("needs 3 devices")
     world = own_ranks.world(3, 1000, HIPCOMM_ALGORITHM="one_shot")
-    assert world.run(all_reduce_with_rank_0_late, 0) == [None] * 3
+    assert all_reduce_with_rank_0_late(world, LINES, 0) == [None] * 3
     assert world.run(read_epoch) == [1001] * 3
     return world
 
@@ -112,25 +121,15 @@ def test_old_lines_are_wiped_before_their_epoch_returns(world_with_old_lines, tu
     world.run(barriers, 2)
     assert world.run(read_epoch) == [scrub + 2] * 3
     world.run(set_epoch, 1000)  # a whole turn of the counter later
-    assert world.run(all_reduce_with_rank_0_late, 1) == [None] * 3
+    assert all_reduce_with_rank_0_late(world, LINES, 1) == [None] * 3
 
 
 def test_without_the_wipe_old_lines_are_taken_for_new(world_with_old_lines):
     """That the test above can fail: the same without the epochs at which flags are wiped."""
     world = world_with_old_lines
     world.run(set_epoch, 1000)
-    problems = world.run(all_reduce_with_rank_0_late, 1)
+    problems = all_reduce_with_rank_0_late(world, LINES, 1)
     assert problems[1] and problems[2]
-
-
-def pipelined_with_rank_0_late(comm, rng, number):
-    case = Case("all_reduce", 50_000, kind="plain", seed=(43, number))
-    memory = cases.arena()
-    if comm.rank == 0:
-        time.sleep(0.3)
-    made = cases.make(comm, memory, case)
-    comm.synchronize()
-    return oracle.difference(made.recv.get(np.dtype(np.float32)), case.results(comm.world_size)[0]) or None
 
 
 @pytest.mark.parametrize("wiped", (True, False))
@@ -138,10 +137,10 @@ def pipelined_with_rank_0_late(comm, rng, number):
 def test_old_signals_are_wiped_too(own_ranks, world, wiped):
     """The same for the signals of the pipelined algorithms."""
     three = own_ranks.world(world, 1000)
-    assert three.run(pipelined_with_rank_0_late, 0) == [None] * world
+    assert all_reduce_with_rank_0_late(three, PIPELINED, 0) == [None] * world
     if wiped:
         three.run(set_epoch, SCRUB_PERIOD + 2)
         three.run(small_calls, 2)
     three.run(set_epoch, 1000)
-    problems = three.run(pipelined_with_rank_0_late, 1)
+    problems = all_reduce_with_rank_0_late(three, PIPELINED, 1)
     assert [problem is None for problem in problems[1:]] == [wiped] * (world - 1)

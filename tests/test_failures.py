@@ -139,12 +139,7 @@ def start_calls(world, operation, count):
         world.start(rank, call_twice_and_close, operation, count)
     for rank in others():
         assert world.finish(rank).value == "calling"
-    # who waits in a kernel spins, on the CPU; on a loaded machine it takes longer to get there
-    deadline, came = time.monotonic() + 1, [world.cpu_seconds(rank) for rank in others()]
-    while time.monotonic() < deadline and any(
-        world.cpu_seconds(rank) < before + 0.1 for rank, before in zip(others(), came, strict=True)
-    ):
-        time.sleep(0.01)
+    world.wait_until_they_wait(others())
 
 
 @pytest.mark.parametrize(("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS, *WITH_COUNTS, *DIRECT])
@@ -424,7 +419,7 @@ def test_two_ranks_are_killed(own_ranks, algorithm):
     world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
     world.run(good_call, seed=SEED)
     world.start(0, wait_in_kernel)
-    time.sleep(0.2)
+    world.wait_until_they_wait([0])
     world.signal(1, signal.SIGKILL)
     world.signal(2, signal.SIGKILL)
     name, message, peer = world.finish(0).value

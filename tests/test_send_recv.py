@@ -6,7 +6,6 @@ import ctypes
 import itertools
 import logging
 import signal
-import time
 
 import attempts
 import cases
@@ -251,7 +250,7 @@ def test_the_other_is_killed(own_ranks, operation, nbytes):
     world = own_ranks.world(2)
     world.run(mixed_calls, 78, 20)
     world.start(0, attempt, operation, nbytes)
-    time.sleep(0.3)
+    world.wait_until_they_wait([0])
     world.signal(1, signal.SIGKILL)
     name, message, peer = world.finish(0).value
     assert (name, peer) == ("PeerDied", 1), message
