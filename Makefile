@@ -22,7 +22,7 @@ run: venv native cpu-kernels ## run the main job: sentence embeddings, split ove
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
 
 test: all ## the whole test-suite on the CPU platform
-	$(RUN)/python -m pytest -rs -n 2 --dist loadgroup tests
+	$(RUN)/python -m pytest -rs -n 3 --dist loadgroup tests
 
 test-gpu: all ## the tests that need GPUs (skips cleanly where there are none)
 	$(RUN)/python -m pytest tests/gpu

@@ -39,9 +39,6 @@ def shim_source(tmp_path_factory):
     return str(tmp_path_factory.mktemp("counting"))
 
 
-_RANKS = {"ranks", "own_ranks"}
-
-
 def _world_of(item: Any) -> list[str]:
     """Where a test comes in the order: those that share ranks last, by size, first epoch and algorithm."""
     if "ranks" not in item.fixturenames:
@@ -56,12 +53,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[Any]) -> None:
-    """Order the tests by their worlds, since opening one costs more than most tests; those that have ranks
-    are for one of `make test`'s two processes, and the other one has what is left."""
+    """Order the tests by their worlds, since opening one costs more than most tests, and say which of them
+    are for one process: those that share ranks, and those with ranks of their own, which wait more than they
+    work. On GPUs there is one world at a time."""
     items.sort(key=_world_of)
     for item in items:
-        if _RANKS & set(item.fixturenames):
-            item.add_marker(pytest.mark.xdist_group("ranks"))
+        groups = {"ranks", "own_ranks"} & set(item.fixturenames) if PLATFORM == "cpu" else {"all"}
+        for group in groups:
+            item.add_marker(pytest.mark.xdist_group(group))
     if PLATFORM == "cpu":
         return
     skip = pytest.mark.skip(reason=f"host arrays are not device arrays on {PLATFORM}")

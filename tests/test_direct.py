@@ -277,7 +277,7 @@ def algorithms_that_ran(comm, rng, count):
 @pytest.mark.parametrize("world", worlds(3))
 def test_calls_in_registered_memory_are_direct(own_ranks, world):
     """Those of the operations that have such an algorithm, and no others."""
-    for ran in own_ranks.world(world, HIPCOMM_LOG="debug", **DIRECT).run(algorithms_that_ran, 400_000):
+    for ran in own_ranks.world(world, HIPCOMM_LOG="debug", **DIRECT).run(algorithms_that_ran, 40_000):
         for (operation, registered), direct in ran.items():
             assert direct == [registered and operation in OPERATIONS], (operation, registered)
     own_ranks.end()
