@@ -53,21 +53,9 @@ class Session:
 
         Args:
             name: tells it apart from the process's others.
-            algorithm: what HIPCOMM_ALGORITHM shall be for it; None: as it is.
+            algorithm: the one that is forced; None: as HIPCOMM_ALGORITHM says.
         """
-        changes = {"HIPCOMM_JOB_ID": apart(self.identity, name).job_key}
-        if algorithm is not None:
-            changes["HIPCOMM_ALGORITHM"] = algorithm
-        before = {variable: os.environ.get(variable) for variable in changes}
-        os.environ.update(changes)
-        try:
-            return hipcomm.init()
-        finally:
-            for variable, value in before.items():
-                if value is None:
-                    del os.environ[variable]
-                else:
-                    os.environ[variable] = value
+        return hipcomm.init(job_id=apart(self.identity, name).job_key, algorithm=algorithm)
 
     def synchronize(self) -> None:
         """Wait for everything on the device, whoever enqueued it."""
@@ -97,7 +85,7 @@ def begin(dtype: str, largest: int, graph: int | None) -> Session:
     identity, settings = Identity.read(), Settings.read()
     world = RendezvousWorld(identity, settings)
     platform = choose(settings).name
-    device = open_device(settings.device, identity.local_rank, settings.share_devices)
+    device = open_device(settings, identity.local_rank)
     stream = None
     if graph or not device.host_is_device:
         stream = int(call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking))

@@ -3,13 +3,13 @@
 ::
 
     import hipcomm
-    with hipcomm.init() as comm:     # rank, world size and endpoint from the environment
+    with hipcomm.init() as comm:     # rank, world size and endpoint from the environment, or by keyword
         comm.all_reduce(x)           # in place
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hipcomm.errors import (
     CallMismatch,
@@ -44,33 +44,54 @@ __all__ = [
 __version__ = VERSION
 
 
-def init() -> Communicator:
-    """Join the job that the environment describes, and return its communicator.
+def init(**settings: Any) -> Communicator:
+    """Join the job that the arguments and the environment describe, and return its communicator.
 
     Rank, world size and endpoint come from ``HIPCOMM_*``, else torchrun's, Open MPI's, PMI's or Slurm's
-    variables; with none of them, a world of one. docs/environment.md has all variables. Collective: it
-    returns when all ranks have joined and can reach each other's memory.
+    variables; with none of them, a world of one. Collective: it returns when all ranks have joined and can
+    reach each other's memory.
+
+    Args:
+        settings: say it here instead of in the environment, by keyword: rank, world_size, local_rank,
+            rendezvous, token, job_id, platform, device, timeout, join_timeout, algorithm, staging_bytes,
+            share_devices, check, log. None is as if not given. docs/environment.md has the table.
 
     Raises:
         RendezvousError: not all ranks came in time (HIPCOMM_JOIN_TIMEOUT); who did is in the message.
-        InvalidArgument: a variable is wrong, or differs between ranks.
+        InvalidArgument: an argument or a variable is wrong, unknown, or differs between ranks.
         PlatformError: no device, or a HIP call failed, here or on another rank.
     """
     from hipcomm.communicator import Communicator
-    from hipcomm.environment import Identity, Settings
+    from hipcomm.environment import Identity, Settings, check_keywords
     from hipcomm.join.session import Session
     from hipcomm.logs import configure
 
-    settings = Settings.read()
-    configure(settings.log)
-    return Communicator(Session.join(Identity.read(), settings))
+    check_keywords(settings, "init")
+    values = Settings.read(given=settings)
+    configure(values.log)
+    return Communicator(Session.join(Identity.read(given=settings), values))
 
 
-def init_all(devices: Sequence[int | str]) -> CommunicatorList:
-    """Make one communicator per device, all in this process, for a thread each.
+def init_all(devices: Sequence[int | str], **settings: Any) -> CommunicatorList:
+    """Make one communicator per device, all in this process. Rank i drives ``devices[i]``.
 
-    See :func:`hipcomm.join.threads.init_all`.
+    Each is to be used from a thread of its own, which makes the device its current one first
+    (``comm.device.use()``): a collective enqueues work that waits for the other ranks, and on the CPU
+    platform the call itself waits for them. All that is collective on the host (``empty``, ``register``,
+    ``split``, ``close``) waits for the other ranks' threads likewise.
+
+    Args:
+        devices: ordinals, PCI bus ids or UUIDs, one per rank, each another device.
+        settings: as for :func:`init`: platform, timeout, join_timeout, algorithm, staging_bytes, check, log.
+
+    Returns:
+        The communicators by rank.
+
+    Raises:
+        InvalidArgument: a device does not exist or is named twice, or a setting is wrong or unknown.
+        PlatformError: a HIP call failed.
+        RendezvousError: the ranks could not meet.
     """
     from hipcomm.join import threads
 
-    return threads.init_all(devices)
+    return threads.init_all(devices, settings)

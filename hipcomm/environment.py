@@ -1,25 +1,29 @@
-"""Every environment variable that hipcomm reads, in one table, and the two things read from it.
+"""Every setting of hipcomm in one table: its keyword at ``init``, its environment variable, its default.
 
-:class:`Identity` says which rank this process is, :class:`Settings` how the library shall behave.
-Both are read from a mapping once, at ``init``; nothing reads the environment afterwards.
-``python -m hipcomm.environment`` prints the table as it stands in ``docs/environment.md``.
+:class:`Identity` says which rank this process is, :class:`Settings` how the library shall behave. Both are
+made once, at ``init``, of its keywords and of the environment; nothing reads the environment afterwards.
+``python -m hipcomm.environment`` prints the table of ``docs/environment.md``.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from hipcomm.core import lib
 from hipcomm.errors import InvalidArgument
+from hipcomm.plan import ALGORITHMS
 
 PLATFORMS = ("auto", "amd", "nvidia", "cpu")
-ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 LOG_LEVELS = ("warning", "info", "debug")
-MAX_WORLD_SIZE = 16
-MAX_SECONDS = 1e6  # so that every clock can count it; "for ever" is not to be had
-MAX_STAGING_BYTES = 64 << 30
+MAX_WORLD_SIZE: int = lib.HIPCOMM_MAX_RANKS
+MAX_SECONDS: int = lib.HIPCOMM_MAX_TIMEOUT_SECONDS  # so that every clock can count it; there is no "for ever"
+MAX_STAGING_BYTES: int = lib.HIPCOMM_MAX_STAGING_BYTES
+
+_FORCEABLE = tuple(name for name in ALGORITHMS if name != "copy")  # which is what a world of one does
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -76,6 +80,16 @@ def _choice(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _token(value: str) -> str:
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not UTF-8") from None
+    if len(encoded) > 128:
+        raise ValueError("longer than 128 bytes")
+    return value
+
+
 def _endpoint(value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")  # [::1]:4000
@@ -88,117 +102,220 @@ class Variable(NamedTuple):
     """One row of the table.
 
     Attributes:
+        keyword: its name as an argument of ``init``; None: what reads it is no part of the Python package.
         name: the variable.
+        types: what the keyword takes.
         default: what an unset or empty variable stands for, as one would write it; None where
             there is no default.
         values: which values are accepted, for people.
         meaning: one line, for people.
-        parse: turns the text into the value; raises ValueError with the reason.
+        parse: turns the variable's text into the value; raises ValueError with the reason.
+        is_secret: the value is not to be shown.
     """
 
+    keyword: str | None
     name: str
+    types: tuple[type, ...]
     default: str | None
     values: str
     meaning: str
     parse: Callable[[str], Any]
+    is_secret: bool = False
 
-    def read(self, environ: Mapping[str, str]) -> Any:
-        """Return the variable's value in *environ*. Raises InvalidArgument naming variable and value."""
-        text = environ.get(self.name) or self.default
-        if text is None:
-            return None
+    def read(self, environ: Mapping[str, str], given: Mapping[str, Any] | None = None) -> Any:
+        """The value: the keyword's if it is in *given* and not None, else the variable's in *environ*.
+
+        Raises:
+            InvalidArgument: naming keyword or variable, and the value.
+        """
+        value = (given or {}).get(self.keyword or "")
+        name, text = (
+            (self.name, environ.get(self.name) or self.default) if value is None else (self.keyword, "")
+        )
         try:
-            return self.parse(text)
+            if value is not None:
+                text = self._text_of(value)
+            return None if text is None else self.parse(text)
         except ValueError as error:
-            raise InvalidArgument(f"{self.name}={text!r}: {error}") from None
+            shown = "(hidden)" if self.is_secret else repr(text if value is None else value)
+            raise InvalidArgument(f"{name}={shown}: {error}") from None
+
+    def _text_of(self, value: Any) -> str:
+        """What one would write into the variable for a keyword's *value*. Raises ValueError."""
+        if isinstance(value, bool):
+            if bool in self.types:
+                return str(int(value))
+        elif int in self.types and hasattr(value, "__index__"):  # NumPy's integers too
+            return str(operator.index(value))
+        elif isinstance(value, tuple) and tuple in self.types and len(value) == 2:
+            return f"{value[0]}:{value[1]}"
+        elif isinstance(value, self.types):
+            return str(value)
+        raise ValueError(f"not of type {' or '.join(kind.__name__ for kind in self.types)}")
 
 
 VARIABLES = (
-    Variable("HIPCOMM_RANK", None, "0 to world size - 1", "This process's rank.", _integer(0)),
-    Variable("HIPCOMM_WORLD_SIZE", None, f"1 to {MAX_WORLD_SIZE}", "The number of ranks.", _integer(1)),
     Variable(
+        "rank", "HIPCOMM_RANK", (int,), None, "0 to world size - 1", "This process's rank.", _integer(0)
+    ),
+    Variable(
+        "world_size",
+        "HIPCOMM_WORLD_SIZE",
+        (int,),
+        None,
+        f"1 to {MAX_WORLD_SIZE}",
+        "The number of ranks.",
+        _integer(1),
+    ),
+    Variable(
+        "local_rank",
         "HIPCOMM_LOCAL_RANK",
+        (int,),
         None,
         "0 or more",
         "This process's number on its machine; by default its rank.",
         _integer(0),
     ),
     Variable(
+        "rendezvous",
         "HIPCOMM_RENDEZVOUS",
+        (str, tuple),
         None,
         "host:port",
         "The rendezvous server. Unset: rank 0 hosts one and tells the others through a file.",
         _endpoint,
     ),
-    Variable("HIPCOMM_TOKEN", None, "1 to 128 bytes", "The job's secret, shown to the server.", _text),
     Variable(
+        "token",
+        "HIPCOMM_TOKEN",
+        (str,),
+        None,
+        "1 to 128 bytes",
+        "The job's secret, shown to the server.",
+        _token,
+        is_secret=True,
+    ),
+    Variable(
+        "job_id",
         "HIPCOMM_JOB_ID",
+        (str,),
         None,
         "any text",
         "Tells jobs apart that run side by side without `hipcomm-run`.",
         _text,
     ),
     Variable(
+        "platform",
         "HIPCOMM_PLATFORM",
+        (str,),
         "auto",
         ", ".join(PLATFORMS),
         "Where to run; `auto` takes the first of amd, nvidia, cpu that has a device.",
         _choice(*PLATFORMS),
     ),
     Variable(
+        "device",
         "HIPCOMM_DEVICE",
+        (int, str),
         None,
         "ordinal, PCI bus id or UUID",
         "This rank's device; by default its local rank.",
         _text,
     ),
     Variable(
-        "HIPCOMM_CPU_DEVICES", "16", "1 to 254", "How many devices the CPU platform has.", _integer(1, 254)
+        None,
+        "HIPCOMM_CPU_DEVICES",
+        (int,),
+        "16",
+        "1 to 254",
+        "How many devices the CPU platform has.",
+        _integer(1, 254),
     ),
     Variable(
+        "timeout",
         "HIPCOMM_TIMEOUT",
+        (int, float),
         "60",
         "seconds up to a million",
         "How long a collective waits for a peer.",
         _seconds,
     ),
     Variable(
+        "join_timeout",
         "HIPCOMM_JOIN_TIMEOUT",
+        (int, float),
         "60",
         "seconds up to a million",
         "How long a rank waits for all to join.",
         _seconds,
     ),
     Variable(
+        "algorithm",
         "HIPCOMM_ALGORITHM",
+        (str,),
         "auto",
-        ", ".join(ALGORITHMS),
+        ", ".join(_FORCEABLE),
         "Forces one algorithm, for tests and for the curious; the same on all ranks.",
-        _choice(*ALGORITHMS),
+        _choice(*_FORCEABLE),
     ),
     Variable(
+        "staging_bytes",
         "HIPCOMM_STAGING_BYTES",
+        (int, str),
         None,
         "bytes up to 64G; K, M, G for powers of 1024",
         "Device memory for staging, the same on all ranks; by default what suits the architecture.",
         _byte_count,
     ),
     Variable(
+        "share_devices",
         "HIPCOMM_SHARE_DEVICES",
+        (bool,),
         "0",
-        "0, 1",
+        "0, 1 (False, True)",
         "1: ranks may share a device, to try a program with more ranks than devices; slow on GPUs.",
         _switch,
     ),
-    Variable("HIPCOMM_CHECK", "0", "0, 1", "1: ranks compare every call; a mismatch is an error.", _switch),
-    Variable("HIPCOMM_LOG", "warning", ", ".join(LOG_LEVELS), "How much is logged.", _choice(*LOG_LEVELS)),
+    Variable(
+        "check",
+        "HIPCOMM_CHECK",
+        (bool,),
+        "0",
+        "0, 1 (False, True)",
+        "1: ranks compare every call; a mismatch is an error.",
+        _switch,
+    ),
+    Variable(
+        "log",
+        "HIPCOMM_LOG",
+        (str,),
+        "warning",
+        ", ".join(LOG_LEVELS),
+        "How much is logged.",
+        _choice(*LOG_LEVELS),
+    ),
 )
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
+_BY_KEYWORD = {variable.keyword: variable for variable in VARIABLES if variable.keyword}
 
 
-def _read(name: str, environ: Mapping[str, str]) -> Any:
-    return _BY_NAME[name].read(environ)
+def check_keywords(given: Mapping[str, Any], function: str, decided: tuple[str, ...] = ()) -> None:
+    """See that all keywords are settings that *function* takes.
+
+    Args:
+        given: what was passed.
+        function: for the message.
+        decided: settings that it decides itself.
+
+    Raises:
+        InvalidArgument: one is not; the message has those that are.
+    """
+    accepted = [keyword for keyword in _BY_KEYWORD if keyword not in decided]
+    for name in given:
+        if name not in accepted:
+            what = "is decided by it" if name in decided else "is no setting"
+            raise InvalidArgument(f"{function}: {name} {what}; it takes {', '.join(accepted)}")
 
 
 class Settings(NamedTuple):
@@ -213,11 +330,13 @@ class Settings(NamedTuple):
         share_devices: whether several ranks may be on one device.
         timeout: how long a collective waits for a peer, in seconds.
         join_timeout: how long a rank waits for all to join, in seconds.
-        algorithm: one of ``ALGORITHMS``.
+        algorithm: the algorithm that is forced, or "auto".
         staging_bytes: the size of the staging slab, in bytes; 0: the tuning row's.
         check: whether ranks compare every call.
         log: one of ``LOG_LEVELS``.
         runtime_dir: the user's private run-time directory (XDG), or an empty text.
+        first_epoch: where epochs begin; for tests.
+        keywords: the settings that came from keywords.
     """
 
     rendezvous: tuple[str, int] | None = None
@@ -233,35 +352,38 @@ class Settings(NamedTuple):
     check: bool = False
     log: str = "warning"
     runtime_dir: str = ""
+    first_epoch: int = 0
+    keywords: frozenset[str] = frozenset()
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings from *environ* (by default the process's). Raises InvalidArgument."""
+    def read(
+        cls, environ: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None
+    ) -> Settings:
+        """Read the settings from *given* keywords and from *environ* (by default the process's).
+
+        Raises:
+            InvalidArgument: naming keyword or variable, and the value.
+        """
         env = os.environ if environ is None else environ
+        values = {
+            field: variable.read(env, given)
+            for variable in VARIABLES
+            if (field := variable.name.removeprefix("HIPCOMM_").lower()) in cls._fields
+        }
         settings = cls(
-            rendezvous=_read("HIPCOMM_RENDEZVOUS", env),
-            token=_read("HIPCOMM_TOKEN", env) or "",
-            platform=_read("HIPCOMM_PLATFORM", env),
-            device=_read("HIPCOMM_DEVICE", env),
-            cpu_devices=_read("HIPCOMM_CPU_DEVICES", env),
-            share_devices=_read("HIPCOMM_SHARE_DEVICES", env),
-            timeout=_read("HIPCOMM_TIMEOUT", env),
-            join_timeout=_read("HIPCOMM_JOIN_TIMEOUT", env),
-            algorithm=_read("HIPCOMM_ALGORITHM", env),
-            staging_bytes=_read("HIPCOMM_STAGING_BYTES", env) or 0,
-            check=_read("HIPCOMM_CHECK", env),
-            log=_read("HIPCOMM_LOG", env),
+            **{field: value for field, value in values.items() if value is not None},
             runtime_dir=env.get("XDG_RUNTIME_DIR", ""),
+            keywords=frozenset(name for name, value in (given or {}).items() if value is not None),
         )
-        try:
-            token = settings.token.encode()
-        except UnicodeEncodeError:
-            raise InvalidArgument("HIPCOMM_TOKEN=(hidden): not UTF-8") from None
-        if len(token) > 128:
-            raise InvalidArgument("HIPCOMM_TOKEN=(hidden): longer than 128 bytes")
         if settings.rendezvous and not settings.token:
-            raise InvalidArgument("HIPCOMM_TOKEN='': HIPCOMM_RENDEZVOUS is set, so it must be too")
+            raise InvalidArgument(
+                f"{settings.name_of('token')}='': {settings.name_of('rendezvous')} is set, so it must be too"
+            )
         return settings
+
+    def name_of(self, keyword: str) -> str:
+        """What the user calls a setting: the keyword if that was passed, else the variable."""
+        return keyword if keyword in self.keywords else _BY_KEYWORD[keyword].name
 
 
 class _Launcher(NamedTuple):
@@ -306,6 +428,8 @@ _LAUNCHERS = (
     ),
 )
 
+_KEYWORDS = _Launcher("keywords", "", "", "", "", ())
+
 
 def _is_slurm_batch_script(environ: Mapping[str, str]) -> bool:
     """Tell a batch script, which carries SLURM_PROCID=0 and the task count as well, from a task."""
@@ -319,7 +443,7 @@ class Identity(NamedTuple):
         rank: 0 to world_size - 1.
         world_size: the number of ranks.
         local_rank: this process's number on its machine.
-        source: whose variables said so; "alone" where there were none (a world of one).
+        source: whose variables said so; "keywords"; "alone" where there were none (a world of one).
         job_key: what tells this job apart from others of the same user; the same on all ranks.
     """
 
@@ -330,72 +454,87 @@ class Identity(NamedTuple):
     job_key: str = ""
 
     @classmethod
-    def read(cls, environ: Mapping[str, str] | None = None) -> Identity:
-        """Read the identity from *environ* (by default the process's).
+    def read(
+        cls, environ: Mapping[str, str] | None = None, given: Mapping[str, Any] | None = None
+    ) -> Identity:
+        """Read the identity from *given* keywords and from *environ* (by default the process's).
 
-        The launchers' variables are asked in this order: ours, torchrun's, Open MPI's, PMI's,
-        Slurm's. Raises InvalidArgument naming variable and value.
+        The launchers' variables are asked in this order: ours, torchrun's, Open MPI's, PMI's, Slurm's.
+
+        Raises:
+            InvalidArgument: naming keyword or variable, and the value.
         """
         env = os.environ if environ is None else environ
-        for launcher in _LAUNCHERS:
-            if launcher.name == "Slurm" and _is_slurm_batch_script(env):
-                continue
-            if env.get(launcher.rank) or (launcher.name == "hipcomm" and env.get(launcher.world_size)):
-                return cls._of_launcher(launcher, env)
-        return cls()
-
-    @classmethod
-    def _of_launcher(cls, launcher: _Launcher, env: Mapping[str, str]) -> Identity:
-        rank = _required(launcher.rank, 0, env, launcher.world_size)
-        world_size = _required(launcher.world_size, 1, env, launcher.rank)
-        if world_size > MAX_WORLD_SIZE:
-            raise InvalidArgument(
-                f"{launcher.world_size}='{world_size}': hipcomm joins {MAX_WORLD_SIZE} ranks at most"
+        said = {name: value for name, value in (given or {}).items() if value is not None}
+        launcher = _launcher_of(env)
+        if launcher is None:
+            if not said.keys() & {"rank", "world_size"}:
+                return cls(local_rank=_BY_KEYWORD["local_rank"].read({}, said) or 0)
+            launcher = _KEYWORDS
+        rank, rank_as_said = _number("rank", launcher.rank, 0, env, said)
+        world_size, world_as_said = _number("world_size", launcher.world_size, 1, env, said)
+        if rank is None or world_size is None:
+            missing, present = (
+                (rank_as_said, world_as_said) if rank is None else (world_as_said, rank_as_said)
             )
+            raise InvalidArgument(f"{missing}: not set, but {present} is")
+        if world_size > MAX_WORLD_SIZE:
+            raise InvalidArgument(f"{world_as_said}: hipcomm joins {MAX_WORLD_SIZE} ranks at most")
         if rank >= world_size:
-            raise InvalidArgument(f"{launcher.rank}='{rank}': not below {launcher.world_size}='{world_size}'")
-        local_rank = _optional(launcher.local_rank, 0, env)
-        local_size = _optional(launcher.local_size, 1, env)
-        if local_size is not None and local_size != world_size:
+            raise InvalidArgument(f"{rank_as_said}: not below {world_as_said}")
+        local_rank, _ = _number("local_rank", launcher.local_rank, 0, env, said)
+        local_size, size_as_said = _number("", launcher.local_size, 1, env, {})
+        if local_size is not None and local_size != world_size and "world_size" not in said:
             raise InvalidArgument(
-                f"{launcher.world_size}='{world_size}' but {launcher.local_size}='{local_size}': "
-                "hipcomm joins the ranks of one machine only"
+                f"{world_as_said} but {size_as_said}: hipcomm joins the ranks of one machine only"
             )
         return cls(
             rank=rank,
             world_size=world_size,
             local_rank=rank if local_rank is None else local_rank,
             source=launcher.name,
-            job_key=_job_key(launcher, env),
+            job_key=_job_key(launcher, env, said),
         )
 
 
-def _optional(name: str, minimum: int, env: Mapping[str, str]) -> int | None:
-    return Variable(name, None, "", "", _integer(minimum)).read(env) if name else None
+def _launcher_of(env: Mapping[str, str]) -> _Launcher | None:
+    for launcher in _LAUNCHERS:
+        if launcher.name == "Slurm" and _is_slurm_batch_script(env):
+            continue
+        if env.get(launcher.rank) or (launcher.name == "hipcomm" and env.get(launcher.world_size)):
+            return launcher
+    return None
 
 
-def _required(name: str, minimum: int, env: Mapping[str, str], because: str) -> int:
-    value = _optional(name, minimum, env)
-    if value is None:
-        raise InvalidArgument(f"{name}='': not set, but {because}={env[because]!r} is")
-    return value
+def _number(
+    keyword: str, variable: str, minimum: int, env: Mapping[str, str], given: Mapping[str, Any]
+) -> tuple[int | None, str]:
+    """A number from a keyword or from a launcher's variable; and how it was said, for messages."""
+    if keyword in given:
+        return _BY_KEYWORD[keyword].read({}, given), f"{keyword}={given[keyword]!r}"
+    if not variable:
+        return None, f"{keyword}=None"
+    row = Variable(None, variable, (int,), None, "", "", _integer(minimum))
+    return row.read(env), f"{variable}={env.get(variable, '')!r}"
 
 
-def _job_key(launcher: _Launcher, env: Mapping[str, str]) -> str:
-    explicit: str | None = _read("HIPCOMM_JOB_ID", env)
+def _job_key(launcher: _Launcher, env: Mapping[str, str], given: Mapping[str, Any]) -> str:
+    explicit: str | None = _BY_KEYWORD["job_id"].read(env, given)
     if explicit:
         return f"job={explicit}"
     parts = [f"{name}={env[name]}" for name in launcher.job if env.get(name)]
-    # Whoever starts all ranks of one machine is the parent of all of them.
+    # The process that starts all ranks of one machine is the parent of all of them.
     return " ".join(parts) or f"parent={os.getppid()}"
 
 
 def markdown_table() -> str:
     """Return the table of ``docs/environment.md``."""
-    lines = ["| variable | default | values | meaning |", "|---|---|---|---|"]
+    lines = ["| keyword | variable | default | values | meaning |", "|---|---|---|---|---|"]
     for variable in VARIABLES:
+        keyword = f"`{variable.keyword}`" if variable.keyword else ""
         default = "" if variable.default is None else f"`{variable.default}`"
-        lines.append(f"| `{variable.name}` | {default} | {variable.values} | {variable.meaning} |")
+        cells = (keyword, f"`{variable.name}`", default, variable.values, variable.meaning)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

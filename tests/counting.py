@@ -6,12 +6,7 @@ import ctypes
 import subprocess
 from pathlib import Path
 
-from rank_worker import CoreWithConfig
-
-from hipcomm import core
-from hipcomm.core import ffi
 from hipcomm.hip import call, hip
-from hipcomm.join import session
 
 TESTS = Path(__file__).parent
 LAUNCH, ASK, RECORD = "hipModuleLaunchKernel", "hipStreamIsCapturing", "hipEventRecord"
@@ -28,12 +23,12 @@ class Counted:
         command += [str(TESTS / "counting_hip.c"), f"-I{TESTS.parent / 'hipcomm' / 'platforms'}"]
         command += ["-Wl,--no-as-needed", str(real), f"-Wl,-rpath,{real.parent}", "-ldl"]
         subprocess.run(command, check=True, timeout=60)
-        path = ffi.new("char[]", str(shim).encode())
-        session.lib = CoreWithConfig(core.lib, hip_library=path)
+        session = comm._session
+        session.platform = session.platform._replace(library=str(shim))
         try:
             self.comm = comm.split(0)
         finally:
-            session.lib = core.lib
+            session.platform = session.platform._replace(library=str(real))
         library = ctypes.CDLL(str(shim))
         self._fail_next = library.fail_next
         self._take = library.take_calls

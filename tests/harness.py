@@ -5,10 +5,10 @@ A test sends functions to the ranks by name::
     def body(comm, rng, count):      # runs in every rank; rng differs between ranks
         ...
 
-    ranks.world(4, HIPCOMM_ALGORITHM="two_shot").run(body, 1000)
+    ranks.world(4, algorithm="two_shot").run(body, 1000)
 
 Starting a process takes longer than most tests, so processes are kept and form one world after the
-other, of any size and with any HIPCOMM_ variables. Whatever goes wrong in a rank, its traceback ends up
+other, of any size and with any settings. Whatever goes wrong in a rank, its traceback ends up
 in the test's, and the pool starts afresh. Every wait is bounded.
 """
 
@@ -128,9 +128,7 @@ class RankProcess:
 class World:
     """The ranks of one communicator. Made by :meth:`RankPool.world`."""
 
-    def __init__(
-        self, processes: list[RankProcess], environment: dict[str, str], first_epoch: int = 0
-    ) -> None:
+    def __init__(self, processes: list[RankProcess], settings: dict[str, Any], first_epoch: int = 0) -> None:
         """Have the processes form a world; rank i is processes[i]."""
         self.size = len(processes)
         self.broken = False
@@ -138,18 +136,16 @@ class World:
         token = secrets.token_hex(8)
         self._server = Server(self.size, token)
         self._server.start()
-        host, port = self._server.address
         common = {
-            "HIPCOMM_PLATFORM": PLATFORM,
-            "HIPCOMM_SHARE_DEVICES": SHARED,
-            "HIPCOMM_WORLD_SIZE": str(self.size),
-            "HIPCOMM_RENDEZVOUS": f"{host}:{port}",
-            "HIPCOMM_TOKEN": token,
-            **environment,
+            "platform": PLATFORM,
+            "share_devices": SHARED == "1",
+            "world_size": self.size,
+            "rendezvous": self._server.address,
+            "token": token,
+            **settings,
         }
         for rank, process in enumerate(processes):
-            own = {"HIPCOMM_RANK": str(rank), "HIPCOMM_LOCAL_RANK": str(rank)}
-            process.send(Open({**common, **own}, first_epoch))
+            process.send(Open({**common, "rank": rank, "local_rank": rank}, first_epoch))
         try:
             self._collect(PATIENCE)
         except RanksFailed:
@@ -228,12 +224,12 @@ class RankPool:
         self._world: World | None = None
         self._key: object = None
 
-    def world(self, size: int, first_epoch: int = 0, **environment: str) -> World:
-        """The world of this size whose ranks have these environment variables.
+    def world(self, size: int, first_epoch: int = 0, **settings: Any) -> World:
+        """The world of this size whose ranks have these settings.
 
         The same as last time if it is asked for again: a communicator in the middle of its life.
         """
-        key = (size, first_epoch, environment)
+        key = (size, first_epoch, settings)
         if self._world is not None and self._world.broken:
             self.end()
         if self._world is not None and self._key != key:
@@ -242,7 +238,7 @@ class RankPool:
             while len(self._processes) < size:
                 self._processes.append(RankProcess())
             try:
-                self._world = World(self._processes[:size], environment, first_epoch)
+                self._world = World(self._processes[:size], settings, first_epoch)
             except RanksFailed:
                 self.end()
                 raise

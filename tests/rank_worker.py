@@ -16,16 +16,19 @@ from typing import Any, NamedTuple
 import checking
 import numpy as np
 
-import hipcomm
+from hipcomm.communicator import Communicator
+from hipcomm.environment import Identity, Settings
+from hipcomm.join.session import Session
+from hipcomm.logs import configure
 
 
 class Open(NamedTuple):
-    """Make a communicator: *environment* has this rank's HIPCOMM_ variables, all others are unset.
+    """Make a communicator with these settings, as for :func:`hipcomm.init`.
 
     first_epoch: where its epochs begin; 0 is the default.
     """
 
-    environment: dict[str, str]
+    settings: dict[str, Any]
     first_epoch: int = 0
 
 
@@ -47,26 +50,6 @@ class Reply(NamedTuple):
     value: Any = None
     error: str | None = None
     notes: tuple[checking.Note, ...] = ()
-
-
-class CoreWithConfig:
-    """The C core's ``lib``, but communicators are made with some fields of hipcommConfig set by the test.
-
-    The Python control plane has no way to set them: first_epoch is for tests.
-    """
-
-    def __init__(self, lib: Any, **fields: Any) -> None:
-        self._lib = lib
-        self._fields = fields
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._lib, name)
-
-    def hipcommCommCreate(self, config: Any, created: Any) -> int:
-        for name, value in self._fields.items():
-            setattr(config, name, value)
-        result: int = self._lib.hipcommCommCreate(config, created)
-        return result
 
 
 _pipe: Any = None  # to the test's process
@@ -93,16 +76,9 @@ class Rank:
         return request.body(self.comm, rng, *request.arguments)
 
     def _open(self, request: Open) -> None:
-        from hipcomm import core
-        from hipcomm.join import session
-
-        for name in [name for name in os.environ if name.startswith("HIPCOMM_")]:
-            del os.environ[name]
-        os.environ.update(request.environment)
-        session.lib = core.lib
-        if request.first_epoch:
-            session.lib = CoreWithConfig(core.lib, first_epoch=request.first_epoch)
-        self.comm = hipcomm.init()
+        identity, settings = Identity.read(given=request.settings), Settings.read(given=request.settings)
+        configure(settings.log)
+        self.comm = Communicator(Session.join(identity, settings._replace(first_epoch=request.first_epoch)))
         checking.begin(self.comm)
 
     def fail(self, error: BaseException) -> None:
@@ -116,6 +92,8 @@ def main(pipe: Connection[Any, Any]) -> None:
     global _pipe  # noqa: PLW0603  a process is one rank
     faulthandler.enable()
     _pipe = pipe
+    for name in [name for name in os.environ if name.startswith("HIPCOMM_")]:
+        del os.environ[name]  # what a test asks for is all in its settings
     rank = Rank()
     while True:
         try:

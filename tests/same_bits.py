@@ -74,7 +74,7 @@ def on_platform(
     """The outcomes on each rank of a world on this platform. Raises RanksFailed."""
     pool = RankPool()
     try:
-        group = pool.world(world, HIPCOMM_PLATFORM=platform, HIPCOMM_ALGORITHM=algorithm)
+        group = pool.world(world, platform=platform, algorithm=algorithm)
         found: list[list[Outcome]] = group.run(outcomes, seed, sizes, algorithm == "direct")
     finally:
         pool.end()

@@ -31,13 +31,13 @@ def every_dtype(comm, rng, seed):
 @everywhere
 @with_every_algorithm
 def test_every_dtype(ranks, algorithm, world):
-    assert ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype, 11) == [20] * world
+    assert ranks.world(world, algorithm=algorithm).run(every_dtype, 11) == [20] * world
 
 
 @pytest.mark.parametrize("world", worlds(12, 16))
 @with_every_algorithm
 def test_large_worlds(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype, 12)
+    ranks.world(world, algorithm=algorithm).run(every_dtype, 12)
 
 
 def every_boundary(comm, rng, algorithm, seed):
@@ -48,7 +48,7 @@ def every_boundary(comm, rng, algorithm, seed):
 @everywhere
 @with_every_algorithm
 def test_every_boundary(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_boundary, algorithm, 13)
+    ranks.world(world, algorithm=algorithm).run(every_boundary, algorithm, 13)
 
 
 def every_alignment(comm, rng, seed):
@@ -63,7 +63,7 @@ def every_alignment(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @with_every_algorithm
 def test_every_alignment(ranks, algorithm, world):
-    assert ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 14) == [256] * world
+    assert ranks.world(world, algorithm=algorithm).run(every_alignment, 14) == [256] * world
 
 
 def arrays_of_any_shape(comm, rng):
@@ -89,4 +89,4 @@ def parts_keep_their_place(comm, rng):
 
 @pytest.mark.parametrize("world", worlds(2, 3))
 def test_parts_keep_their_place(ranks, world):
-    ranks.world(world, HIPCOMM_ALGORITHM="one_shot").run(parts_keep_their_place)
+    ranks.world(world, algorithm="one_shot").run(parts_keep_their_place)

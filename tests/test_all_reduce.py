@@ -30,14 +30,14 @@ def every_dtype_and_operation(comm, rng, seed, kinds):
 @everywhere
 @with_every_algorithm
 def test_every_dtype_and_operation(ranks, algorithm, world):
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype_and_operation, 1, oracle.KINDS)
+    made = ranks.world(world, algorithm=algorithm).run(every_dtype_and_operation, 1, oracle.KINDS)
     assert made == [len(oracle.DTYPES) * len(oracle.OPERATIONS) * len(oracle.KINDS)] * world
 
 
 @pytest.mark.parametrize("world", worlds(12, 16))
 @with_every_algorithm
 def test_large_worlds(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype_and_operation, 2, ("plain",))
+    ranks.world(world, algorithm=algorithm).run(every_dtype_and_operation, 2, ("plain",))
 
 
 def every_boundary(comm, rng, algorithm, seed, staging_bytes):
@@ -50,8 +50,8 @@ def every_boundary(comm, rng, algorithm, seed, staging_bytes):
 @with_every_algorithm
 def test_every_boundary(ranks, algorithm, world):
     # of the staged algorithm a launch carries half of the staging slab: little, for the oracle is slow
-    staging_bytes, settings = (2 << 20, {"HIPCOMM_STAGING_BYTES": "2M"}) if algorithm == "staged" else (0, {})
-    group = ranks.world(world, HIPCOMM_ALGORITHM=algorithm, **settings)
+    staging_bytes, settings = (2 << 20, {"staging_bytes": "2M"}) if algorithm == "staged" else (0, {})
+    group = ranks.world(world, algorithm=algorithm, **settings)
     group.run(every_boundary, algorithm, 3, staging_bytes)
 
 
@@ -67,7 +67,7 @@ def every_alignment(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @with_every_algorithm
 def test_every_alignment(ranks, algorithm, world):
-    assert ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 4) == [256] * world
+    assert ranks.world(world, algorithm=algorithm).run(every_alignment, 4) == [256] * world
 
 
 def integer_averages(comm, rng):
@@ -112,7 +112,7 @@ def rounds_once(comm, rng):
 @pytest.mark.parametrize("world", worlds(3))
 @with_every_algorithm
 def test_rounds_once(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(rounds_once)
+    ranks.world(world, algorithm=algorithm).run(rounds_once)
 
 
 def sums_in_rank_order(comm, rng):
@@ -127,7 +127,7 @@ def sums_in_rank_order(comm, rng):
 @pytest.mark.parametrize("world", worlds(3))
 @with_every_algorithm
 def test_sums_in_rank_order(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(sums_in_rank_order)
+    ranks.world(world, algorithm=algorithm).run(sums_in_rank_order)
 
 
 def one_case(comm, rng, case):
@@ -160,4 +160,4 @@ any_case = st.builds(
 @given(case=any_case)
 def test_any_case(ranks, algorithm, world, case):
     """Hypothesis finds the smallest case that fails."""
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(one_case, case)
+    ranks.world(world, algorithm=algorithm).run(one_case, case)

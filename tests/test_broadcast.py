@@ -30,14 +30,14 @@ def every_root_and_dtype(comm, rng, seed):
 @everywhere
 @with_every_algorithm
 def test_every_root_and_dtype(ranks, algorithm, world):
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_root_and_dtype, 21)
+    made = ranks.world(world, algorithm=algorithm).run(every_root_and_dtype, 21)
     assert made == [10 * world] * world
 
 
 @pytest.mark.parametrize("world", worlds(12, 16))
 @with_every_algorithm
 def test_large_worlds(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_root_and_dtype, 22)
+    ranks.world(world, algorithm=algorithm).run(every_root_and_dtype, 22)
 
 
 def every_boundary(comm, rng, algorithm, seed):
@@ -48,7 +48,7 @@ def every_boundary(comm, rng, algorithm, seed):
 @everywhere
 @with_every_algorithm
 def test_every_boundary(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_boundary, algorithm, 23)
+    ranks.world(world, algorithm=algorithm).run(every_boundary, algorithm, 23)
 
 
 def every_alignment(comm, rng, seed):
@@ -63,7 +63,7 @@ def every_alignment(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @with_every_algorithm
 def test_every_alignment(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 24)
+    ranks.world(world, algorithm=algorithm).run(every_alignment, 24)
 
 
 def alignment_of_each_rank(comm, rng):
@@ -82,7 +82,7 @@ def alignment_of_each_rank(comm, rng):
 @pytest.mark.parametrize("world", worlds(4))
 @with_every_algorithm
 def test_alignment_of_each_rank(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(alignment_of_each_rank)
+    ranks.world(world, algorithm=algorithm).run(alignment_of_each_rank)
 
 
 def two_buffers(comm, rng):
@@ -110,7 +110,7 @@ def two_buffers(comm, rng):
 @pytest.mark.parametrize("world", worlds(1, 4))
 @with_every_algorithm
 def test_two_buffers(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(two_buffers)
+    ranks.world(world, algorithm=algorithm).run(two_buffers)
 
 
 def read_only_on_the_root(comm, rng):

@@ -62,7 +62,7 @@ def differ(comm, rng, name):
 
 @pytest.mark.parametrize("name", MISMATCHES)
 def test_all_ranks_see_both_calls(own_ranks, name):
-    world = own_ranks.world(WORLD, HIPCOMM_CHECK="1")
+    world = own_ranks.world(WORLD, check=True)
     _, _, ours, theirs = MISMATCHES[name]
     for rank, (first, second) in enumerate(world.run(differ, name)):
         assert first.startswith(f"rank {rank}: call 4 differs between ranks: rank 0 calls "), first
@@ -89,7 +89,7 @@ def pair_differs(comm, rng):
 
 
 def test_a_pair_that_disagrees_fails_all(own_ranks):
-    for message in own_ranks.world(WORLD, HIPCOMM_CHECK="1").run(pair_differs):
+    for message in own_ranks.world(WORLD, check=True).run(pair_differs):
         assert "rank 0 calls all_to_all_v(20 bytes to the other, 16 bytes from it, float32)" in message
         assert "rank 2 calls all_to_all_v(16 bytes to the other, 16 bytes from it, float32)" in message
 
@@ -105,4 +105,4 @@ def checked_calls(comm, rng, seed, calls):
 
 @pytest.mark.parametrize("world", worlds(1, 2, 4))
 def test_calls_that_match_work(ranks, world):
-    assert ranks.world(world, HIPCOMM_CHECK="1").run(checked_calls, 61, 300) == [300] * world
+    assert ranks.world(world, check=True).run(checked_calls, 61, 300) == [300] * world

@@ -42,7 +42,7 @@ def calls_of_every_operation(comm, rng, directory):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @pytest.mark.parametrize("algorithm", ("auto", "one_shot", "staged", "pipelined"))
 def test_a_call_is_a_launch(ranks, algorithm, world, shim_source):
-    for found in ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(calls_of_every_operation, shim_source):
+    for found in ranks.world(world, algorithm=algorithm).run(calls_of_every_operation, shim_source):
         assert len(found) == 2 * len(OPERATIONS)
         for what, (eager, captured) in found.items():
             assert eager == [LAUNCH], what
@@ -51,7 +51,7 @@ def test_a_call_is_a_launch(ranks, algorithm, world, shim_source):
 
 @pytest.mark.parametrize("world", worlds(2))
 def test_a_checked_call_costs_another_launch(ranks, world, shim_source):
-    for found in ranks.world(world, HIPCOMM_CHECK="1").run(calls_of_every_operation, shim_source):
+    for found in ranks.world(world, check=True).run(calls_of_every_operation, shim_source):
         for what, (eager, captured) in found.items():
             assert eager.count(LAUNCH) == 2, what
             assert [name for name in captured if name != ASK] == [LAUNCH, LAUNCH], what

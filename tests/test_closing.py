@@ -61,7 +61,7 @@ def close_during_a_call(comm, rng, peer_comes):
 @pytest.mark.parametrize("peer_comes", [True, False])
 def test_close_during_a_call_of_another_thread(own_ranks, world, peer_comes):
     """The call was left without its memory: SIGSEGV."""
-    results = own_ranks.world(world, HIPCOMM_TIMEOUT="3").run(close_during_a_call, peer_comes)
+    results = own_ranks.world(world, timeout=3).run(close_during_a_call, peer_comes)
     if peer_comes:
         assert results == [[None], [None]]
     else:
@@ -82,7 +82,7 @@ def close_during_a_call_that_does_not_end(comm, rng):
 
 
 def test_a_call_that_does_not_end_fails_the_communicator(own_ranks):
-    world = own_ranks.world(1, HIPCOMM_TIMEOUT="1")
+    world = own_ranks.world(1, timeout=1)
     world.run(close_during_a_call_that_does_not_end)
     world.abandon()
 
@@ -106,7 +106,7 @@ def interrupted_close(comm, rng):
 
 
 def test_an_interrupted_close_destroys_nothing(own_ranks):
-    assert own_ranks.world(1, HIPCOMM_TIMEOUT="20").run(interrupted_close) == [True]
+    assert own_ranks.world(1, timeout=20).run(interrupted_close) == [True]
 
 
 class Watched:

@@ -88,9 +88,7 @@ def logged_calls(comm, rng):
 
 @pytest.mark.parametrize("world", worlds(2))
 def test_log_of_calls(own_ranks, world):
-    for rank, (lines, first, second) in enumerate(
-        own_ranks.world(world, HIPCOMM_LOG="debug").run(logged_calls)
-    ):
+    for rank, (lines, first, second) in enumerate(own_ranks.world(world, log="debug").run(logged_calls)):
         assert len(lines) == 2
         for line, operation, op, plan in (
             (lines[0], "all_reduce", "sum", first),

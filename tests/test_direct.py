@@ -19,7 +19,7 @@ from hipcomm.errors import CallMismatch, PeerTimeout
 from hipcomm.memory.peers import read_memory, write_memory
 from hipcomm.plan import ALGORITHMS as NUMBERS
 
-DIRECT = {"HIPCOMM_ALGORITHM": "direct"}
+DIRECT = {"algorithm": "direct"}
 OPERATIONS = (
     "all_reduce",
     "all_gather",
@@ -179,7 +179,7 @@ def mixed(comm, rng, calls, seed):
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
 @pytest.mark.parametrize("algorithm", ("auto", "direct"))
 def test_mixed(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed, 1200 if world < 8 else 400, 16)
+    ranks.world(world, algorithm=algorithm).run(mixed, 1200 if world < 8 else 400, 16)
 
 
 def across_the_end(comm, rng):
@@ -232,7 +232,7 @@ def test_registered_on_some_ranks_only(own_ranks, world, count):
     """The size decides which kernel the direct one meets: two-shot says nothing by signals. The ranks find
     out for themselves: had they waited for the time-out, the error would be another."""
     odd_one = world - 1
-    job = own_ranks.world(world, HIPCOMM_TIMEOUT="100", **DIRECT)
+    job = own_ranks.world(world, timeout=100, **DIRECT)
     results = job.run(registered_here_only, odd_one, count)
     for rank, (first, second) in enumerate(results):
         for text in (first, second):
@@ -277,7 +277,7 @@ def algorithms_that_ran(comm, rng, count):
 @pytest.mark.parametrize("world", worlds(3))
 def test_calls_in_registered_memory_are_direct(own_ranks, world):
     """Those of the operations that have such an algorithm, and no others."""
-    for ran in own_ranks.world(world, HIPCOMM_LOG="debug", **DIRECT).run(algorithms_that_ran, 40_000):
+    for ran in own_ranks.world(world, log="debug", **DIRECT).run(algorithms_that_ran, 40_000):
         for (operation, registered), direct in ran.items():
             assert direct == [registered and operation in OPERATIONS], (operation, registered)
     own_ranks.end()
@@ -341,5 +341,5 @@ def wait_for_a_peer_inside(comm, rng, operation):
 def test_who_gives_up_lets_no_peer_leave(own_ranks, world, operation):
     """A peer that is held up longer than the time-out may go on to read what has changed since; it must not
     find that all ranks are done, and take what it has read for good."""
-    found = own_ranks.world(world, **DIRECT, HIPCOMM_TIMEOUT="0.4").run(wait_for_a_peer_inside, operation)
+    found = own_ranks.world(world, **DIRECT, timeout=0.4).run(wait_for_a_peer_inside, operation)
     assert found[1] == (True, 0)

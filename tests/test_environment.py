@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import hipcomm
 from hipcomm.environment import VARIABLES, Identity, Settings, markdown_table
 from hipcomm.errors import InvalidArgument
 
@@ -241,3 +243,124 @@ def test_identities_that_cannot_be(environ, named):
         Identity.read(environ)
     for text in named:
         assert text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"platform": "cpu"}, "platform", "cpu"),
+        ({"device": 3}, "device", "3"),
+        ({"device": "0000:c1:00.0"}, "device", "0000:c1:00.0"),
+        ({"timeout": 2}, "timeout", 2.0),
+        ({"timeout": 0.25}, "timeout", 0.25),
+        ({"join_timeout": 1e6}, "join_timeout", 1e6),
+        ({"algorithm": "staged"}, "algorithm", "staged"),
+        ({"staging_bytes": 4096}, "staging_bytes", 4096),
+        ({"staging_bytes": np.int64(4096)}, "staging_bytes", 4096),
+        ({"staging_bytes": "32M"}, "staging_bytes", 32 << 20),
+        ({"share_devices": True}, "share_devices", True),
+        ({"check": False}, "check", False),
+        ({"log": "debug"}, "log", "debug"),
+        ({"rendezvous": ("::1", 4000), "token": "t"}, "rendezvous", ("::1", 4000)),
+        ({"rendezvous": "localhost:4000", "token": "t"}, "rendezvous", ("localhost", 4000)),
+    ],
+)
+def test_a_keyword_counts_more_than_its_variable(given, field, value):
+    environ = {"HIPCOMM_CHECK": "1", "HIPCOMM_ALGORITHM": "two_shot", "HIPCOMM_TIMEOUT": "7"}
+    settings = Settings.read(environ, given)
+    rest = {"token": "t"} if "token" in given else {}
+    expected = Settings.read(environ)._replace(**{field: value}, **rest, keywords=frozenset(given))
+    assert settings == expected
+    assert Settings.read(environ, dict.fromkeys(given)) == Settings.read(environ)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rank", True),
+        ("rank", "0"),
+        ("rank", 0.0),
+        ("world_size", 0),
+        ("local_rank", -1),
+        ("rendezvous", "localhost"),
+        ("rendezvous", ("localhost", 4000, 0)),
+        ("rendezvous", ("localhost", 65536)),
+        ("job_id", 3),
+        ("platform", "gpu"),
+        ("platform", 0),
+        ("device", 0.5),
+        ("device", False),
+        ("timeout", 0),
+        ("timeout", float("nan")),
+        ("timeout", "5"),
+        ("timeout", True),
+        ("join_timeout", 1_000_001),
+        ("algorithm", "copy"),
+        ("staging_bytes", 0),
+        ("staging_bytes", 65 << 30),
+        ("staging_bytes", 1.5),
+        ("share_devices", 1),
+        ("check", "yes"),
+        ("log", "loud"),
+    ],
+)
+def test_a_wrong_keyword_is_refused_with_name_and_value(name, value):
+    given = {"rank": 0, "world_size": 1, name: value}
+    with pytest.raises(InvalidArgument) as caught:
+        hipcomm.init(**given)
+    assert f"{name}={value!r}: " in str(caught.value)
+
+
+def test_a_token_given_as_keyword_is_never_shown():
+    for token in ("secret" * 30, os.fsdecode(b"secret\xff"), b"secret"):
+        with pytest.raises(InvalidArgument, match=r"^token=\(hidden\): ") as caught:
+            Settings.read({}, {"token": token})
+        assert "secret" not in str(caught.value)
+
+
+def test_a_keyword_that_is_no_setting():
+    with pytest.raises(InvalidArgument, match=r"^init: time_out is no setting; it takes rank, world_size, "):
+        hipcomm.init(time_out=3)
+    with pytest.raises(InvalidArgument, match=r"^init_all: rank is decided by it; it takes platform, "):
+        hipcomm.init_all([0], rank=3)
+    with pytest.raises(InvalidArgument, match=r"^init: cpu_devices is no setting"):  # the C++ side reads it
+        hipcomm.init(cpu_devices=3)
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "identity"),
+    [
+        ({}, {"rank": 1, "world_size": 3}, Identity(1, 3, 1, "keywords", PARENT)),
+        ({}, {"rank": 1, "world_size": 3, "local_rank": 0}, Identity(1, 3, 0, "keywords", PARENT)),
+        ({}, {"rank": 1, "world_size": 3, "job_id": "mine"}, Identity(1, 3, 1, "keywords", "job=mine")),
+        ({}, {"local_rank": 2}, Identity(0, 1, 2, "alone", "")),
+        (HIPCOMM, {"local_rank": 3}, Identity(1, 5, 3, "hipcomm", PARENT)),
+        (HIPCOMM, {"rank": 0, "world_size": 1}, Identity(0, 1, 1, "hipcomm", PARENT)),
+        ({"HIPCOMM_JOB_ID": "theirs"}, {"rank": 0, "world_size": 2, "job_id": "mine"}, "job=mine"),
+        (TORCHRUN, {"world_size": 3}, 3),
+    ],
+)
+def test_identity_of_keywords(environ, given, identity):
+    found = Identity.read(environ, given)
+    assert identity in (found, found.job_key, found.world_size)
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "message"),
+    [
+        ({}, {"rank": 1}, "world_size=None: not set, but rank=1 is"),
+        ({}, {"world_size": 2}, "rank=None: not set, but world_size=2 is"),
+        ({}, {"rank": 2, "world_size": 2}, "rank=2: not below world_size=2"),
+        (HIPCOMM, {"rank": 5}, "rank=5: not below HIPCOMM_WORLD_SIZE='5'"),
+        ({}, {"rank": 0, "world_size": 17}, "world_size=17: hipcomm joins 16 ranks at most"),
+    ],
+)
+def test_keywords_that_do_not_fit(environ, given, message):
+    with pytest.raises(InvalidArgument) as caught:
+        Identity.read(environ, given)
+    assert str(caught.value) == message
+
+
+def test_rendezvous_as_keyword_needs_a_token():
+    with pytest.raises(InvalidArgument, match=r"^HIPCOMM_TOKEN='': rendezvous is set"):
+        Settings.read({}, {"rendezvous": "localhost:1"})

@@ -25,7 +25,7 @@ LINES, PIPELINED = 5000, 50_000  # elements of calls that leave lines, and signa
 @pytest.mark.parametrize("first_epoch", (LAST_EPOCH - 4, SCRUB_PERIOD - 3, 3 * SCRUB_PERIOD - 4))
 @pytest.mark.parametrize("algorithm", ("auto", *ALGORITHMS))
 def test_calls_go_on_as_ever(ranks, algorithm, first_epoch, world):
-    ranks.world(world, first_epoch, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, first_epoch % 1000, 60)
+    ranks.world(world, first_epoch, algorithm=algorithm).run(mixed_calls, first_epoch % 1000, 60)
 
 
 def calls_of_many_blocks(comm, rng, operation, seed):
@@ -43,7 +43,7 @@ def calls_of_many_blocks(comm, rng, operation, seed):
 def test_the_wipe_harms_no_call(ranks, operation, world):
     """What peers send while this rank wipes must not be wiped: all blocks wipe, each a part, and some calls
     have blocks that need not wait for any peer."""
-    group = ranks.world(world, 7, HIPCOMM_ALGORITHM="one_shot")
+    group = ranks.world(world, 7, algorithm="one_shot")
     for number in range(50):
         group.run(set_epoch, number % 4 * SCRUB_PERIOD + 2)  # every number comes back wiped
         group.run(calls_of_many_blocks, operation, number)
@@ -107,7 +107,7 @@ def world_with_old_lines(own_ranks):
     """A world in which a large call at epoch 1000 has left lines that no later call has overwritten."""
     if not worlds(3):
         pytest.skip("needs 3 devices")
-    world = own_ranks.world(3, 1000, HIPCOMM_ALGORITHM="one_shot")
+    world = own_ranks.world(3, 1000, algorithm="one_shot")
     assert all_reduce_with_rank_0_late(world, LINES, 0) == [None] * 3
     assert world.run(read_epoch) == [1001] * 3
     return world

@@ -21,7 +21,7 @@ from hipcomm.core import ffi, lib
 from hipcomm.hip import call, hip
 
 SOON = 20.0  # seconds; a second is the goal, which is printed: a busy machine must not fail a test
-TIMEOUT = "0.7"  # seconds: enough for the calls before the one that fails, on a loaded machine
+TIMEOUT = 0.7  # seconds: enough for the calls before the one that fails, on a loaded machine
 WORLD = 3
 VICTIM = 1
 
@@ -144,7 +144,7 @@ def start_calls(world, operation, count):
 
 @pytest.mark.parametrize(("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS, *WITH_COUNTS, *DIRECT])
 def test_a_rank_is_killed_while_others_wait_in_a_kernel(own_ranks, operation, count, algorithm):
-    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
+    world = own_ranks.world(WORLD, algorithm=algorithm)
     world.run(good_call_in_registered_memory if algorithm == "direct" else good_call)
     start_calls(world, operation, count)
     world.signal(VICTIM, signal.SIGKILL)
@@ -180,7 +180,7 @@ def test_a_rank_is_killed_between_calls(own_ranks):
     ("operation", "count", "algorithm"), [*OPERATIONS, *OTHERS[:6], *WITH_COUNTS[1:3], DIRECT[0], DIRECT[4]]
 )
 def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
-    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
+    world = own_ranks.world(WORLD, algorithm=algorithm, timeout=TIMEOUT)
     world.run(good_call_in_registered_memory if algorithm == "direct" else good_call)
     start_calls(world, operation, count)
     for rank in others():
@@ -194,7 +194,7 @@ def test_a_rank_never_calls(own_ranks, operation, count, algorithm):
             assert f"for rank {VICTIM}" in message
             assert "HIPCOMM_TIMEOUT" in message
         print(f"rank {rank}: PeerTimeout after {waited:.3f} s of {TIMEOUT} s; closing took {closing:.3f} s")
-        assert waited >= float(TIMEOUT)
+        assert waited >= TIMEOUT
         assert closing < SOON
 
 
@@ -255,7 +255,7 @@ def replay_two(comm, rng, operation, count, root):
 def test_a_rank_that_has_failed_writes_nothing_more(own_ranks, operation, algorithm):
     """The launch behind the one that gave up would write into the half of the slab that a slow peer may
     still be reading, in the call before."""
-    settings = {"HIPCOMM_ALGORITHM": algorithm, "HIPCOMM_STAGING_BYTES": "1", "HIPCOMM_TIMEOUT": TIMEOUT}
+    settings = {"algorithm": algorithm, "staging_bytes": 1, "timeout": TIMEOUT}
     world = own_ranks.world(2, **settings)
     past_the_wipe(world)
     world.start(0, replay_two, operation, 65536, 0)  # on GPUs too beyond what all_to_all_v sends as lines
@@ -283,7 +283,7 @@ def test_a_rank_that_has_failed_sends_nothing_more(own_ranks, operation, algorit
     """Rank 1 gives up in the first of two calls; all that it had to send for that one is sent. The second
     would send what the first has not finished, and rank 0, which comes now, would find all of it at once and
     take the result for good."""
-    world = own_ranks.world(2, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT=TIMEOUT)
+    world = own_ranks.world(2, algorithm=algorithm, timeout=TIMEOUT)
     past_the_wipe(world)
     for rank, late in ((1, 0), (0, 1)):
         world.start(rank, replay_two, operation, count, 1)
@@ -293,7 +293,7 @@ def test_a_rank_that_has_failed_sends_nothing_more(own_ranks, operation, algorit
 
 def test_a_rank_is_stopped(own_ranks):
     """SIGSTOP: its connection stays open, so this is a time-out and no death."""
-    world = own_ranks.world(WORLD, HIPCOMM_TIMEOUT=TIMEOUT)
+    world = own_ranks.world(WORLD, timeout=TIMEOUT)
     world.run(good_call)
     world.signal(VICTIM, signal.SIGSTOP)
     start_calls(world, "all_reduce", 100)
@@ -375,7 +375,7 @@ def call_after_the_others_left(comm, rng):
 
 def test_a_rank_leaves_early(own_ranks):
     """close() is collective: it waits for the rank that still calls, and fails when that one gives up."""
-    world = own_ranks.world(WORLD, HIPCOMM_TIMEOUT=TIMEOUT)
+    world = own_ranks.world(WORLD, timeout=TIMEOUT)
     world.run(good_call)
     for rank in others():
         world.start(rank, leave_alone)
@@ -416,7 +416,7 @@ def wait_in_kernel(comm, rng):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_two_ranks_are_killed(own_ranks, algorithm):
     """The survivor names one of them."""
-    world = own_ranks.world(WORLD, HIPCOMM_ALGORITHM=algorithm)
+    world = own_ranks.world(WORLD, algorithm=algorithm)
     world.run(good_call, seed=SEED)
     world.start(0, wait_in_kernel)
     world.wait_until_they_wait([0])

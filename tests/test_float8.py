@@ -32,4 +32,4 @@ def every_pair_of_all(comm, rng):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_pair_of_codes(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_pair_of_all)
+    ranks.world(world, algorithm=algorithm).run(every_pair_of_all)

@@ -122,7 +122,7 @@ def test_replays_mixed_with_eager_calls(ranks, world):
 @pytest.mark.parametrize("algorithm", (*ALGORITHMS, "direct"))
 def test_every_algorithm(ranks, algorithm):
     world = worlds(3, 2)[0]
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(replay_and_mix, 22, 60)
+    ranks.world(world, algorithm=algorithm).run(replay_and_mix, 22, 60)
 
 
 def every_operation(comm, rng, seed, replays, inside):

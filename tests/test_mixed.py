@@ -43,7 +43,7 @@ def mixed_calls(comm, rng, seed, calls):
 @pytest.mark.parametrize("algorithm", ("auto", *ALGORITHMS))
 def test_mixed_calls(ranks, algorithm, world):
     calls = 2000 if world < 8 else 1000
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 31, calls)
+    made = ranks.world(world, algorithm=algorithm).run(mixed_calls, 31, calls)
     assert made == [calls] * world
 
 
@@ -89,4 +89,4 @@ def small_staging(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @pytest.mark.parametrize("algorithm", ("auto", "staged"))
 def test_small_staging(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_STAGING_BYTES="1").run(small_staging, 32)
+    ranks.world(world, algorithm=algorithm, staging_bytes="1").run(small_staging, 32)

@@ -97,7 +97,7 @@ def test_any_calls_in_a_row(ranks, algorithm, world, data):
     """What one call leaves behind, the next one might trip over."""
     any_call = st.sampled_from(OPERATIONS).flatmap(calls)
     chosen = data.draw(st.lists(st.tuples(any_call, st.booleans()), min_size=2, max_size=8))
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(make_calls, chosen)
+    made = ranks.world(world, algorithm=algorithm).run(make_calls, chosen)
     assert made == [len(chosen)] * world
 
 
@@ -118,7 +118,7 @@ def every_operation():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_every_operation_in_large_worlds(ranks, algorithm, world):
     chosen = every_operation()
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(make_calls, chosen)
+    made = ranks.world(world, algorithm=algorithm).run(make_calls, chosen)
     assert made == [len(chosen)] * world
 
 

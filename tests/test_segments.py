@@ -39,14 +39,14 @@ def every_dtype(comm, rng, seed):
 @everywhere
 @with_every_algorithm
 def test_every_dtype(ranks, algorithm, world):
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype, 51)
+    made = ranks.world(world, algorithm=algorithm).run(every_dtype, 51)
     assert made == [len(oracle.ALL_DTYPES) * (2 * 5 + 6)] * world
 
 
 @pytest.mark.parametrize("world", worlds(12, 16))
 @with_every_algorithm
 def test_large_worlds(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 52, 60)
+    ranks.world(world, algorithm=algorithm).run(mixed_calls, 52, 60)
 
 
 def every_boundary(comm, rng, algorithm, seed):
@@ -72,7 +72,7 @@ def every_boundary(comm, rng, algorithm, seed):
 @pytest.mark.parametrize("world", worlds(2, 3, 5))
 @with_every_algorithm
 def test_every_boundary(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_boundary, algorithm, 53)
+    ranks.world(world, algorithm=algorithm).run(every_boundary, algorithm, 53)
 
 
 def every_alignment(comm, rng, seed):
@@ -90,7 +90,7 @@ def every_alignment(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @with_every_algorithm
 def test_every_alignment(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 54)
+    ranks.world(world, algorithm=algorithm).run(every_alignment, 54)
 
 
 def mixed_calls(comm, rng, seed, calls):
@@ -110,7 +110,7 @@ def mixed_calls(comm, rng, seed, calls):
 def test_mixed_calls(ranks, algorithm, world):
     """What one call leaves behind is what the next one, of another kind, might trip over."""
     calls = 1500 if world < 8 else 600
-    assert ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 55, calls) == [calls] * world
+    assert ranks.world(world, algorithm=algorithm).run(mixed_calls, 55, calls) == [calls] * world
 
 
 def small_staging(comm, rng, seed):
@@ -125,7 +125,7 @@ def small_staging(comm, rng, seed):
 
 @pytest.mark.parametrize("world", worlds(2, 3))
 def test_small_staging(ranks, world):
-    ranks.world(world, HIPCOMM_STAGING_BYTES="2M").run(small_staging, 56)
+    ranks.world(world, staging_bytes="2M").run(small_staging, 56)
 
 
 # ---- arrays of any dimension -----------------------------------------------------------------------
@@ -167,7 +167,7 @@ def along_every_dimension(comm, rng, shape, dtype, seed):
     seed=st.integers(0, 2**32),
 )
 def test_along_every_dimension(ranks, algorithm, world, shape, dtype, seed):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(along_every_dimension, shape, dtype, seed)
+    ranks.world(world, algorithm=algorithm).run(along_every_dimension, shape, dtype, seed)
 
 
 def one_case(comm, rng, case):
@@ -201,4 +201,4 @@ any_case = st.builds(
 @given(case=any_case)
 def test_any_case(ranks, algorithm, world, case):
     """Hypothesis finds the smallest case that fails."""
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(one_case, case)
+    ranks.world(world, algorithm=algorithm).run(one_case, case)

@@ -53,7 +53,7 @@ def every_dtype(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3))
 @with_every_algorithm
 def test_every_dtype(ranks, algorithm, world):
-    made = ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype, 71)
+    made = ranks.world(world, algorithm=algorithm).run(every_dtype, 71)
     assert sum(made) == 2 * 4 * len(oracle.ALL_DTYPES)
 
 
@@ -79,7 +79,7 @@ def every_size(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2, 3, 5))
 @with_every_algorithm
 def test_every_size(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_size, 72)
+    ranks.world(world, algorithm=algorithm).run(every_size, 72)
 
 
 def every_alignment(comm, rng, seed):
@@ -93,7 +93,7 @@ def every_alignment(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(2))
 @with_every_algorithm
 def test_every_alignment(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_alignment, 73)
+    ranks.world(world, algorithm=algorithm).run(every_alignment, 73)
 
 
 def every_pair(comm, rng, counts, seed):
@@ -136,13 +136,13 @@ def mixed_calls(comm, rng, seed, calls, most=14):
 @pytest.mark.parametrize("world", worlds(2, 3, 4, 8))
 @with_every_algorithm
 def test_mixed_with_collectives(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, 75, 3000 if world < 8 else 1500)
+    ranks.world(world, algorithm=algorithm).run(mixed_calls, 75, 3000 if world < 8 else 1500)
 
 
 @pytest.mark.parametrize("world", worlds(3))
 def test_calls_are_not_compared(ranks, world):
     """HIPCOMM_CHECK=1 compares the collectives, and leaves alone what most ranks have no part in."""
-    ranks.world(world, HIPCOMM_CHECK="1").run(mixed_calls, 76, 300)
+    ranks.world(world, check=True).run(mixed_calls, 76, 300)
 
 
 def arrays(comm, rng):
@@ -213,7 +213,7 @@ def test_a_sender_without_a_receiver(own_ranks, nbytes, expected):
     """Short messages are sent until the slots are full, a long one waits: for the time-out and no longer."""
     if not worlds(2):
         pytest.skip("needs 2 devices")
-    world = own_ranks.world(2, HIPCOMM_TIMEOUT="1")
+    world = own_ranks.world(2, timeout=1)
     world.start(0, send_until_it_fails, nbytes)
     sent, peer, message = world.finish(0).value
     algorithm = "one_shot" if expected else "pipelined"
@@ -260,7 +260,7 @@ def test_the_other_is_killed(own_ranks, operation, nbytes):
 @needs_two
 @both_kinds
 def test_the_other_never_calls(own_ranks, operation, nbytes):
-    world = own_ranks.world(2, HIPCOMM_TIMEOUT="1")
+    world = own_ranks.world(2, timeout=1)
     world.start(0, attempt, operation, nbytes)
     name, message, peer = world.finish(0).value
     assert (name, peer) == ("PeerTimeout", 1), message
@@ -386,7 +386,7 @@ def replays(comm, rng, counts, turns):
 @pytest.mark.parametrize("world", worlds(2))
 @with_every_algorithm
 def test_replays(ranks, algorithm, world):
-    ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(replays, (5, 1000, 60_000, 2_000_000, 0), 60)
+    ranks.world(world, algorithm=algorithm).run(replays, (5, 1000, 60_000, 2_000_000, 0), 60)
 
 
 # ---- the numbers of messages -------------------------------------------------------------------------
@@ -397,7 +397,7 @@ def test_replays(ranks, algorithm, world):
 @with_every_algorithm
 def test_numbers_wrap(ranks, algorithm, first, world):
     """Across the end of the 32-bit number, and across the wipe of old flags."""
-    ranks.world(world, first, HIPCOMM_ALGORITHM=algorithm).run(mixed_calls, first % 1000, 300)
+    ranks.world(world, first, algorithm=algorithm).run(mixed_calls, first % 1000, 300)
 
 
 class Channels:
@@ -519,7 +519,7 @@ def logged(comm, rng):
 
 @pytest.mark.parametrize("world", worlds(2))
 def test_plan_and_log(own_ranks, world):
-    for rank, (lines, plans) in enumerate(own_ranks.world(world, HIPCOMM_LOG="debug").run(logged)):
+    for rank, (lines, plans) in enumerate(own_ranks.world(world, log="debug").run(logged)):
         name = ("send", "recv")[rank]
         assert [plan.algorithm for plan in plans] == ["one_shot", "pipelined"] * 2
         assert [plan.kernel for plan in plans] == ["hipcomm_send"] * 2 + ["hipcomm_recv"] * 2

@@ -77,8 +77,7 @@ def test_ranks_that_disagree_all_fail_alike(world):
     """Settings that must be equal and are not: every rank raises, none waits."""
     code = (
         "import os, hipcomm\n"
-        "os.environ['HIPCOMM_ALGORITHM'] = ['auto', 'two_shot'][int(os.environ['RANK']) == 1]\n"
-        "try: hipcomm.init()\n"
+        "try: hipcomm.init(algorithm=['auto', 'two_shot'][int(os.environ['RANK']) == 1])\n"
         "except hipcomm.InvalidArgument as error: print(error)\n"
     )
     result = hipcomm_run("-n", str(world), "--no-tag", sys.executable, "-c", code)
@@ -157,9 +156,34 @@ def test_blocks_of_ranks_that_share_a_device_fit_on_it_together():
 def test_one_rank_that_would_share_and_one_that_would_not_are_told():
     code = (
         "import os, hipcomm\n"
-        "os.environ['HIPCOMM_SHARE_DEVICES'] = os.environ['HIPCOMM_RANK']\n"
-        "try: hipcomm.init()\n"
+        "try: hipcomm.init(share_devices=os.environ['HIPCOMM_RANK'] == '1')\n"
         "except hipcomm.Error as error: print(error)\n"
     )
     result = hipcomm_run("-n", "2", "--env", "HIPCOMM_DEVICE=0", "--no-tag", sys.executable, "-c", code)
     assert result.stdout.count("differ in their settings") == 2, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("world", worlds(2))
+def test_a_job_that_is_all_said_by_keyword(world):
+    """Ranks that no launcher has started; rank 0 hosts the server."""
+    code = (
+        "import sys, hipcomm\n"
+        "rank, job = int(sys.argv[1]), sys.argv[2]\n"
+        f"settings = dict(rank=rank, world_size={world}, job_id=job, platform='{PLATFORM}')\n"
+        "with hipcomm.init(**settings, timeout=20, algorithm='one_shot') as comm:\n"
+        "    comm.barrier()\n"
+        "    comm.synchronize()\n"
+        "    print(comm.rank, comm.world_size, comm.plan('all_reduce', 1 << 20).algorithm)\n"
+    )
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("HIPCOMM_")}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(rank), f"keywords-{os.getpid()}"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for rank in range(world)
+    ]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in ranks]
+    assert said == [f"{rank} {world} one_shot\n" for rank in range(world)]

@@ -25,9 +25,9 @@ from hipcomm.hip import call
 _numbers = itertools.count(1000)
 
 
-def fresh(ranks, world, **environment):
-    """A world whose symmetric memory no other test has used: an environment of its own makes it another."""
-    return ranks.world(world, HIPCOMM_JOIN_TIMEOUT=str(next(_numbers)), **environment)
+def fresh(ranks, world, **settings):
+    """A world whose symmetric memory no other test has used: a setting of its own makes it another."""
+    return ranks.world(world, join_timeout=next(_numbers), **settings)
 
 
 some_worlds = pytest.mark.parametrize("world", worlds(1, 2, 3))
@@ -372,7 +372,7 @@ def pieces_share_a_mapping(comm, rng):
 
 @some_worlds
 def test_pieces_of_an_allocation_share_a_mapping(ranks, world):
-    ranks.world(world, HIPCOMM_ALGORITHM="direct").run(pieces_share_a_mapping)
+    ranks.world(world, algorithm="direct").run(pieces_share_a_mapping)
 
 
 def after_closing(comm, rng):
@@ -561,4 +561,4 @@ def cupy_allocator(comm, rng):
 
 @some_worlds
 def test_cupy_allocator(ranks, world):
-    fresh(ranks, world, HIPCOMM_ALGORITHM="direct").run(cupy_allocator)
+    fresh(ranks, world, algorithm="direct").run(cupy_allocator)

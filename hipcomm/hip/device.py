@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from hipcomm.environment import Settings
 from hipcomm.errors import InvalidArgument
 from hipcomm.hip import call, text
 
@@ -75,25 +76,26 @@ def with_device(
     return on_device
 
 
-def open_device(selector: str | None, local_rank: int, share: bool = False) -> Device:
-    """Make a device current: the one that HIPCOMM_DEVICE names, or that of the local rank.
+def open_device(settings: Settings, local_rank: int) -> Device:
+    """Make a device current: the one that the settings name, or that of the local rank.
 
     Args:
-        selector: an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None.
-        local_rank: the ordinal where there is no selector.
-        share: begin with the first device again where there are fewer than local ranks.
+        settings: *device* is an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None; with
+            *share_devices* local ranks beyond the last device begin with the first one again.
+        local_rank: the ordinal where no device is named.
 
     Raises:
         InvalidArgument: there is no such device.
         PlatformError: a HIP call failed.
     """
     count = int(call("hipGetDeviceCount"))
-    if selector is not None:
-        index = _device_index(selector, count)
+    named = f"{settings.name_of('device')}={settings.device!r}"
+    if settings.device is not None:
+        index = _device_index(settings.device, count, named)
     else:
-        index = local_rank % count if share and count else local_rank
+        index = local_rank % count if settings.share_devices and count else local_rank
     if not 0 <= index < count:
-        wanted = f"local rank {local_rank}" if selector is None else f"HIPCOMM_DEVICE={selector!r}"
+        wanted = f"local rank {local_rank}" if settings.device is None else named
         raise InvalidArgument(f"{wanted}: there are {count} devices, 0 to {count - 1}")
     call("hipSetDevice", index)
     properties = call("hipGetDeviceProperties", index)
@@ -112,7 +114,7 @@ def _pci_bus_id(properties: Any) -> str:
     return f"{properties.pciDomainID:04x}:{properties.pciBusID:02x}:{properties.pciDeviceID:02x}.0"
 
 
-def _device_index(selector: str, count: int) -> int:
+def _device_index(selector: str, count: int, named: str) -> int:
     if selector.isdecimal():
         return int(selector)
     wanted = selector.lower().removeprefix("gpu-").replace("-", "")
@@ -124,4 +126,4 @@ def _device_index(selector: str, count: int) -> int:
             uuid.decode("latin-1").lower(),  # ROCm fills in text
         ):
             return index
-    raise InvalidArgument(f"HIPCOMM_DEVICE={selector!r}: none of the {count} devices has this id")
+    raise InvalidArgument(f"{named}: none of the {count} devices has this id")

@@ -49,23 +49,28 @@ def choose(settings: Settings) -> Platform:
     if _chosen is not None:
         if settings.platform not in ("auto", _chosen.name):
             raise InvalidArgument(
-                f"HIPCOMM_PLATFORM={settings.platform!r}: this process already runs on {_chosen.name}"
+                f"{settings.name_of('platform')}={settings.platform!r}: "
+                f"this process already runs on {_chosen.name}"
             )
         return _chosen
-    platform = _find_automatically() if settings.platform == "auto" else _find(settings.platform)
+    platform = (
+        _find_automatically()
+        if settings.platform == "auto"
+        else _find(settings.platform, settings.name_of("platform"))
+    )
     _bind(platform)
     _chosen = platform
     return platform
 
 
-def _find(name: str) -> Platform:
+def _find(name: str, asked_by: str) -> Platform:
     library = _library(name)
     if library is None:
-        raise PlatformError(f"HIPCOMM_PLATFORM={name!r}: no libamdhip64.so found ({_where(name)})")
+        raise PlatformError(f"{asked_by}={name!r}: no libamdhip64.so found ({_where(name)})")
     devices = _count_devices(library)
     if isinstance(devices, str):
-        raise PlatformError(f"HIPCOMM_PLATFORM={name!r}: {library}: {devices}")
-    return Platform(name, library, f"HIPCOMM_PLATFORM={name}")
+        raise PlatformError(f"{asked_by}={name!r}: {library}: {devices}")
+    return Platform(name, library, f"{asked_by}={name}")
 
 
 def _find_automatically() -> Platform:

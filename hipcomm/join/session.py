@@ -80,7 +80,7 @@ class Session:
         client = connect(identity, settings)
         try:
             platform = choose(settings)
-            device = open_device(settings.device, identity.local_rank, settings.share_devices)
+            device = open_device(settings, identity.local_rank)
         except BaseException as error:
             client.abort(*_told(error))
             client.close()
@@ -126,6 +126,7 @@ class Session:
         config.algorithm = ALGORITHMS[self._settings.algorithm]
         config.check = self._settings.check
         config.timeout_seconds = self._settings.timeout
+        config.first_epoch = self._settings.first_epoch
         config.staging_bytes = self._settings.staging_bytes
         config.control, config.staging = self._slabs.control, self._slabs.staging
         config.status_host, config.status_device = self._status.host, self._status.device

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hipcomm.communicator import Communicator
-from hipcomm.environment import Identity, Settings
+from hipcomm.environment import Identity, Settings, check_keywords
 from hipcomm.errors import Error, InvalidArgument, is_normal_exit
 from hipcomm.hip.platform import choose
 from hipcomm.join.session import Session
+from hipcomm.logs import configure
 
 Result = TypeVar("Result")
 
@@ -51,31 +52,18 @@ class CommunicatorList(list[Communicator]):
         self.close()
 
 
-def init_all(devices: Sequence[int | str]) -> CommunicatorList:
-    """Make one communicator per device, all in this process. Rank i drives ``devices[i]``.
+# Of a job of its own, whatever job this process belongs to; and with a device for each rank: kernels of one
+# process on one device may be queued behind each other, and would wait in vain.
+_DECIDED = ("rank", "world_size", "local_rank", "rendezvous", "token", "job_id", "device", "share_devices")
 
-    Each is to be used from a thread of its own, which makes the device its current one first
-    (``comm.device.use()``): a collective enqueues work that waits for the other ranks, and on the CPU
-    platform the call itself waits for them. All that is collective on the host (``empty``, ``register``,
-    ``split``, ``close``) waits for the other ranks' threads likewise.
 
-    Args:
-        devices: ordinals, PCI bus ids or UUIDs, one per rank, each another device.
-
-    Returns:
-        The communicators by rank.
-
-    Raises:
-        InvalidArgument: a device does not exist or is named twice, or a variable in the environment is
-            wrong.
-        PlatformError: a HIP call failed.
-        RendezvousError: the ranks could not meet.
-    """
+def init_all(devices: Sequence[int | str], keywords: Mapping[str, Any]) -> CommunicatorList:
+    """See :func:`hipcomm.init_all`."""
     if not devices or isinstance(devices, str):
         raise InvalidArgument(f"init_all: devices={devices!r}: not a list of devices")
-    # A job of its own, whatever job this process belongs to; and a device each: kernels of one process on
-    # one device may be queued behind each other, and would wait in vain.
-    settings = Settings.read()._replace(rendezvous=None, token="", share_devices=False)
+    check_keywords(keywords, "init_all", _DECIDED)
+    settings = Settings.read(given=keywords)._replace(rendezvous=None, token="", share_devices=False)
+    configure(settings.log)
     choose(settings)  # once and for all threads
     key = f"threads={os.getpid()}-{secrets.token_hex(8)}"
 

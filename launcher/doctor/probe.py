@@ -32,7 +32,10 @@ def examine(settings: Settings) -> Iterator[Section]:
         f"HIP library {platform.library}, version {runtime}, driver {driver}",
     ]
     yield Section("platform", facts, [])
-    devices = [open_device(str(ordinal), 0) for ordinal in range(int(call("hipGetDeviceCount")))]
+    devices = [
+        open_device(settings._replace(device=str(ordinal)), 0)
+        for ordinal in range(int(call("hipGetDeviceCount")))
+    ]
     yield Section("devices", [_describe(device) for device in devices], [])
     yield _code_objects(devices)
     yield _peer_access(len(devices))
