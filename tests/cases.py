@@ -281,12 +281,12 @@ def random_case(
     has_rows = operation == "all_gather_rows" or (operation == "reduce_scatter" and rng.random() < 0.5)
     drawn = {
         "count": int(rng.integers(0, 600 if parts else 2000)),
-        "dtype": str(rng.choice(oracle.ALL_DTYPES if parts else oracle.DTYPES)),
-        "op": str(rng.choice(oracle.OPERATIONS)),
+        "dtype": oracle.pick(rng, oracle.ALL_DTYPES if parts else oracle.DTYPES),
+        "op": oracle.pick(rng, oracle.OPERATIONS),
         "root": int(rng.integers(0, world)),
         "in_place": bool(rng.random() < 0.4),
         "offsets": random_offsets(rng),
-        "kind": "bits" if operation in MOVEMENTS else str(rng.choice(oracle.KINDS)),
+        "kind": "bits" if operation in MOVEMENTS else oracle.pick(rng, oracle.KINDS),
         "seed": seed,
         "rows": int(rng.integers(1, 9)) if has_rows else 1,
     }

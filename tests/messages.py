@@ -83,7 +83,7 @@ def random_message(rng: np.random.Generator, world: int, seed: tuple[int, ...], 
         "source": source,
         "dest": dest,
         "count": int(rng.integers(0, 3000)),
-        "dtype": str(rng.choice(oracle.ALL_DTYPES)),
+        "dtype": oracle.pick(rng, oracle.ALL_DTYPES),
         "offsets": cases.random_offsets(rng),
         "seed": seed,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -47,9 +48,9 @@ def is_float(dtype: np.dtype[Any]) -> bool:
 def reduce(inputs: list[Array], op: str) -> Array:
     """The all-reduce of the ranks' inputs."""
     dtype = inputs[0].dtype
+    if not is_float(dtype):
+        return _reduce_integers(inputs, op)
     with np.errstate(all="ignore"):
-        if not is_float(dtype):
-            return _reduce_integers(inputs, op)
         wide = np.float64 if dtype == np.float64 else np.float32
         total = inputs[0].astype(wide)
         for operand in inputs[1:]:
@@ -164,6 +165,11 @@ def checksum(array: Array) -> int:
 
 
 # ---- inputs ----------------------------------------------------------------------------------------
+
+
+def pick(rng: np.random.Generator, options: Sequence[Any]) -> Any:
+    """One of them: what rng.choice() draws, without an array of them."""
+    return options[int(rng.integers(0, len(options)))]
 
 
 def make_input(seed: tuple[int, ...], rank: int, count: int, dtype: np.dtype[Any], kind: str) -> Array:

@@ -15,6 +15,7 @@ from hipcomm.hip import call, hip
 
 GUARD = 64  # bytes on either side
 POISON = 0xA5
+_UNTOUCHED = bytes([POISON]) * GUARD
 
 
 class Arena:
@@ -63,8 +64,8 @@ class Region:
         """The region's contents. Raises AssertionError if a byte next to it has changed."""
         everything = _copy_out(self.address - GUARD, self.nbytes + 2 * GUARD)
         before, after = everything[:GUARD], everything[GUARD + self.nbytes :]
-        assert (before == POISON).all(), "bytes before the region were overwritten"
-        assert (after == POISON).all(), "bytes after the region were overwritten"
+        assert before.tobytes() == _UNTOUCHED, "bytes before the region were overwritten"
+        assert after.tobytes() == _UNTOUCHED, "bytes after the region were overwritten"
         return everything[GUARD : GUARD + self.nbytes].copy().view(dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cases
 import numpy as np
+import oracle
 import pytest
 from cases import COLLECTIVES, IN_PARTS, random_case
 from harness import worlds
@@ -97,7 +98,7 @@ def test_a_pair_that_disagrees_fails_all(own_ranks):
 def checked_calls(comm, rng, seed, calls):
     shared = np.random.default_rng(seed)
     chosen = [
-        random_case(shared, comm.world_size, (seed, number), str(shared.choice(IN_PARTS + COLLECTIVES)))
+        random_case(shared, comm.world_size, (seed, number), oracle.pick(shared, IN_PARTS + COLLECTIVES))
         for number in range(calls)
     ]
     return cases.run(comm, rng, chosen)

@@ -161,7 +161,7 @@ def mixed(comm, rng, calls, seed):
     for _ in range(calls // 8):
         made = []
         for call in range(8):
-            operation = str(shared.choice(cases.OPERATIONS))
+            operation = oracle.pick(shared, cases.OPERATIONS)
             count = int(shared.integers(0, 200 if shared.random() < 0.5 else 6000 // comm.world_size))
             if operation in cases.IN_PARTS:
                 count //= comm.world_size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cases
 import numpy as np
+import oracle
 import pytest
 from cases import Case, Made, random_case
 from harness import ALGORITHMS, worlds
@@ -66,7 +67,7 @@ def some_cases(comm, shared, how_many, most):
     """Calls of different operations and sizes."""
     chosen = []
     for number in range(how_many):
-        operation = str(shared.choice(cases.OPERATIONS))
+        operation = oracle.pick(shared, cases.OPERATIONS)
         count = int(shared.integers(0, most)) if number % 3 else int(shared.integers(0, 40))
         if operation in cases.IN_PARTS:
             count //= comm.world_size

@@ -10,6 +10,7 @@ import time
 
 import cases
 import numpy as np
+import oracle
 import pytest
 from cases import COLLECTIVES, random_case
 from harness import ALGORITHMS, worlds
@@ -30,7 +31,7 @@ def mixed_calls(comm, rng, seed, calls):
 
     def chosen():
         for number in range(calls):
-            operation = str(shared.choice(COLLECTIVES))
+            operation = oracle.pick(shared, COLLECTIVES)
             count = draw_count(shared, comm.world_size)
             yield random_case(shared, comm.world_size, (seed, number), operation, count=count)
             if shared.random() < 0.1:

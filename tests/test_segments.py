@@ -98,7 +98,7 @@ def mixed_calls(comm, rng, seed, calls):
 
     def chosen():
         for number in range(calls):
-            operation = str(shared.choice(IN_PARTS + COLLECTIVES))
+            operation = oracle.pick(shared, IN_PARTS + COLLECTIVES)
             count = 0 if shared.random() < 0.05 else int(2 ** shared.uniform(0, 12)) // comm.world_size
             yield random_case(shared, comm.world_size, (seed, number), operation, count=count)
 

@@ -125,7 +125,7 @@ def mixed_calls(comm, rng, seed, calls, most=14):
             if shared.random() < 0.6:
                 yield random_message(shared, comm.world_size, (seed, number), count=count)
             else:
-                operation = str(shared.choice(cases.COLLECTIVES))
+                operation = oracle.pick(shared, cases.COLLECTIVES)
                 yield cases.random_case(
                     shared, comm.world_size, (seed, number), operation, count=count // comm.world_size
                 )

@@ -76,7 +76,7 @@ def random_life(comm, rng, steps, seed):
         if held and (len(held) > 12 or shared.random() < 0.4):
             held.pop(int(shared.integers(len(held)))).free()
             continue
-        dtype = str(shared.choice(("float32", "int64", "bfloat16", "uint8")))
+        dtype = oracle.pick(shared, ("float32", "int64", "bfloat16", "uint8"))
         large = shared.random() < 0.1
         count = int(shared.integers(1 << 19 if large else 0, 3 << 19 if large else 5000))
         held.append(comm.empty(count, dtype))
