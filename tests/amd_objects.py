@@ -17,8 +17,8 @@ CODE_OBJECTS = Path(__file__).resolve().parent.parent / "hipcomm" / "code_object
 LLVM_VERSIONS = range(25, 19, -1)  # as in the Makefile
 
 NT_AMDGPU_METADATA = 32
-BLOCK_THREADS = 512  # MAX_THREADS of kernels/arch/gpu.h
-UNIT_BLOCK_THREADS = 256  # HIPCOMM_MAX_UNIT_THREADS of kernels/abi.h
+BLOCK_THREADS = 512  # hipcomm/abi/limits.h: HIPCOMM_MAX_THREADS
+UNIT_BLOCK_THREADS = 256  # HIPCOMM_MAX_UNIT_THREADS
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def find_tool(name: str) -> str | None:
 
 
 def object_path(target: Target, file: str) -> Path:
-    """The code object of a kernel file."""
+    """A code object, by its file in hipcommKernelInfo()."""
     return CODE_OBJECTS / target.name / f"{file}.co"
 
 

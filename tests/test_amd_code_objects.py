@@ -27,7 +27,7 @@ from amd_objects import (
     object_path,
     read_object,
 )
-from kernel_files import kernels_by_file
+from kernel_files import kernels_by_file, source_of
 
 # .ci/run sets CI: there the objects are always built, and what is missing fails the tests.
 IN_CI = bool(os.environ.get("CI"))
@@ -105,8 +105,9 @@ FILES = kernels_by_file("gfx942")  # of all AMD targets
 
 
 def objects(target: Target) -> Iterator[tuple[str, CodeObject]]:
+    """(kernel file, one of its code objects)"""
     for file in FILES:
-        yield file, read_object(object_path(target, file))
+        yield source_of(file), read_object(object_path(target, file))
 
 
 def failures(problems: list[str]) -> str:
@@ -118,8 +119,8 @@ def failures(problems: list[str]) -> str:
 
 @on_every_target
 def test_all_kernels_are_present(target: Target) -> None:
-    for file, code in objects(target):
-        assert set(code.kernels) == FILES[file], file
+    for file, kernels in FILES.items():
+        assert set(read_object(object_path(target, file)).kernels) == kernels, file
 
 
 @on_every_target
@@ -201,7 +202,7 @@ def programs(target: Target) -> Iterator[tuple[str, str, Program]]:
         kernels = disassemble(object_path(target, file))
         assert set(kernels) == FILES[file]
         for name, program in kernels.items():
-            yield file, name, program
+            yield source_of(file), name, program
 
 
 def all_instructions(target: Target) -> Iterator[tuple[str, str, list[str]]]:

@@ -45,6 +45,7 @@ enum {
     kKernels
 };
 
+/* A code object's file: a file that reduces has one for each reduction, and one for the 8-bit floats. */
 #define KERNEL_OF(file, name, wide) {#file, "hipcomm_" #name, wide}
 #define DTYPES_OF(file, name, wide)                                                  \
     KERNEL_OF(file, name##_int8, wide), KERNEL_OF(file, name##_uint8, wide),         \
@@ -52,9 +53,10 @@ enum {
         KERNEL_OF(file, name##_int64, wide), KERNEL_OF(file, name##_uint64, wide),   \
         KERNEL_OF(file, name##_float16, wide), KERNEL_OF(file, name##_float32, wide), \
         KERNEL_OF(file, name##_float64, wide), KERNEL_OF(file, name##_bfloat16, wide)
-#define REDUCTIONS_OF(file, name, wide)                                    \
-    DTYPES_OF(file, name##_sum, wide), DTYPES_OF(file, name##_prod, wide), \
-        DTYPES_OF(file, name##_max, wide), DTYPES_OF(file, name##_min, wide), KERNEL_OF(file, name##_float8, wide)
+#define REDUCTIONS_OF(file, name, wide)                                                   \
+    DTYPES_OF(file##_sum, name##_sum, wide), DTYPES_OF(file##_prod, name##_prod, wide),   \
+        DTYPES_OF(file##_max, name##_max, wide), DTYPES_OF(file##_min, name##_min, wide), \
+        KERNEL_OF(file##_float8, name##_float8, wide)
 #define REDUCE(file) REDUCTIONS_OF(file, file, false)
 #define REDUCE_WIDE(file) REDUCTIONS_OF(file, file##_wide, true)
 #define MOVE(file) KERNEL_OF(file, file, false)

@@ -4,7 +4,7 @@
 
 /* For amdgcn clang ignores launch_bounds without HIP's headers, which translate it like this: without it
  * registers are allotted for 1024 threads, half as many as the 512 that are launched may have. */
-#define BLOCK_BOUNDS amdgpu_flat_work_group_size(1, MAX_THREADS)
+#define BLOCK_BOUNDS(most_threads) amdgpu_flat_work_group_size(1, most_threads)
 
 #include "gpu.h"
 
@@ -85,16 +85,7 @@ constexpr uint32_t kPartBytes = 8;
 constexpr uint32_t kPartData = 1;
 constexpr uint32_t kLineGroup = 64;
 
-DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
-    store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
-}
-/* A part as it was loaded. */
-struct LinePart {
-    uint64_t bits;
-};
-DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_cast<const uint64_t*>(part))}; }
-DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
-DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
+#include "word_part.h"
 
 /* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) {

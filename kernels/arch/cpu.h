@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../hipcomm/abi/limits.h"
 #include "../../hipcomm/platforms/cpu/kernel_abi.h"
 #include "../abi.h"
 
@@ -18,18 +19,22 @@
 #define INLINE_LAMBDA
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
-#define INDEPENDENT _Pragma("GCC ivdep") /* no pass of the loop reads what another writes: it may be vectorised */
+/* no pass of the loop reads what another writes: it may be vectorised */
+#ifdef __clang__
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
 
-/* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
- * hipcommKernelArgs. */
-#define KERNEL_WITH(name, function, Args)                                                                 \
-    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                      \
-                                                                const hipcommCpuBlock* block) {           \
-        const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                             \
-        function(*static_cast<const Args*>(kernarg),                                                      \
-                 Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)});      \
+/* Define kernel `name`, which calls function(args, geometry). Args is, or begins with, hipcommKernelArgs. A block
+ * has one thread, however many it may have elsewhere. */
+#define KERNEL(name, function, Args, most_threads)                                                    \
+    extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                  \
+                                                                const hipcommCpuBlock* block) {       \
+        const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                         \
+        function(*static_cast<const Args*>(kernarg),                                                  \
+                 Geometry{0, 1, block->block[0], common.blocks, static_cast<char*>(block->shared)});  \
     }
-#define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 
 struct Geometry {
     uint32_t thread, threads, block, blocks;
@@ -179,16 +184,7 @@ constexpr uint32_t kPartBytes = 8;
 constexpr uint32_t kPartData = 1;
 constexpr uint32_t kLineGroup = 1;
 
-DEVICE void store_part(char* part, const uint32_t (&data)[kPartData], uint32_t epoch) {
-    store_relaxed(reinterpret_cast<uint64_t*>(part), uint64_t(epoch) << 32 | data[0]);
-}
-/* A part as it was loaded. */
-struct LinePart {
-    uint64_t bits;
-};
-DEVICE LinePart load_part(const char* part) { return {load_relaxed(reinterpret_cast<const uint64_t*>(part))}; }
-DEVICE uint32_t word_of(const LinePart& part, uint32_t) { return uint32_t(part.bits); }
-DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.bits >> 32); }
+#include "word_part.h"
 
 /* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+r"(part.bits)); }

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "../../hipcomm/abi/limits.h"
 #include "../abi.h"
 
 #define DEVICE static inline __attribute__((device, always_inline))
@@ -19,20 +20,15 @@
 #define INDEPENDENT /* for loops of one thread */
 #define UNROLL_TEXT(text) #text
 
-/* Most threads of a block; the tuning table (hipcomm/native/tuning.c) stays below it. */
-#define MAX_THREADS 512
-
-/* Define kernel `name`, which calls function(args, geometry). Args is, or begins with,
- * hipcommKernelArgs. */
-#define KERNEL_WITH(name, function, Args)                                                              \
-    extern "C" __attribute__((global, visibility("protected"), BLOCK_BOUNDS)) void name( \
-        const Args args) {                                                                             \
-        const auto& common = reinterpret_cast<const hipcommKernelArgs&>(args);                         \
-        await_previous_launch();                                                                       \
-        function(args, Geometry{thread_index(), common.threads, block_index(), common.blocks,          \
-                                shared_scratch()});                                                    \
+/* Define kernel `name`, which calls function(args, geometry) in blocks of at most `most_threads` threads. Args is, or
+ * begins with, hipcommKernelArgs. */
+#define KERNEL(name, function, Args, most_threads)                                                               \
+    extern "C" __attribute__((global, visibility("protected"), BLOCK_BOUNDS(most_threads))) void name(           \
+        const Args args) {                                                                                       \
+        const auto& common = reinterpret_cast<const hipcommKernelArgs&>(args);                                   \
+        await_previous_launch();                                                                                 \
+        function(args, Geometry{thread_index(), common.threads, block_index(), common.blocks, shared_scratch()}); \
     }
-#define KERNEL(name, function) KERNEL_WITH(name, function, hipcommKernelArgs)
 
 extern __attribute__((shared, aligned(16))) char hipcomm_shared_scratch[];
 

@@ -3,7 +3,7 @@
 
 /* "2": registers for two blocks of a kind on each SM, so that the launches of two communicators fit side by side:
  * blocks wait for their peers' blocks, and a launch that does not fit beside another one waits for its end. */
-#define BLOCK_BOUNDS launch_bounds(MAX_THREADS, 2)
+#define BLOCK_BOUNDS(most_threads) launch_bounds(most_threads, 2)
 
 #include "gpu.h"
 

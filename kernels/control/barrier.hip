@@ -12,4 +12,4 @@ DEVICE void barrier(const hipcommKernelArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-KERNEL(hipcomm_barrier, barrier)
+KERNEL(hipcomm_barrier, barrier, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

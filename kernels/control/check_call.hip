@@ -109,4 +109,4 @@ DEVICE void check_call(const hipcommCheckArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-KERNEL_WITH(hipcomm_check_call, check_call, hipcommCheckArgs)
+KERNEL(hipcomm_check_call, check_call, hipcommCheckArgs, HIPCOMM_MAX_THREADS)

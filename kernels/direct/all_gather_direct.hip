@@ -1,7 +1,7 @@
 /* All-gather, direct: every rank writes its message into all ranks' results, between two barriers. The
  * results are registered memory; nothing is copied out. */
-#include "put.h"
 #include "../launch/epoch.h"
+#include "put.h"
 
 DEVICE void all_gather_direct(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
@@ -18,4 +18,4 @@ DEVICE void all_gather_direct(const hipcommKernelArgs& args, const Geometry& g) 
     end_launch(launch);
 }
 
-KERNEL(hipcomm_all_gather_direct, all_gather_direct)
+KERNEL(hipcomm_all_gather_direct, all_gather_direct, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -4,9 +4,10 @@
  *
  * A pack is read and written by its owner alone, so in-place calls are safe.
  */
-#include "side_by_side.h"
 #include "../launch/epoch.h"
 #include "../numbers/reduce_run.h"
+#include "../numbers/reduction_kernels.h"
+#include "side_by_side.h"
 
 template <class T, class Op>
 DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) {
@@ -51,4 +52,4 @@ DEVICE void all_reduce_direct(const hipcommKernelArgs& args, const Geometry& g) 
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_direct)
+REDUCTION_KERNELS(all_reduce_direct, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -2,8 +2,8 @@
  * between two barriers. The buffers are registered memory; nothing is copied in or out, and no rank's links
  * carry more than 2 (n - 1)/n per byte of the message, where the root's would carry n - 1 if it sent to all.
  */
-#include "put.h"
 #include "../launch/epoch.h"
+#include "put.h"
 
 /* Packs of a range that may be moved whole on all ranks, from its first on. */
 DEVICE uint32_t whole_everywhere(const Launch& launch, const PackRange& range) {
@@ -80,4 +80,4 @@ DEVICE void broadcast_direct(const hipcommKernelArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-KERNEL(hipcomm_broadcast_direct, broadcast_direct)
+KERNEL(hipcomm_broadcast_direct, broadcast_direct, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -5,9 +5,9 @@
  * Each rank tells each peer where in its result that peer's segment goes, so a sender need not know how
  * results are laid out.
  */
-#include "put.h"
-#include "../launch/epoch.h"
 #include "../data/segments.h"
+#include "../launch/epoch.h"
+#include "put.h"
 
 /* All threads: copy this block's share of a message to rows. */
 DEVICE void put_rows(const Launch& launch, const Rows& to, const Message& from) {
@@ -43,4 +43,4 @@ DEVICE void exchange_direct(const hipcommSegmentArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-KERNEL_WITH(hipcomm_exchange_direct, exchange_direct, hipcommSegmentArgs)
+KERNEL(hipcomm_exchange_direct, exchange_direct, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)

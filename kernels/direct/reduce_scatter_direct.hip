@@ -4,10 +4,11 @@
  *
  * A part is read by one rank alone, and so may be that rank's result (in place).
  */
-#include "side_by_side.h"
+#include "../data/segments.h"
 #include "../launch/epoch.h"
 #include "../numbers/reduce_run.h"
-#include "../data/segments.h"
+#include "../numbers/reduction_kernels.h"
+#include "side_by_side.h"
 
 /* What `rank` sends to this one. */
 DEVICE Message contribution(const Launch& launch, uint32_t rank) {
@@ -79,4 +80,4 @@ DEVICE void reduce_scatter_direct(const hipcommSegmentArgs& args, const Geometry
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS_WITH(reduce_scatter_direct, hipcommSegmentArgs)
+REDUCTION_KERNELS(reduce_scatter_direct, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)

@@ -3,8 +3,8 @@
  * Work is cut into tiles of 2^tile_shift lines; a block takes every blocks-th tile. Within a tile the
  * threads stand side by side for (peer, line). Line layout at the receiver: [sender][line].
  */
-#include "line_packs.h"
 #include "../launch/epoch.h"
+#include "line_packs.h"
 
 template <uint32_t kPacks>
 DEVICE void all_gather_one_shot(const hipcommKernelArgs& args, const Geometry& g) {
@@ -43,8 +43,8 @@ DEVICE void all_gather_one_shot(const hipcommKernelArgs& args, const Geometry& g
     end_launch(launch);
 }
 
-KERNEL(hipcomm_all_gather_one_shot, all_gather_one_shot<1>)
+KERNEL(hipcomm_all_gather_one_shot, all_gather_one_shot<1>, hipcommKernelArgs, HIPCOMM_MAX_THREADS)
 
 #ifdef HAS_WIDE_LINES
-KERNEL(hipcomm_all_gather_one_shot_wide, all_gather_one_shot<HIPCOMM_WIDE_LINE_PACKS>)
+KERNEL(hipcomm_all_gather_one_shot_wide, all_gather_one_shot<HIPCOMM_WIDE_LINE_PACKS>, hipcommKernelArgs, HIPCOMM_MAX_THREADS)
 #endif

@@ -5,7 +5,9 @@
  * Messages of more units than there are threads have a kernel of their own, further down.
  */
 #include "../launch/epoch.h"
+#include "../numbers/reduction_kernels.h"
 #include "line_packs.h"
+#include "scratch_reduction.h"
 #include "unit.h"
 
 template <class T, class Op>
@@ -47,7 +49,7 @@ DEVICE void all_reduce_one_shot(const hipcommKernelArgs& args, const Geometry& g
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_one_shot)
+REDUCTION_KERNELS(all_reduce_one_shot, hipcommKernelArgs, HIPCOMM_MAX_UNIT_THREADS)
 
 #ifdef HAS_WIDE_LINES
 /* The same in wide lines, a thread for each line and rank. Work is cut into tiles of 2^tile_shift lines; a block
@@ -98,19 +100,12 @@ DEVICE void all_reduce_one_shot_wide(const hipcommKernelArgs& args, const Geomet
         for (uint32_t i = g.thread; i < tile_packs; i += g.threads) {
             const uint32_t pack = tile * tile_packs + i;
             if (pack >= packs) continue;
-            Reduction<T, Op> reduction;
-            reduction.start(arrived[i], args);
-            NO_UNROLL
-            for (uint32_t rank = 1; rank < args.world; ++rank)
-                reduction.add(arrived[rank * tile_packs + i], args);
-            store_message(recv, pack, reduction.finish(args));
+            store_message(recv, pack, reduce_scratch<T, Op>(args, arrived, tile_packs, i));
         }
         if (tile + g.blocks < tiles) block_barrier(); /* the scratch is used again */
     }
     end_launch(launch);
 }
 
-#undef MAX_THREADS
-#define MAX_THREADS 512 /* as in other kernels: nothing here holds what all ranks send */
-HIPCOMM_REDUCTION_KERNELS(all_reduce_one_shot_wide)
+REDUCTION_KERNELS(all_reduce_one_shot_wide, hipcommKernelArgs, HIPCOMM_MAX_THREADS)
 #endif

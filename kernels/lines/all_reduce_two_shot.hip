@@ -6,9 +6,10 @@
  * the packs it writes at the end are those it has read at the beginning, and in-place calls are safe.
  * Line layout at the receiver: contributions [sender][line of the shard], then results likewise.
  */
-#include "line_packs.h"
 #include "../launch/epoch.h"
-#include "../numbers/reduce.h"
+#include "../numbers/reduction_kernels.h"
+#include "line_packs.h"
+#include "scratch_reduction.h"
 
 template <class T, class Op, uint32_t kPacks = 1>
 DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g) {
@@ -57,14 +58,8 @@ DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g
         }
         block_barrier();
         if (block_failed(launch)) return end_launch(launch);
-        for (uint32_t i = g.thread; i < tile_packs; i += g.threads) {
-            Reduction<T, Op> reduction;
-            reduction.start(arrived[i], args);
-            NO_UNROLL
-            for (uint32_t rank = 1; rank < args.world; ++rank)
-                reduction.add(arrived[rank * tile_packs + i], args);
-            reduced[i] = reduction.finish(args);
-        }
+        for (uint32_t i = g.thread; i < tile_packs; i += g.threads)
+            reduced[i] = reduce_scratch<T, Op>(args, arrived, tile_packs, i);
         block_barrier();
         for (uint32_t i = g.thread; i < tile_lines * args.world; i += g.threads) {
             const uint32_t peer = i >> args.tile_shift;
@@ -95,7 +90,7 @@ DEVICE void all_reduce_two_shot(const hipcommKernelArgs& args, const Geometry& g
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_two_shot)
+REDUCTION_KERNELS(all_reduce_two_shot, hipcommKernelArgs, HIPCOMM_MAX_THREADS)
 
 #ifdef HAS_WIDE_LINES
 template <class T, class Op>
@@ -103,5 +98,5 @@ DEVICE void all_reduce_two_shot_wide(const hipcommKernelArgs& args, const Geomet
     all_reduce_two_shot<T, Op, HIPCOMM_WIDE_LINE_PACKS>(args, g);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_two_shot_wide)
+REDUCTION_KERNELS(all_reduce_two_shot_wide, hipcommKernelArgs, HIPCOMM_MAX_THREADS)
 #endif

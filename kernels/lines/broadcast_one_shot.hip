@@ -2,8 +2,8 @@
  *
  * Everybody also tells everybody that it has come: no rank may leave an epoch before it has heard from
  * all (kernels/abi.h), and the lines alone would tell only of the root. */
-#include "../launch/epoch.h"
 #include "../data/pack.h"
+#include "../launch/epoch.h"
 
 enum Phase : uint32_t { kCame };
 
@@ -35,4 +35,4 @@ DEVICE void broadcast_one_shot(const hipcommKernelArgs& args, const Geometry& g)
     end_launch(launch);
 }
 
-KERNEL(hipcomm_broadcast_one_shot, broadcast_one_shot)
+KERNEL(hipcomm_broadcast_one_shot, broadcast_one_shot, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -9,8 +9,8 @@
  * Where nothing is sent, a signal of no steps is: no rank may leave an epoch before it has heard from
  * all (kernels/abi.h).
  */
+#include "../data/own_segment.h"
 #include "../launch/epoch.h"
-#include "../data/segments.h"
 #include "../launch/signal.h"
 
 constexpr uint32_t kSlots = HIPCOMM_RING_SLOTS; /* as the plan has them */
@@ -125,13 +125,8 @@ DEVICE void push_chunks(const Launch& whole_launch, uint32_t step) {
 
 DEVICE void copy_own_chunk(const Launch& whole_launch, uint32_t step) {
     const Launch launch = new_phase(whole_launch);
-    const Geometry& g = launch.geometry;
-    const Message send = send_segment(launch, launch.args.rank);
-    const Rows recv = in_rows(launch, recv_segment(launch, launch.args.rank));
-    if (recv.one_row && recv.all.base == send.base) return; /* in place */
-    const Chunk chunk = chunk_of_segment(launch, staged_packs(launch, send.bytes), step);
-    for (uint32_t i = g.thread; i < chunk.packs; i += g.threads)
-        store_rows(recv, chunk.first + i, load_message(send, chunk.first + i));
+    const uint64_t bytes = send_segment(launch, launch.args.rank).bytes;
+    copy_own_segment(launch, chunk_of_segment(launch, staged_packs(launch, bytes), step));
 }
 
 DEVICE bool collect_chunks(const Launch& whole_launch, uint32_t step) {
@@ -208,4 +203,4 @@ DEVICE void exchange(const hipcommSegmentArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-KERNEL_WITH(hipcomm_exchange, exchange, hipcommSegmentArgs)
+KERNEL(hipcomm_exchange, exchange, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)

@@ -6,10 +6,11 @@
  * the owner: [sender][line]. An owner of nothing hears from its peers by a signal: no rank may leave an
  * epoch before it has heard from all (kernels/abi.h).
  */
-#include "line_packs.h"
-#include "../launch/epoch.h"
-#include "../numbers/reduce.h"
 #include "../data/segments.h"
+#include "../launch/epoch.h"
+#include "../numbers/reduction_kernels.h"
+#include "line_packs.h"
+#include "scratch_reduction.h"
 
 enum Phase : uint32_t { kCame };
 
@@ -89,12 +90,8 @@ DEVICE void reduce_tile(const Launch& whole_launch, uint32_t tile) {
     for (uint32_t i = launch.geometry.thread; i < tile_packs; i += launch.geometry.threads) {
         const uint32_t pack = tile * tile_packs + i;
         if (pack >= packs_of_launch(launch, bytes)) continue;
-        Reduction<T, Op> reduction;
-        reduction.start(arrived[i], args);
-        NO_UNROLL
-        for (uint32_t rank = 1; rank < args.world; ++rank)
-            reduction.add(arrived[rank * tile_packs + i], args);
-        store_message(message(args.recv, bytes), segment_args(launch).first_pack + pack, reduction.finish(args));
+        store_message(message(args.recv, bytes), segment_args(launch).first_pack + pack,
+                      reduce_scratch<T, Op>(args, arrived, tile_packs, i));
     }
 }
 
@@ -115,7 +112,7 @@ DEVICE void reduce_one_shot(const hipcommSegmentArgs& args, const Geometry& g) {
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS_WITH(reduce_one_shot, hipcommSegmentArgs)
+REDUCTION_KERNELS(reduce_one_shot, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)
 
 #ifdef HAS_WIDE_LINES
 template <class T, class Op>
@@ -123,5 +120,5 @@ DEVICE void reduce_one_shot_wide(const hipcommSegmentArgs& args, const Geometry&
     reduce_one_shot<T, Op, HIPCOMM_WIDE_LINE_PACKS>(args, g);
 }
 
-HIPCOMM_REDUCTION_KERNELS_WITH(reduce_one_shot_wide, hipcommSegmentArgs)
+REDUCTION_KERNELS(reduce_one_shot_wide, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)
 #endif

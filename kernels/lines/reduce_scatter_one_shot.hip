@@ -4,8 +4,9 @@
  * A thread takes a unit (lines/unit.h) of all parts. Line layout at the owner: [sender][unit]. Larger messages
  * go through reduce_one_shot.hip.
  */
-#include "../launch/epoch.h"
 #include "../data/segments.h"
+#include "../launch/epoch.h"
+#include "../numbers/reduction_kernels.h"
 #include "unit.h"
 
 /* What this launch moves of the part of `owner`, in this rank's send buffer. */
@@ -26,10 +27,9 @@ DEVICE Words<kWords> load_in_rows(const hipcommSegmentArgs& args, uint32_t owner
 
 DEVICE bool in_rows(const hipcommSegmentArgs& args) { return UNLIKELY(args.row_bytes < args.common.bytes); }
 
-/* The i-th rank behind this one. */
-DEVICE uint32_t rank_behind(const hipcommKernelArgs& args, uint32_t i) {
-    const uint32_t rank = args.rank + i;
-    return rank < args.world ? rank : rank - args.world;
+/* The i-th owner behind this rank. */
+DEVICE uint32_t owner_behind(const hipcommSegmentArgs& args, uint32_t i) {
+    return rank_behind(args.common.rank, args.common.world, i);
 }
 
 /* A unit of the parts of kRanksInFlight owners, from the i-th rank behind this one on, loaded together. */
@@ -39,7 +39,7 @@ DEVICE void load_for_owners(const hipcommSegmentArgs& args, uint32_t i, uint32_t
     UNROLL(4)
     for (uint32_t k = 0; k < kRanksInFlight; ++k)
         if (i + k < args.common.world)
-            loaded[k] = load_unit<kWords>(part_of(args, rank_behind(args.common, i + k)), unit);
+            loaded[k] = load_unit<kWords>(part_of(args, owner_behind(args, i + k)), unit);
 }
 
 /* `first`: the first kRanksInFlight owners' first units, if in_rows() is not. */
@@ -49,7 +49,7 @@ DEVICE void push_units(const Launch& whole_launch, uint32_t units, Words<kWords>
     const hipcommSegmentArgs& args = segment_args(launch);
     const UnitsOfThread mine = units_of_thread(launch.geometry);
     const auto send = [&](uint32_t i, uint32_t unit, const Words<kWords>& words) {
-        send_words(launch, rank_behind(args.common, i), uint64_t(args.common.rank) * units + unit, words);
+        send_words(launch, owner_behind(args, i), uint64_t(args.common.rank) * units + unit, words);
     };
     for (uint32_t begin = mine.first; begin < units; begin += mine.stride) {
         const uint32_t unit = mine.unit(begin);
@@ -57,7 +57,7 @@ DEVICE void push_units(const Launch& whole_launch, uint32_t units, Words<kWords>
         if (in_rows(args)) {
             NO_UNROLL
             for (uint32_t i = 1; i < args.common.world; ++i)
-                send(i, unit, load_in_rows<kWords>(args, rank_behind(args.common, i), unit));
+                send(i, unit, load_in_rows<kWords>(args, owner_behind(args, i), unit));
             continue;
         }
         NO_UNROLL
@@ -109,4 +109,4 @@ DEVICE void reduce_scatter_one_shot(const hipcommSegmentArgs& args, const Geomet
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS_WITH(reduce_scatter_one_shot, hipcommSegmentArgs)
+REDUCTION_KERNELS(reduce_scatter_one_shot, hipcommSegmentArgs, HIPCOMM_MAX_UNIT_THREADS)

@@ -5,17 +5,15 @@
  *
  * So a thread has little to do one after the other, and nothing passes through shared memory: with a thread for
  * each line and rank, which met there, all_reduce of 1 to 32 KiB took 6 to 12 % longer on H200 (docs/performance.md).
+ *
+ * Blocks have at most HIPCOMM_MAX_UNIT_THREADS threads, half as many as elsewhere: what all ranks send is in registers
+ * at once, and to spill them costs more (1 KiB on 4 H200 3.2 us in place of 2.5).
  */
 #pragma once
 
 #include "../launch/line.h"
 #include "../numbers/reduce.h"
 #include "../data/rows.h"
-
-/* Blocks of these kernels are smaller: what all ranks send is in registers at once, and to spill them costs more
- * (1 KiB on 4 H200 3.2 us in place of 2.5). */
-#undef MAX_THREADS
-#define MAX_THREADS HIPCOMM_MAX_UNIT_THREADS
 
 template <class T>
 constexpr uint32_t kUnitWords = HIPCOMM_UNIT_WORDS(kPartData, sizeof(T));
@@ -111,6 +109,11 @@ DEVICE Words<kWords> load_from_rows(const Rows& m, uint64_t begin) {
     return unit;
 }
 
+/* The i-th rank behind `rank`, round the world; i < world. */
+DEVICE uint32_t rank_behind(uint32_t rank, uint32_t world, uint32_t i) {
+    return rank + i < world ? rank + i : rank + i - world;
+}
+
 /* Call visit(peer) for every other rank, beginning with the one behind this. kRanksInFlight of them are unrolled:
  * rolled up, the loop took 0.1 us longer on H200. */
 template <class Visit>
@@ -119,10 +122,8 @@ DEVICE void for_each_peer(const Launch& launch, Visit visit) {
     NO_UNROLL
     for (uint32_t first = 1; first < world; first += kRanksInFlight) {
         UNROLL(4)
-        for (uint32_t k = 0; k < kRanksInFlight; ++k) {
-            const uint32_t peer = rank + first + k;
-            if (first + k < world) visit(peer < world ? peer : peer - world);
-        }
+        for (uint32_t k = 0; k < kRanksInFlight; ++k)
+            if (first + k < world) visit(rank_behind(rank, world, first + k));
     }
 }
 

@@ -127,4 +127,4 @@ DEVICE void recv(const hipcommKernelArgs& args, const Geometry& g) {
     end_message(launch, kReceiving);
 }
 
-KERNEL(hipcomm_recv, recv)
+KERNEL(hipcomm_recv, recv, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

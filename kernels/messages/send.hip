@@ -101,4 +101,4 @@ DEVICE void send(const hipcommKernelArgs& args, const Geometry& g) {
     end_message(launch, kSending);
 }
 
-KERNEL(hipcomm_send, send)
+KERNEL(hipcomm_send, send, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -173,27 +173,3 @@ struct Reduction<Float8, AnyOperation, Bits> {
         return __builtin_bit_cast(Bits, elements);
     }
 };
-
-/* One kernel per element type and operation, named <algorithm>_<operation>_<dtype>. The average is the
- * sum's kernel with args.average set; the 8-bit floats share one kernel, <algorithm>_float8.
- * hipcomm/native/kernel_table.c lists the same names. A kernel takes `Args`, and hands them on. */
-#define HIPCOMM_REDUCTION_KERNELS_OF(algorithm, op, Op, Args)                            \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_float16, (algorithm<float16, Op>), Args)    \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_bfloat16, (algorithm<bfloat16, Op>), Args)  \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_float32, (algorithm<float, Op>), Args)      \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_float64, (algorithm<double, Op>), Args)     \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_int8, (algorithm<int8_t, Op>), Args)        \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint8, (algorithm<uint8_t, Op>), Args)      \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_int32, (algorithm<int32_t, Op>), Args)      \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint32, (algorithm<uint32_t, Op>), Args)    \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_int64, (algorithm<int64_t, Op>), Args)      \
-    KERNEL_WITH(hipcomm_##algorithm##_##op##_uint64, (algorithm<uint64_t, Op>), Args)
-
-#define HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, Args)                                 \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, sum, Sum, Args)                             \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, prod, Prod, Args)                           \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, max, Max, Args)                             \
-    HIPCOMM_REDUCTION_KERNELS_OF(algorithm, min, Min, Args)                             \
-    KERNEL_WITH(hipcomm_##algorithm##_float8, (algorithm<Float8, AnyOperation>), Args)
-
-#define HIPCOMM_REDUCTION_KERNELS(algorithm) HIPCOMM_REDUCTION_KERNELS_WITH(algorithm, hipcommKernelArgs)

@@ -4,8 +4,8 @@
  *   collect  copy the peers' chunks into my result
  * Turn t pushes step t and collects step t - kDelay.
  */
-#include "../launch/epoch.h"
 #include "../data/staging.h"
+#include "../launch/epoch.h"
 #include "turns.h"
 
 using Cells = Staging<1>;
@@ -51,4 +51,4 @@ DEVICE void all_gather_pipelined(const hipcommKernelArgs& args, const Geometry& 
     end_launch(launch);
 }
 
-KERNEL(hipcomm_all_gather_pipelined, all_gather_pipelined)
+KERNEL(hipcomm_all_gather_pipelined, all_gather_pipelined, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

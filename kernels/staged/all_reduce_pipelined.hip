@@ -9,6 +9,7 @@
  * Bytes over the links: 2 (n - 1)/n per byte of the message, the least that an all-reduce needs.
  */
 #include "../launch/epoch.h"
+#include "../numbers/reduction_kernels.h"
 #include "reduce_staged.h"
 #include "shards.h"
 #include "turns.h"
@@ -77,4 +78,4 @@ DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& 
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_pipelined)
+REDUCTION_KERNELS(all_reduce_pipelined, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -8,6 +8,7 @@
  * has read this rank's contribution to it, and after the block has staged its chunk, so in-place calls are safe.
  */
 #include "../launch/epoch.h"
+#include "../numbers/reduction_kernels.h"
 #include "reduce_staged.h"
 
 enum Phase : uint32_t { kStaged };
@@ -43,4 +44,4 @@ DEVICE void all_reduce_staged(const hipcommKernelArgs& args, const Geometry& g) 
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS(all_reduce_staged)
+REDUCTION_KERNELS(all_reduce_staged, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

@@ -5,8 +5,8 @@
  * Turn t pushes step t and collects step t - kDelay. Everybody takes part in every turn, so the root does not
  * overwrite what is still being read, and everybody hears from everybody.
  */
-#include "../launch/epoch.h"
 #include "../data/staging.h"
+#include "../launch/epoch.h"
 #include "turns.h"
 
 using Cells = Staging<1>;
@@ -47,4 +47,4 @@ DEVICE void broadcast_pipelined(const hipcommKernelArgs& args, const Geometry& g
     end_launch(launch);
 }
 
-KERNEL(hipcomm_broadcast_pipelined, broadcast_pipelined)
+KERNEL(hipcomm_broadcast_pipelined, broadcast_pipelined, hipcommKernelArgs, HIPCOMM_MAX_THREADS)

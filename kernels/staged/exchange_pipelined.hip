@@ -6,8 +6,8 @@
  *   collect  copy the peers' chunks for me into my result
  * Turn t pushes step t and collects step t - kDelay.
  */
+#include "../data/own_segment.h"
 #include "../launch/epoch.h"
-#include "../data/segments.h"
 #include "turns.h"
 
 enum Stage : uint32_t { kPush, kCollect };
@@ -28,12 +28,8 @@ DEVICE void push_chunks(const Launch& launch, uint32_t step) {
 }
 
 DEVICE void copy_own_chunk(const Launch& launch, uint32_t step) {
-    const Message send = send_segment(launch, launch.args.rank);
-    const Rows recv = in_rows(launch, recv_segment(launch, launch.args.rank));
-    if (recv.one_row && recv.all.base == send.base) return; /* in place */
-    const Chunk chunk = chunk_of_segment(launch, packs_of(send.bytes), step);
-    for (uint32_t i = launch.geometry.thread; i < chunk.packs; i += launch.geometry.threads)
-        store_rows(recv, chunk.first + i, load_message(send, chunk.first + i));
+    const uint64_t bytes = send_segment(launch, launch.args.rank).bytes;
+    copy_own_segment(launch, chunk_of_segment(launch, packs_of(bytes), step));
 }
 
 DEVICE void collect_chunks(const Launch& launch, uint32_t step) {
@@ -61,4 +57,4 @@ DEVICE void exchange_pipelined(const hipcommSegmentArgs& args, const Geometry& g
     end_launch(launch);
 }
 
-KERNEL_WITH(hipcomm_exchange_pipelined, exchange_pipelined, hipcommSegmentArgs)
+KERNEL(hipcomm_exchange_pipelined, exchange_pipelined, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)

@@ -11,10 +11,11 @@
  * where sending everything to the root would put n - 1 on the root's. It cuts its message into segments
  * as equal as it can; all ranks make the turns of the longest.
  */
+#include "../data/segments.h"
 #include "../launch/epoch.h"
 #include "../numbers/reduce_packs.h"
 #include "../numbers/reduce_run.h"
-#include "../data/segments.h"
+#include "../numbers/reduction_kernels.h"
 #include "turns.h"
 
 enum Stage : uint32_t { kPush, kReduce, kCollect }; /* the last is the root's, of a reduce */
@@ -145,4 +146,4 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) 
     end_launch(launch);
 }
 
-HIPCOMM_REDUCTION_KERNELS_WITH(reduce_pipelined, hipcommSegmentArgs)
+REDUCTION_KERNELS(reduce_pipelined, hipcommSegmentArgs, HIPCOMM_MAX_THREADS)
