@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hipcomm import _wire as wire
+from hipcomm.core import lib
 from hipcomm.native import build_wire
 from hipcomm.rendezvous import protocol
 
@@ -109,6 +110,10 @@ def test_python_has_every_enumeration_and_what_is_built_is_new():
         assert sorted(HEADER.typeof(name).elements) == sorted(member.value for member in python(name))
     built = Path(wire.__file__).read_text(encoding="utf-8")
     assert built == "".join(build_wire.module()), "wire.h has changed since make"
+
+
+def test_the_results_that_the_rendezvous_knows_are_the_cores():
+    assert (lib.hipcommSuccess, lib.hipcommPeerDied) == (protocol.SUCCESS, protocol.PEER_DIED)
 
 
 @pytest.mark.parametrize("compiler", [["gcc", "-xc", "-std=c11"], ["g++", "-xc++", "-std=c++17"]])

@@ -340,7 +340,7 @@ class Server:
         return lambda data: self._send(connection, data)
 
     def _send(self, connection: _Connection, data: bytes) -> None:
-        """Send what the socket takes and keep the rest, which the rank's own requests bound."""
+        """Send what the socket takes and keep the rest: what the rank has asked for, and its peers' ends."""
         if connection.sock not in self._connections:
             return
         if not connection.outbox:
