@@ -14,9 +14,10 @@
 #include "../../hipcomm/platforms/cpu/kernel_abi.h"
 #include "../abi.h"
 
-#define DEVICE static inline /* the compiler decides: to force it takes three times as long to compile, and gains nothing */
+/* The compiler decides what to inline: to force it takes three times as long to compile and leaves the loops as they
+ * are. */
+#define DEVICE static inline
 #define DEVICE_MEMBER
-#define INLINE_LAMBDA
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
 /* no pass of the loop reads what another writes: it may be vectorised */

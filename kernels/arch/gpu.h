@@ -13,7 +13,6 @@
 
 #define DEVICE static inline __attribute__((device, always_inline))
 #define DEVICE_MEMBER __attribute__((device, always_inline))
-#define INLINE_LAMBDA /* is inlined in any case */
 #define UNROLL(n) _Pragma(UNROLL_TEXT(unroll n))
 /* loops over ranks: unrolling them costs registers and hides nothing */
 #define NO_UNROLL _Pragma("unroll 1")

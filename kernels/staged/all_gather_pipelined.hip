@@ -42,11 +42,11 @@ DEVICE void collect_chunks(const Launch& launch, uint32_t step) {
 DEVICE void all_gather_pipelined(const hipcommKernelArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
-    in_turns(launch, steps, 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+    in_turns(launch, steps, 2, 1, [&](uint32_t turn) {
         in_stage(launch, kWeights, kPush, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_chunk(part, step); });
+                 [](const Launch& part, uint32_t step) { push_chunk(part, step); });
         in_stage(launch, kWeights, kCollect, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_chunks(part, step); });
+                 [](const Launch& part, uint32_t step) { collect_chunks(part, step); });
     });
     end_launch(launch);
 }

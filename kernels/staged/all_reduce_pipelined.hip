@@ -66,14 +66,14 @@ DEVICE void all_reduce_pipelined(const hipcommKernelArgs& args, const Geometry& 
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
     const bool one_step = packs_of(args.bytes) <= uint64_t(args.blocks) * args.chunk_packs; /* of every block */
-    in_turns(launch, steps, 3, one_step ? 3 : 2, [&](uint32_t turn) INLINE_LAMBDA {
+    in_turns(launch, steps, 3, one_step ? 3 : 2, [&](uint32_t turn) {
         /* collected before the same slot is pushed into: on the CPU they share a cell */
         in_stage(launch, kWeights, kCollect, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_shards(part, step); });
+                 [](const Launch& part, uint32_t step) { collect_shards(part, step); });
         in_stage(launch, kWeights, kReduce, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { reduce_shard<T, Op>(part, step); });
+                 [](const Launch& part, uint32_t step) { reduce_shard<T, Op>(part, step); });
         in_stage(launch, kWeights, kPush, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_shards(part, step); });
+                 [](const Launch& part, uint32_t step) { push_shards(part, step); });
     });
     end_launch(launch);
 }

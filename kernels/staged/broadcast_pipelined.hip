@@ -36,13 +36,13 @@ DEVICE void broadcast_pipelined(const hipcommKernelArgs& args, const Geometry& g
     const Launch launch = begin_launch(args, g);
     const uint32_t steps = steps_of_block(launch, packs_of(args.bytes));
     const bool is_root = args.rank == args.root;
-    in_turns(launch, steps, 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+    in_turns(launch, steps, 2, 1, [&](uint32_t turn) {
         if (is_root)
             in_stage(launch, kAlone, 0, turn, steps,
-                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_chunk(part, step); });
+                     [](const Launch& part, uint32_t step) { push_chunk(part, step); });
         else if (turn >= kDelay)
             in_stage(launch, kAlone, 0, turn - kDelay, steps,
-                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_chunk(part, step); });
+                     [](const Launch& part, uint32_t step) { collect_chunk(part, step); });
     });
     end_launch(launch);
 }

@@ -132,16 +132,16 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) 
     const uint32_t steps = steps_of_block(launch, args.most_packs);
     const bool collects = launch.args.rank == launch.args.root;
     const Weights<3> weights{{3, 3, collects ? 1u : 0u}};
-    in_turns(launch, steps, has_root(launch) ? 3 : 2, 1, [&](uint32_t turn) INLINE_LAMBDA {
+    in_turns(launch, steps, has_root(launch) ? 3 : 2, 1, [&](uint32_t turn) {
         in_stage(launch, weights, kPush, turn, steps,
-                 [](const Launch& part, uint32_t step) INLINE_LAMBDA { push_contributions(part, step); });
-        in_stage(launch, weights, kReduce, turn, steps, [](const Launch& part, uint32_t step) INLINE_LAMBDA {
+                 [](const Launch& part, uint32_t step) { push_contributions(part, step); });
+        in_stage(launch, weights, kReduce, turn, steps, [](const Launch& part, uint32_t step) {
             reduce_whole_packs<T, Op>(part, step);
             reduce_other_packs<T, Op>(part, step);
         });
         if (collects)
             in_stage(launch, weights, kCollect, turn, steps,
-                     [](const Launch& part, uint32_t step) INLINE_LAMBDA { collect_results(part, step); });
+                     [](const Launch& part, uint32_t step) { collect_results(part, step); });
     });
     end_launch(launch);
 }
