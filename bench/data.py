@@ -15,16 +15,17 @@ from functools import lru_cache
 
 import numpy as np
 
+from hipcomm.buffers.dtypes import CODES
+from hipcomm.plan import REDUCTIONS
 from hipcomm_bench.memory import Array, Buffer, Memory, dtype_of
 from hipcomm_bench.ops import Call
+from hipcomm_bench.outcome import combine, pieces
 
-REDOPS = ("sum", "avg", "max", "min", "prod")
-DTYPES = ("float16", "bfloat16", "float32", "float64", "int8", "uint8", "int32", "uint32", "int64", "uint64")
+REDOPS = tuple(REDUCTIONS)
+DTYPES = tuple(dtype.name for dtype in CODES if not dtype.name.startswith("float8"))
 
 # Elements that are written or compared at a time.
 _CHUNK = 1 << 20
-
-_REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}
 
 
 @dataclass(frozen=True)
@@ -120,28 +121,21 @@ def _input(call: Call, rank: int, world_size: int) -> _Periodic:
 @lru_cache(maxsize=4)
 def _reduced(redop: str, dtype: str, world_size: int) -> _Periodic:
     """Return what the ranks' inputs are combined to."""
-    inputs = np.stack([_integers(True, redop, rank, world_size) for rank in range(world_size)])
-    kind = dtype_of(dtype)
-    if redop != "avg":
-        return _Periodic(_REDUCTIONS[redop].reduce(inputs, axis=0).astype(kind))
-    total = inputs.sum(axis=0)
-    if np.issubdtype(kind, np.integer):  # the sum wraps before it is divided, toward zero
-        total = total.astype(kind).astype(np.int64)
-    return _Periodic((np.sign(total) * (np.abs(total) // world_size)).astype(kind))
+    inputs = [_integers(True, redop, rank, world_size) for rank in range(world_size)]
+    return _Periodic(combine(inputs, redop, dtype_of(dtype)))
 
 
 def _result(call: Call, rank: int, world_size: int, *, start: int, stop: int, count: int) -> Array:
     """Return elements start to stop of the receive buffer of `count` elements."""
-    if call.op.reduces:
-        offset = rank * count if call.op.recv_shares else 0
-        return _reduced(call.redop, call.dtype, world_size).part(offset + start, offset + stop)
-    if call.op.name == "broadcast":
-        return _input(call, 0, world_size).part(start, stop)
-    # shares of all ranks side by side; all_to_all: from where this rank's begin in each rank's input
-    share = count // world_size
-    offset = rank * share if call.op.name == "all_to_all" else 0
-    parts = []
-    for peer in range(start // share, (stop - 1) // share + 1):
-        first, last = max(start, peer * share) - peer * share, min(stop, (peer + 1) * share) - peer * share
-        parts.append(_input(call, peer, world_size).part(offset + first, offset + last))
+    parts, position = [], 0
+    for source, begin, length in pieces(call.op, rank, world_size, count):
+        first, last = max(start, position) - position, min(stop, position + length) - position
+        if first < last:
+            whole = (
+                _reduced(call.redop, call.dtype, world_size)
+                if source is None
+                else (_input(call, source, world_size))
+            )
+            parts.append(whole.part(begin + first, begin + last))
+        position += length
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

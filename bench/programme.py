@@ -18,8 +18,8 @@ import numpy as np
 from hipcomm_bench.data import DTYPES, REDOPS
 from hipcomm_bench.memory import Array, Bytes, dtype_of
 from hipcomm_bench.ops import OPS, Call
+from hipcomm_bench.outcome import combine, pieces
 
-_REDUCE = {"sum": np.add, "avg": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}
 _ALIGNMENTS = (1, 2, 4, 8, 16, 64)  # in elements
 
 
@@ -193,19 +193,10 @@ def _random_input(seed: str, step: Step, rank: int, world_size: int) -> Array:
 
 def _outcome(step: Step, inputs: list[Array], rank: int, kind: np.dtype[Any]) -> Array:
     """Return what `rank` receives, in the dtype `kind`."""
-    op, count = step.call.op, step.recv_count
-    if op.name == "broadcast":
-        return inputs[step.root].astype(kind)
-    if op.name == "all_gather":
-        return np.concatenate(inputs).astype(kind)
-    if op.name == "all_to_all":
-        share = step.send_count // len(inputs)
-        return np.concatenate([each[rank * share : (rank + 1) * share] for each in inputs]).astype(kind)
-    result = np.asarray(_REDUCE[step.call.redop].reduce(np.stack(inputs), axis=0))
-    if step.call.redop == "avg":
-        if np.issubdtype(kind, np.integer):  # the sum wraps before it is divided, toward zero
-            result = result.astype(kind).astype(np.int64)
-        result = np.sign(result) * (np.abs(result) // len(inputs))
-    if op.recv_shares:
-        result = result[rank * count : (rank + 1) * count]
-    return result.astype(kind)
+    found = [
+        combine(inputs, step.call.redop, kind)[start : start + count]
+        if source is None
+        else inputs[source][start : start + count].astype(kind)
+        for source, start, count in pieces(step.call.op, rank, len(inputs), step.recv_count, step.root)
+    ]
+    return np.concatenate(found)

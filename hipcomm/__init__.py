@@ -5,10 +5,13 @@
     import hipcomm
     with hipcomm.init() as comm:     # rank, world size and endpoint from the environment, or by keyword
         comm.all_reduce(x)           # in place
+
+What is named here (``__all__``) is for users; the modules are not, except :mod:`hipcomm.errors`.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from hipcomm.errors import (
@@ -26,22 +29,46 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hipcomm.communicator import Communicator
+    from hipcomm.hip.device import Device
     from hipcomm.join.threads import CommunicatorList
+    from hipcomm.memory.symmetric import SymmetricArray
+    from hipcomm.plan import Plan
 
 __all__ = [
     "CallMismatch",
+    "Communicator",
+    "CommunicatorList",
+    "Device",
     "Error",
     "InvalidArgument",
     "PeerDied",
     "PeerTimeout",
+    "Plan",
     "PlatformError",
     "RendezvousError",
+    "SymmetricArray",
     "get_include",
     "get_library",
     "init",
     "init_all",
 ]
 __version__ = VERSION
+
+
+# The types of what calls return, for annotations and isinstance(): they load NumPy and the core.
+_TYPES = {
+    "Communicator": "hipcomm.communicator",
+    "CommunicatorList": "hipcomm.join.threads",
+    "Device": "hipcomm.hip.device",
+    "Plan": "hipcomm.plan",
+    "SymmetricArray": "hipcomm.memory.symmetric",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TYPES:
+        return getattr(importlib.import_module(_TYPES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def init(**settings: Any) -> Communicator:

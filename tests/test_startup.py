@@ -10,6 +10,7 @@ import time
 import pytest
 from harness import PLATFORM, worlds
 
+import hipcomm
 from hipcomm.join.session import blocks_that_fit
 
 PATIENCE = 60.0
@@ -70,6 +71,12 @@ def test_importing_is_light():
     code = "import sys, hipcomm; print(sorted({'numpy', 'rocm', 'hip', 'cffi', 'click'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_the_types_that_calls_return_have_public_names():
+    assert all(getattr(hipcomm, name).__name__ == name for name in hipcomm.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Session'"):
+        _ = hipcomm.Session
 
 
 @pytest.mark.parametrize("world", worlds(2))

@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
+import hipcomm
 from hipcomm_bench.clock import Prepared, nothing
 from hipcomm_bench.contestants.base import Contestant, Unsupported, how
 from hipcomm_bench.data import Buffers
@@ -96,9 +97,7 @@ class HipcommSymmetric(Hipcomm):
     @classmethod
     def why_missing(cls) -> str | None:
         """Return why there is no symmetric memory, or None."""
-        from hipcomm.communicator import Communicator
-
-        return None if hasattr(Communicator, "empty") else "this hipcomm has no symmetric memory"
+        return None if hasattr(hipcomm.Communicator, "empty") else "this hipcomm has no symmetric memory"
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
