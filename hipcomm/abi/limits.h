@@ -10,7 +10,7 @@
 #define HIPCOMM_MAX_BLOCKS 256
 
 /* Most threads of a block: of any kernel, and of those in which a thread takes a unit of all ranks
- * (kernels/common/unit.h). */
+ * (kernels/lines/unit.h). */
 #define HIPCOMM_MAX_THREADS 512
 #define HIPCOMM_MAX_UNIT_THREADS 256
 

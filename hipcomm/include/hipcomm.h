@@ -223,6 +223,22 @@ const char* hipcommRedOpName(hipcommRedOp_t op);
 const char* hipcommOperationName(hipcommOperation_t operation);
 const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
 
+/* What an operation is, in words: a row of hipcomm/abi/operations.def, which explains the columns. */
+typedef struct {
+    const char* name;
+    const char* bytes;
+    const char* sent;
+    const char* received;
+    const char* in_place;
+    const char* root;
+    int reduces;
+    int reads;
+    int writes;
+    const char* family;
+    const char* compared;
+} hipcommOperationInfo;
+hipcommResult_t hipcommGetOperationInfo(hipcommOperation_t operation, hipcommOperationInfo* info);
+
 /* ---- communicators ------------------------------------------------------------------------------ */
 
 /* The kernels a communicator needs: file (without extension) and name of kernel `index`, and whether an

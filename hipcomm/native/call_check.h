@@ -2,16 +2,12 @@
 #ifndef HIPCOMM_NATIVE_CALL_CHECK_H
 #define HIPCOMM_NATIVE_CALL_CHECK_H
 
-#include "call.h"
+#include "launch.h"
 
 /* Launch the comparison behind the last call on the stream. Outside a capture it waits for the result, so
  * that the error comes at the very call and nothing is run that does not match; a captured call reports at
- * the replay. bytes: what all ranks' calls must have in common; segments: what must match pair by pair, or
- * NULL. */
+ * the replay. bytes: hipcommPlanRequest.bytes; segments: what this rank sends to, and receives from, each. */
 hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes, const hipcommSegment* segments,
                             hipStream_t stream, bool capturing);
-
-/* Turn differing calls that a kernel has recorded into the communicator's failure. */
-void adopt_differing_calls(hipcommComm_t comm);
 
 #endif

@@ -16,7 +16,7 @@ void log_call(hipcommComm_t comm, const Call* call, uint64_t bytes, const hipcom
     char line[320];
     snprintf(line, sizeof line,
              "rank %u: %s of %llu bytes, %s, %s: %s, %s, %u blocks of %u threads, chunks of %llu bytes",
-             comm->args.rank, operation_name(call->operation), (unsigned long long)bytes, dtype_name(call->dtype),
+             comm->args.rank, operations[call->operation].name, (unsigned long long)bytes, dtype_name(call->dtype),
              redop_name(call->op), plan->kernel < 0 && plan->algorithm == hipcommAlgorithmAuto
                                        ? "nothing to move"
                                        : algorithm_name((uint32_t)plan->algorithm),

@@ -1,16 +1,22 @@
-/* The kernels by number: which file under kernels/ holds them, and their names. */
+/* The kernels of hipcomm/abi/kernels.def by number, and which of them run what. */
 #ifndef HIPCOMM_NATIVE_KERNEL_TABLE_H
 #define HIPCOMM_NATIVE_KERNEL_TABLE_H
 
+#include <stdint.h>
+
 #include "hipcomm.h"
 
-/* The kernel of an operation and algorithm; dtype and op count for reductions only.
- * -1 where the operation has no such algorithm. */
-int kernel_index(hipcommOperation_t operation, hipcommAlgorithm_t algorithm, hipcommDataType_t dtype,
-                 hipcommRedOp_t op);
+enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs };
 
-/* The kernel that does the same in wide lines (kernels/lines/line_packs.h); -1 where there is none. */
-int wide_kernel_index(int index);
+typedef struct Kernel {
+    int first; /* its variants are numbered from here on */
+    int (*variant)(const hipcommPlanRequest* request);
+    enum KernelArgsKind args;
+    const struct Kernel* twin; /* that does the same in wide lines, or NULL */
+} Kernel;
+
+/* NULL where the operation has no such algorithm. */
+const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorithm);
 
 /* The kernel that compares the ranks' calls. */
 int check_kernel_index(void);

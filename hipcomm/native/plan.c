@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "../../kernels/abi.h"
+#include "../abi/kernels.def"
 #include "kernel_table.h"
 #include "tables.h"
 
@@ -15,267 +16,250 @@ static uint32_t tile_bytes(uint32_t packs, int ranks) {
     return HIPCOMM_BLOCK_STATE_BYTES + (uint32_t)ranks * packs * HIPCOMM_PACK_BYTES;
 }
 
-/* Flag-in-data: a block takes tiles of lines. The others' threads stand side by side for (pack, peer). */
-static bool works_in_tiles(hipcommOperation_t operation) {
-    return operation == hipcommOpAllReduce || operation == hipcommOpAllGather ||
-           operation == hipcommOpReduceScatter || operation == hipcommOpReduce;
+/* What a shape function, plan_...(), is told. kernels.def says which one an operation takes with an algorithm. */
+typedef struct Case {
+    const hipcommPlanRequest* request;
+    const TuningRow* row;
+    const Operation* operation;
+    const Kernel* kernel;
+    uint64_t world;
+    int class;
+    uint32_t max_blocks;
+} Case;
+typedef void Shape(const Case* c, hipcommPlan* plan);
+
+static void set_kernel(const Case* c, const Kernel* kernel, hipcommPlan* plan) {
+    plan->kernel = kernel->first + kernel->variant(c->request);
 }
 
-/* Flag-in-data: whether a thread takes a unit of all ranks' messages (kernels/lines/unit.h). */
-static bool works_in_units(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
-    return algorithm == hipcommAlgorithmOneShot &&
-           (request->operation == hipcommOpAllReduce || request->operation == hipcommOpReduceScatter) &&
-           request->bytes <= row->units[world_class(request->world)];
-}
+/* Blocks that have something to do, and are allowed. */
+static uint32_t some_blocks(uint64_t wanted, uint64_t most) { return (uint32_t)max_u64(1, min_u64(wanted, most)); }
 
-/* Packs that one flag-in-data launch can carry, by the lines that it needs. */
-static uint64_t packs_in_lines(const hipcommPlanRequest* request, const TuningRow* row, const hipcommPlan* plan) {
-    const uint64_t world = (uint64_t)request->world;
+static uint64_t packs_of(uint64_t bytes) { return ceil_div(bytes, HIPCOMM_PACK_BYTES); }
+
+/* ---- flag-in-data ---------------------------------------------------------------------------------------------- */
+
+/* Lines in which one launch can carry a message: each rank's, or the one sender's. */
+static uint64_t lines_of_launch(const Case* c, const hipcommPlan* plan) {
     const uint64_t line_bytes = plan->line_packs == 1 ? HIPCOMM_LINE_BYTES : HIPCOMM_WIDE_LINE_BYTES;
-    const uint64_t lines = row->line_capacity * HIPCOMM_LINE_BYTES / line_bytes;
-    if (request->operation == hipcommOpBroadcast) return lines;
-    if (plan->algorithm != hipcommAlgorithmTwoShot) return lines / world * plan->line_packs;
+    const uint64_t lines = c->row->line_capacity * HIPCOMM_LINE_BYTES / line_bytes;
+    const bool one_sender = c->operation->root == kRootSends && c->operation->bytes == kBytesWhole;
+    if (one_sender) return lines;
+    if (plan->algorithm != hipcommAlgorithmTwoShot) return lines / c->world;
     /* two-shot: contributions and results, a shard from each rank, shards rounded up */
-    return lines / 2 / world * world * plan->line_packs;
+    return lines / 2 / c->world * c->world;
 }
 
-static bool is_point_to_point(hipcommOperation_t operation) {
-    return operation == hipcommOpSend || operation == hipcommOpRecv;
+/* The threads of all blocks stand next to each other for (pack, peer). */
+static void plan_lines(const Case* c, hipcommPlan* plan) {
+    plan->line_packs = 1;
+    const uint64_t capacity = lines_of_launch(c, plan);
+    plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
+    const uint64_t packs = min_u64(packs_of(c->request->bytes), capacity);
+    plan->blocks = some_blocks(ceil_div(packs * c->world, c->row->threads), c->max_blocks);
 }
 
-/* Whether peers' writes reach what this device has cached, and the other way round (docs/amd.md). */
-static bool reaches_registered_memory(const TuningRow* row) { return !row->staging_uncached; }
-
-static bool takes_direct(const hipcommPlanRequest* request, const TuningRow* row) {
-    if (!reaches_registered_memory(row)) return false;
-    const int class = world_class(request->world);
-    switch (request->operation) {
-        case hipcommOpAllReduce: return request->bytes >= row->all_reduce_direct[class];
-        case hipcommOpAllGather: return request->bytes >= row->all_gather_direct[class];
-        case hipcommOpBroadcast: return request->bytes >= row->broadcast_direct[class];
-        case hipcommOpReduceScatter: return request->bytes >= row->reduce_scatter_direct[class];
-        case hipcommOpAllToAll:
-        case hipcommOpAllGatherv:
-        case hipcommOpAllGatherRows: return request->bytes >= row->exchange_direct[class];
-        default: return false;
-    }
+/* A block takes tiles of lines. */
+static void plan_tiles(const Case* c, hipcommPlan* plan) {
+    const TuningRow* row = c->row;
+    const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
+    const bool wide = c->kernel->twin && (c->request->bytes >= row->wide_lines[c->class] ||
+                                          c->request->bytes > row->units[c->class]);
+    if (wide) set_kernel(c, c->kernel->twin, plan);
+    plan->line_packs = wide ? HIPCOMM_WIDE_LINE_PACKS : 1;
+    const uint64_t capacity = lines_of_launch(c, plan) * plan->line_packs;
+    plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
+    const uint64_t lines = ceil_div(min_u64(packs_of(c->request->bytes), capacity), plan->line_packs);
+    const uint64_t per_rank = two_shot ? ceil_div(lines, c->world) : lines;
+    /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
+     * need not take several tiles in turn */
+    uint32_t shift = wide ? row->wide_tile_shift[c->class] : row->tile_shift;
+    while (ceil_div(per_rank, 1ull << shift) > c->max_blocks && c->world << (shift + 1) <= row->threads) ++shift;
+    plan->tile_shift = shift;
+    plan->shared_bytes = tile_bytes(plan->line_packs << shift, c->request->world + (two_shot ? 1 : 0));
+    /* a thread per line and rank of the tile; fewer threads start and meet faster */
+    plan->threads = (uint32_t)min_u64(row->threads, c->world << shift);
+    plan->blocks = some_blocks(ceil_div(per_rank, 1ull << shift), c->max_blocks);
 }
 
-static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const TuningRow* row) {
-    const int class = world_class(request->world);
-    if (request->registered && takes_direct(request, row)) return hipcommAlgorithmDirect;
-    switch (request->operation) {
-        case hipcommOpAllReduce:
-            if (request->bytes <= row->all_reduce_one_shot[class]) return hipcommAlgorithmOneShot;
-            if (request->bytes <= row->all_reduce_staged[class]) return hipcommAlgorithmStaged;
-            if (request->bytes <= row->all_reduce_two_shot[class]) return hipcommAlgorithmTwoShot;
-            return hipcommAlgorithmPipelined;
-        case hipcommOpAllGather:
-            return request->bytes <= row->all_gather_one_shot[class] ? hipcommAlgorithmOneShot
-                                                                     : hipcommAlgorithmPipelined;
-        case hipcommOpBroadcast:
-            return request->bytes <= row->broadcast_one_shot[class] ? hipcommAlgorithmOneShot
-                                                                    : hipcommAlgorithmPipelined;
-        case hipcommOpReduceScatter:
-            return request->bytes <= row->reduce_scatter_one_shot[class] ? hipcommAlgorithmOneShot
-                                                                         : hipcommAlgorithmPipelined;
-        case hipcommOpReduce:
-            return request->bytes <= row->reduce_one_shot[class] ? hipcommAlgorithmOneShot
-                                                                 : hipcommAlgorithmPipelined;
-        case hipcommOpSend:
-        case hipcommOpRecv:
-            return request->bytes <= row->send_one_shot[class] ? hipcommAlgorithmOneShot
-                                                               : hipcommAlgorithmPipelined;
-        case hipcommOpAllToAllv: return hipcommAlgorithmPipelined; /* and lines, as each pair decides */
-        case hipcommOpBarrier: return hipcommAlgorithmOneShot;
-        default: return request->bytes <= row->exchange_one_shot[class] ? hipcommAlgorithmOneShot
-                                                                        : hipcommAlgorithmPipelined;
-    }
-}
-
-static void plan_units(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                       hipcommPlan* plan) {
+/* A thread takes a unit of all ranks' messages (kernels/lines/unit.h), of messages that are not too long for it. */
+static void plan_units_or_tiles(const Case* c, hipcommPlan* plan) {
     enum { kWholePacksAndUnits = 48 }; /* so that what the next launch moves is aligned as what this one does */
-    const uint64_t words = HIPCOMM_UNIT_WORDS(row->part_words, dtype_size(request->dtype));
+    const TuningRow* row = c->row;
+    if (c->request->bytes > row->units[c->class]) return plan_tiles(c, plan);
+    const uint64_t words = HIPCOMM_UNIT_WORDS(row->part_words, dtype_size(c->request->dtype));
     const uint64_t line_bytes = words / row->part_words * (row->part_words + 1) * 4;
-    const uint64_t capacity =
-        row->line_capacity * (uint64_t)HIPCOMM_LINE_BYTES / line_bytes / (uint64_t)request->world;
+    const uint64_t capacity = row->line_capacity * (uint64_t)HIPCOMM_LINE_BYTES / line_bytes / c->world;
     plan->unit_bytes = (uint32_t)words * 4;
     plan->bytes_per_launch = capacity * plan->unit_bytes / kWholePacksAndUnits * kWholePacksAndUnits;
-    plan->shared_bytes = tile_bytes(0, 0);
-    const uint64_t units = ceil_div(min_u64(request->bytes, plan->bytes_per_launch), plan->unit_bytes);
+    const uint64_t units = ceil_div(min_u64(c->request->bytes, plan->bytes_per_launch), plan->unit_bytes);
     /* small blocks spread the work; they grow when blocks run out, so that a thread need not take several units */
     const uint32_t most = (uint32_t)min_u64(row->threads, HIPCOMM_MAX_UNIT_THREADS);
     plan->threads = row->unit_threads;
-    while (ceil_div(units, plan->threads) > max_blocks && 2 * plan->threads <= most) plan->threads *= 2;
-    plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(units, plan->threads), max_blocks));
+    while (ceil_div(units, plan->threads) > c->max_blocks && 2 * plan->threads <= most) plan->threads *= 2;
+    plan->blocks = some_blocks(ceil_div(units, plan->threads), c->max_blocks);
 }
 
-static void plan_lines(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                       hipcommPlan* plan) {
-    const uint64_t world = (uint64_t)request->world;
-    const int class = world_class(request->world);
-    const bool in_tiles = works_in_tiles(request->operation);
-    const int wide_kernel = wide_kernel_index(plan->kernel);
-    const bool wide = wide_kernel >= 0 && (request->bytes >= row->wide_lines[class] ||
-                                           request->bytes > row->units[class]);
-    if (wide) plan->kernel = wide_kernel;
-    plan->line_packs = wide ? HIPCOMM_WIDE_LINE_PACKS : 1;
-    const uint64_t capacity = packs_in_lines(request, row, plan);
-    plan->bytes_per_launch = capacity * HIPCOMM_PACK_BYTES;
-    const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), capacity);
-    uint64_t blocks;
-    if (!in_tiles) {
-        plan->shared_bytes = tile_bytes(0, 0);
-        blocks = ceil_div(packs * world, row->threads);
-    } else {
-        const bool two_shot = plan->algorithm == hipcommAlgorithmTwoShot;
-        const uint64_t lines = ceil_div(packs, plan->line_packs);
-        const uint64_t per_rank = two_shot ? ceil_div(lines, world) : lines;
-        /* small tiles spread the work over many blocks; they grow when blocks run out, so that one block
-         * need not take several tiles in turn */
-        uint32_t shift = wide ? row->wide_tile_shift[class] : row->tile_shift;
-        while (ceil_div(per_rank, 1ull << shift) > max_blocks && world << (shift + 1) <= row->threads) ++shift;
-        plan->tile_shift = shift;
-        plan->shared_bytes = tile_bytes(plan->line_packs << shift, request->world + (two_shot ? 1 : 0));
-        blocks = ceil_div(per_rank, 1ull << shift);
-        /* a thread per line and rank of the tile; fewer threads start and meet faster */
-        plan->threads = (uint32_t)min_u64(row->threads, world << shift);
-    }
-    plan->blocks = (uint32_t)max_u64(1, min_u64(blocks, max_blocks));
+static void plan_barrier(const Case* c, hipcommPlan* plan) {
+    (void)c;
+    plan->blocks = 1;
 }
 
-/* Cells of a chunk each in a slot of a block: areas of a slot, cells of an area (kernels/data/staging.h). */
-static uint64_t cells_of_slot(const hipcommPlanRequest* request) {
-    const uint64_t world = (uint64_t)request->world;
-    switch (request->operation) {
-        case hipcommOpAllReduce: return 2; /* a chunk over all cells of an area */
-        case hipcommOpBroadcast: return 1;
-        case hipcommOpReduce: return 2 * world;
-        default: return world;
-    }
+/* ---- through the staging slab ---------------------------------------------------------------------------------- */
+
+/* Bytes of the staging slab that a launch may use. */
+static uint64_t staging_of_launch(const Case* c) {
+    return (c->request->staging_bytes ? c->request->staging_bytes : c->row->staging_bytes) / 2;
 }
 
-/* Operations whose message has a part for each rank, or from each; request->bytes is the length of one. */
-static bool has_parts(hipcommOperation_t operation) {
-    return operation != hipcommOpAllReduce && operation != hipcommOpBroadcast && operation != hipcommOpReduce;
+/* Whether a chunk of the message is reduced by all ranks, a shard each. */
+static bool reduces_in_shards(const Operation* operation) {
+    return operation->reduces && operation->bytes == kBytesWhole && operation->root == kRootNone;
+}
+
+/* Whether all ranks reduce a segment of the message each, and send it to the root. */
+static bool returns_segments(const Operation* operation) {
+    return operation->reduces && operation->root == kRootReceives;
+}
+
+/* Cells of a chunk each in a slot of a block: areas of a slot, for contributions and results, by cells of an area:
+ * one for each rank's part; but a chunk of a whole message lies over all cells (kernels/data/staging.h). */
+static uint64_t cells_of_slot(const Case* c) {
+    const bool whole = c->operation->bytes == kBytesWhole;
+    const uint64_t areas = whole && c->operation->reduces ? 2 : 1;
+    return areas * (whole && !returns_segments(c->operation) ? 1 : c->world);
 }
 
 static uint64_t pipeline_chunk(uint64_t packs, uint64_t chunks, uint64_t least, uint64_t unit) {
     return ceil_div(max_u64(least, ceil_div(packs, chunks)), unit) * unit;
 }
 
-static uint64_t max_chunk_packs(const hipcommPlanRequest* request, const TuningRow* row) {
-    return row->max_chunk[world_class(request->world)] / HIPCOMM_PACK_BYTES;
-}
+static uint64_t max_chunk_packs(const Case* c) { return c->row->max_chunk[c->class] / HIPCOMM_PACK_BYTES; }
 
 /* As few steps as chunks may be long; few steps need few slots. */
-static uint64_t steps_wanted(const hipcommPlanRequest* request, const TuningRow* row, uint64_t blocks, uint64_t packs) {
-    if (request->operation == hipcommOpAllToAllv) return HIPCOMM_RING_SLOTS;
-    if (!has_parts(request->operation))
-        return max_u64(row->min_steps, ceil_div(packs, blocks * max_chunk_packs(request, row)));
-    if (packs * (uint64_t)request->world <= blocks * (row->max_one_step / HIPCOMM_PACK_BYTES)) return 1;
+static uint64_t steps_wanted(const Case* c, uint64_t blocks, uint64_t packs) {
+    const TuningRow* row = c->row;
+    if (c->operation->bytes == kBytesUnknown) return HIPCOMM_RING_SLOTS;
+    if (c->operation->bytes == kBytesWhole)
+        return max_u64(row->min_steps, ceil_div(packs, blocks * max_chunk_packs(c)));
+    if (packs * c->world <= blocks * (row->max_one_step / HIPCOMM_PACK_BYTES)) return 1;
     const uint64_t wanted =
         max_u64(row->min_part_steps, ceil_div(packs, blocks * (row->max_part_chunk / HIPCOMM_PACK_BYTES)));
     /* no more than chunks of the smallest size make: a step without a chunk takes room from the others' */
     return max_u64(1, min_u64(wanted, packs / (blocks * (row->min_chunk / HIPCOMM_PACK_BYTES))));
 }
 
-/* Bytes of the staging slab that a launch may use. */
-static uint64_t staging_of_launch(const hipcommPlanRequest* request, const TuningRow* row) {
-    return (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
-}
-
-static void plan_pipeline(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                          hipcommPlan* plan) {
-    const uint64_t world = (uint64_t)request->world;
-    const uint64_t staging = staging_of_launch(request, row);
+static void plan_pipeline(const Case* c, hipcommPlan* plan) {
+    const TuningRow* row = c->row;
     const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
-    uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
-    if (request->operation == hipcommOpReduce) packs = ceil_div(packs, world); /* a segment for each rank */
+    uint64_t packs = packs_of(c->request->bytes);
+    if (returns_segments(c->operation)) packs = ceil_div(packs, c->world);
     /* no rank knows the longest part: many blocks, with small steps */
-    if (request->operation == hipcommOpAllToAllv) packs = row->pipelined_blocks * least;
+    if (c->operation->bytes == kBytesUnknown) packs = row->pipelined_blocks * least;
 
-    const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
-    /* a cell's packs if a block has one slot; and what they come in: an all-reduce's chunk is whole shards */
-    const uint64_t room = staging / (blocks * cells_of_slot(request) * HIPCOMM_PACK_BYTES);
-    const uint64_t unit = request->operation == hipcommOpAllReduce ? world : 1;
-    uint64_t steps = steps_wanted(request, row, blocks, packs);
+    const uint64_t blocks = some_blocks(ceil_div(packs, least), min_u64(row->pipelined_blocks, c->max_blocks));
+    /* a cell's packs if a block has one slot; and what they come in: a chunk that all ranks reduce is whole shards */
+    const uint64_t room = staging_of_launch(c) / (blocks * cells_of_slot(c) * HIPCOMM_PACK_BYTES);
+    const uint64_t unit = reduces_in_shards(c->operation) ? c->world : 1;
+    uint64_t steps = steps_wanted(c, blocks, packs);
     uint64_t chunk = pipeline_chunk(packs, blocks * steps, least, unit);
     for (; steps < HIPCOMM_RING_SLOTS && chunk > room / steps; chunk = pipeline_chunk(packs, blocks * steps, least, unit))
         ++steps;
     chunk = min_u64(chunk, max_u64(room / min_u64(steps, HIPCOMM_RING_SLOTS) / unit, 1) * unit);
     plan->chunk_packs = (uint32_t)chunk;
     plan->blocks = (uint32_t)min_u64(blocks, ceil_div(packs, chunk)); /* rounding up may leave some without work */
-    plan->shared_bytes = tile_bytes(0, 0);
-    plan->bytes_per_launch = UINT64_MAX;
 }
 
 /* A chunk for each block, and all of the message in staging memory at once: what does not fit takes several
  * launches. */
-static void plan_staged(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                        hipcommPlan* plan) {
-    const uint64_t least = row->min_chunk / HIPCOMM_PACK_BYTES;
-    const uint64_t room = max_u64(1, staging_of_launch(request, row) / HIPCOMM_PACK_BYTES);
-    const uint64_t packs = min_u64(ceil_div(request->bytes, HIPCOMM_PACK_BYTES), room);
-    const uint64_t blocks = max_u64(1, min_u64(min_u64(row->pipelined_blocks, max_blocks), ceil_div(packs, least)));
+static void plan_staged(const Case* c, hipcommPlan* plan) {
+    const uint64_t least = c->row->min_chunk / HIPCOMM_PACK_BYTES;
+    const uint64_t room = max_u64(1, staging_of_launch(c) / HIPCOMM_PACK_BYTES);
+    const uint64_t packs = min_u64(packs_of(c->request->bytes), room);
+    const uint64_t blocks = some_blocks(ceil_div(packs, least), min_u64(c->row->pipelined_blocks, c->max_blocks));
     const uint64_t chunk = min_u64(ceil_div(packs, blocks), room / blocks);
     plan->chunk_packs = (uint32_t)chunk;
     plan->blocks = (uint32_t)min_u64(blocks, ceil_div(packs, chunk)); /* rounding up may leave some without work */
-    plan->shared_bytes = tile_bytes(0, 0);
     plan->bytes_per_launch = plan->blocks * chunk * HIPCOMM_PACK_BYTES;
-}
-
-/* Exchange: bytes up to which a segment goes as lines. Of all_to_all_v each pair decides for itself, within what one
- * launch's lines can carry. */
-static uint64_t segment_line_bytes(const hipcommPlanRequest* request, const TuningRow* row, const hipcommPlan* plan) {
-    if (request->operation != hipcommOpAllToAllv) return plan->algorithm == hipcommAlgorithmOneShot ? UINT64_MAX : 0;
-    const uint64_t room = row->line_capacity / (uint64_t)request->world * HIPCOMM_PACK_BYTES;
-    return min_u64(row->exchange_one_shot[world_class(request->world)], room);
-}
-
-/* Blocks work side by side on the packs of a shard or a part; each has two barriers of its own. */
-static void plan_direct(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                        hipcommPlan* plan) {
-    enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/direct/rank_buffers.h */
-    uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
-    if (request->operation == hipcommOpAllReduce || request->operation == hipcommOpBroadcast)
-        packs = ceil_div(packs, (uint64_t)request->world);
-    plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
-    plan->shared_bytes = tile_bytes(0, 0) + kRankBuffers;
-}
-
-/* Whether a forced algorithm is one that this call cannot take. */
-static bool cannot_take(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
-    if (kernel_index(request->operation, algorithm, request->dtype, request->op) < 0) return true;
-    if (algorithm == hipcommAlgorithmDirect) return !request->registered || !reaches_registered_memory(row);
-    /* a message is one launch: what does not fit into a slot cannot go as lines */
-    return is_point_to_point(request->operation) && algorithm == hipcommAlgorithmOneShot &&
-           request->bytes > HIPCOMM_CHANNEL_SLOT_LINES((uint32_t)request->world) * (uint64_t)HIPCOMM_PACK_BYTES;
 }
 
 /* One message to one rank: as lines of its channel's slot, or through the channel's part of the staging
  * slab, which its blocks share. */
-static void plan_message(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks,
-                         hipcommPlan* plan) {
-    const uint64_t packs = ceil_div(request->bytes, HIPCOMM_PACK_BYTES);
-    plan->shared_bytes = tile_bytes(0, 0);
+static void plan_message(const Case* c, hipcommPlan* plan) {
+    const TuningRow* row = c->row;
+    const uint64_t packs = packs_of(c->request->bytes);
     if (plan->algorithm == hipcommAlgorithmOneShot) {
-        plan->blocks = (uint32_t)max_u64(1, min_u64(ceil_div(packs, row->threads), max_blocks));
+        plan->blocks = some_blocks(ceil_div(packs, row->threads), c->max_blocks);
         return;
     }
-    const uint64_t ring = HIPCOMM_CHANNEL_RING_BYTES((uint32_t)request->world) / HIPCOMM_PACK_BYTES;
+    const uint64_t ring = HIPCOMM_CHANNEL_RING_BYTES((uint32_t)c->world) / HIPCOMM_PACK_BYTES;
     const uint64_t per_slot = ring / HIPCOMM_CHANNEL_RING; /* packs under way at once, of all blocks */
     const uint64_t least = min_u64(row->min_chunk / HIPCOMM_PACK_BYTES, per_slot);
-    uint64_t blocks = min_u64(min_u64(row->pipelined_blocks, max_blocks), per_slot / least);
-    blocks = max_u64(1, min_u64(blocks, ceil_div(packs, least)));
+    const uint64_t blocks =
+        some_blocks(min_u64(per_slot / least, ceil_div(packs, least)), min_u64(row->pipelined_blocks, c->max_blocks));
     const uint64_t chunk = max_u64(least, ceil_div(packs, blocks * row->min_steps));
     plan->blocks = (uint32_t)blocks;
-    plan->chunk_packs =
-        (uint32_t)min_u64(min_u64(chunk, max_chunk_packs(request, row)), per_slot / blocks);
+    plan->chunk_packs = (uint32_t)min_u64(min_u64(chunk, max_chunk_packs(c)), per_slot / blocks);
 }
 
+/* ---- in registered memory -------------------------------------------------------------------------------------- */
+
+/* Blocks work next to each other on the packs of a shard or a part; each has two barriers of its own. */
+static void plan_direct(const Case* c, hipcommPlan* plan) {
+    enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/direct/rank_buffers.h */
+    uint64_t packs = packs_of(c->request->bytes);
+    if (c->operation->bytes == kBytesWhole) packs = ceil_div(packs, c->world);
+    plan->blocks = some_blocks(ceil_div(packs, c->row->threads), c->max_blocks);
+    plan->shared_bytes += kRankBuffers;
+}
+
+/* ---- the choice ------------------------------------------------------------------------------------------------ */
+
+/* Whether peers' writes reach what this device has cached, and the other way round (docs/amd.md). */
+static bool reaches_registered_memory(const TuningRow* row) { return !row->staging_uncached; }
+
+/* Whether a call can take an algorithm. */
+static bool can_take(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
+    if (!kernel_of(request->operation, algorithm)) return false;
+    if (algorithm == hipcommAlgorithmDirect) return request->registered && reaches_registered_memory(row);
+    /* a message is one launch: what does not fit into a slot cannot go as lines */
+    return operations[request->operation].bytes != kBytesMessage || algorithm != hipcommAlgorithmOneShot ||
+           request->bytes <= HIPCOMM_CHANNEL_SLOT_LINES((uint32_t)request->world) * (uint64_t)HIPCOMM_PACK_BYTES;
+}
+
+static hipcommAlgorithm_t choose(const hipcommPlanRequest* request, const TuningRow* row) {
+    static const hipcommAlgorithm_t by_length[] = {hipcommAlgorithmDirect, hipcommAlgorithmOneShot,
+                                                   hipcommAlgorithmStaged, hipcommAlgorithmTwoShot};
+    const enum Family family = operations[request->operation].family;
+    if (family == kFamilyNone) return hipcommAlgorithmOneShot;
+    for (size_t i = 0; i < sizeof by_length / sizeof *by_length; ++i) {
+        const uint64_t threshold = row->thresholds[family][by_length[i]][world_class(request->world)];
+        const bool is_least = by_length[i] == hipcommAlgorithmDirect;
+        const bool in_reach = is_least ? threshold && request->bytes >= threshold : request->bytes <= threshold;
+        if (in_reach && can_take(request, row, by_length[i])) return by_length[i];
+    }
+    return hipcommAlgorithmPipelined;
+}
+
+/* Exchange: bytes up to which a segment goes as lines. Where no rank knows all lengths each pair decides for itself,
+ * within what one launch's lines can carry. */
+static uint64_t segment_line_bytes(const Case* c, const hipcommPlan* plan) {
+    if (c->operation->bytes != kBytesUnknown) return plan->algorithm == hipcommAlgorithmOneShot ? UINT64_MAX : 0;
+    const uint64_t room = c->row->line_capacity / c->world * HIPCOMM_PACK_BYTES;
+    return min_u64(c->row->thresholds[c->operation->family][hipcommAlgorithmOneShot][c->class], room);
+}
+
+static bool all_ranks_know(enum BytesOf bytes) {
+    return bytes != kBytesNone && bytes != kBytesUnknown && bytes != kBytesMessage;
+}
+
+static Shape* const shapes[hipcommNumOperations][hipcommNumAlgorithms] = {
+#define SHAPE(Operation, Algorithm, kernel, shape, ...) [hipcommOp##Operation][hipcommAlgorithm##Algorithm] = plan_##shape,
+    HIPCOMM_RUNS(SHAPE)
+};
+
 void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommPlan* plan) {
+    const Operation* operation = &operations[request->operation];
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
     plan->bytes_per_launch = UINT64_MAX;
@@ -283,36 +267,24 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
         plan->algorithm = hipcommAlgorithmCopy;
         return;
     }
-    /* nothing to move, as all ranks know */
-    if (request->bytes == 0 && request->operation != hipcommOpBarrier &&
-        request->operation != hipcommOpAllToAllv && !is_point_to_point(request->operation))
-        return;
+    if (request->bytes == 0 && all_ranks_know(operation->bytes)) return; /* nothing to move */
 
-    /* a forced algorithm that this call cannot take leaves the choice open */
-    plan->algorithm = request->operation == hipcommOpAllToAllv ? hipcommAlgorithmAuto : request->algorithm;
-    if (cannot_take(request, row, plan->algorithm)) plan->algorithm = choose(request, row);
-    plan->kernel = kernel_index(request->operation, plan->algorithm, request->dtype, request->op);
+    /* a forced algorithm that this call cannot take falls back to the automatic choice */
+    plan->algorithm = can_take(request, row, request->algorithm) ? request->algorithm : choose(request, row);
+    const Case c = {
+        .request = request,
+        .row = row,
+        .operation = operation,
+        .kernel = kernel_of(request->operation, plan->algorithm),
+        .world = (uint64_t)request->world,
+        .class = world_class(request->world),
+        .max_blocks = request->max_blocks ? (uint32_t)min_u64(request->max_blocks, row->max_blocks) : row->max_blocks,
+    };
+    set_kernel(&c, c.kernel, plan);
     plan->threads = row->threads;
-    plan->line_bytes = segment_line_bytes(request, row, plan);
-
-    const uint32_t max_blocks =
-        request->max_blocks ? (uint32_t)min_u64(request->max_blocks, row->max_blocks) : row->max_blocks;
-    if (request->operation == hipcommOpBarrier) {
-        plan->blocks = 1;
-        plan->shared_bytes = tile_bytes(0, 0);
-    } else if (is_point_to_point(request->operation)) {
-        plan_message(request, row, max_blocks, plan);
-    } else if (plan->algorithm == hipcommAlgorithmPipelined) {
-        plan_pipeline(request, row, max_blocks, plan);
-    } else if (plan->algorithm == hipcommAlgorithmStaged) {
-        plan_staged(request, row, max_blocks, plan);
-    } else if (plan->algorithm == hipcommAlgorithmDirect) {
-        plan_direct(request, row, max_blocks, plan);
-    } else if (works_in_units(request, row, plan->algorithm)) {
-        plan_units(request, row, max_blocks, plan);
-    } else {
-        plan_lines(request, row, max_blocks, plan);
-    }
+    plan->shared_bytes = tile_bytes(0, 0);
+    plan->line_bytes = segment_line_bytes(&c, plan);
+    shapes[request->operation][plan->algorithm](&c, plan);
 }
 
 hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan) {

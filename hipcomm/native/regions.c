@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "communicator.h"
+#include "failure.h"
 
 /* The number of regions that begin at or before the address. */
 static uint32_t count_up_to(const RegionTable* table, uintptr_t address) {

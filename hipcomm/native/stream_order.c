@@ -21,7 +21,7 @@
  * the old one's work: docs/memory.md says so to the caller. */
 #include "stream_order.h"
 
-#include "communicator.h"
+#include "failure.h"
 
 static bool is_default(hipStream_t stream) { return stream == NULL || stream == hipStreamLegacy; }
 
@@ -78,4 +78,23 @@ hipcommResult_t enter_stream(hipcommComm_t comm, hipStream_t stream, bool* captu
 hipcommResult_t leave_stream(hipcommComm_t comm, hipStream_t stream, bool capturing) {
     if (!comm->order.marks || capturing || is_default(stream)) return hipcommSuccess;
     return record_end(comm, stream);
+}
+
+/* The default stream is the current device's, which in this thread need not be the communicator's. */
+static hipError_t synchronize(hipcommComm_t comm, hipStream_t stream) {
+    int before;
+    hipError_t error = comm->hip.GetDevice(&before);
+    if (error != hipSuccess) return error;
+    if (before == comm->device) return comm->hip.StreamSynchronize(stream);
+    error = comm->hip.SetDevice(comm->device);
+    if (error == hipSuccess) error = comm->hip.StreamSynchronize(stream);
+    const hipError_t restored = comm->hip.SetDevice(before);
+    return error == hipSuccess ? restored : error;
+}
+
+hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream) {
+    if (!comm) return no_comm();
+    const hipError_t error = synchronize(comm, stream);
+    if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
+    return check_health(comm);
 }

@@ -4,6 +4,9 @@
 
 #define KiB *1024ull
 #define MiB *(1024ull * 1024ull)
+/* TuningRow.thresholds */
+#define UP_TO(family, algorithm) .thresholds[kFamily##family][hipcommAlgorithm##algorithm]
+#define FROM UP_TO
 #define NEVER (1ull << 62) /* bytes: no message is that long */
 
 int world_class(int world) { return world <= 2 ? 0 : world <= 4 ? 1 : world <= 8 ? 2 : 3; }
@@ -13,6 +16,37 @@ bool has_wide_lines(const TuningRow* row) {
         if (row->wide_lines[class] != NEVER) return true;
     return false;
 }
+
+/* Every AMD GPU, until one is measured. */
+#define DERIVED_GPU                                                                              \
+    .max_blocks = 64,                                                                            \
+    .threads = 512,                                                                              \
+    .part_words = 1,                                                                             \
+    .unit_threads = 64,                                                                          \
+    .units = {NEVER, NEVER, NEVER, NEVER},                                                       \
+    .tile_shift = 6,                                                                             \
+    .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */                       \
+    .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */ \
+    UP_TO(AllReduce, OneShot) = {128 KiB, 64 KiB, 32 KiB, 16 KiB},                               \
+    UP_TO(AllReduce, TwoShot) = {256 KiB, 256 KiB, 256 KiB, 256 KiB},                            \
+    UP_TO(AllGather, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                \
+    UP_TO(Broadcast, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                \
+    UP_TO(ReduceScatter, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                            \
+    UP_TO(Reduce, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},                                    \
+    UP_TO(Exchange, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                 \
+    UP_TO(Send, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},                                      \
+    FROM(AllReduce, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB},                                      \
+    FROM(AllGather, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB},                                      \
+    FROM(Broadcast, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_reduce's */      \
+    FROM(ReduceScatter, Direct) = {512 KiB, 256 KiB, 128 KiB, 64 KiB}, /* likewise */            \
+    FROM(Exchange, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */       \
+    .pipelined_blocks = 64,                                                                      \
+    .staging_bytes = 32 MiB,                                                                     \
+    .min_chunk = 16 KiB,                                                                         \
+    .max_chunk = {1 MiB, 1 MiB, 1 MiB, 1 MiB},                                                   \
+    .min_steps = 2,                                                                              \
+    .max_part_chunk = 1 MiB,                                                                     \
+    .min_part_steps = 2
 
 /* docs/performance.md says where each number comes from. Rows marked "derived" were not measured on
  * the chip they are for. */
@@ -27,20 +61,20 @@ static const TuningRow rows[] = {
         .tile_shift = 6,
         .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
         .line_capacity = 16384,
-        .all_reduce_one_shot = {0, 0, 0, 0}, /* a line takes longer than a barrier here */
-        .all_reduce_staged = {8 KiB, 8 KiB, 16 KiB, 16 KiB}, /* above, the second hand-over costs less than the bytes */
-        .all_reduce_two_shot = {0, 0, 0, 0},
-        .all_gather_one_shot = {64, 64, 64, 64},
-        .broadcast_one_shot = {64, 64, 64, 64},
-        .reduce_scatter_one_shot = {64, 64, 64, 64},
-        .reduce_one_shot = {64, 64, 64, 64},
-        .exchange_one_shot = {64, 64, 64, 64},
-        .send_one_shot = {4 KiB, 4 KiB, 4 KiB, 4 KiB}, /* not for speed: what need not wait for its recv */
-        .all_reduce_direct = {4 KiB, 8 KiB, 8 KiB, 8 KiB}, /* two hand-overs; below, staged has one */
-        .all_gather_direct = {128, 128, 128, 128},
-        .broadcast_direct = {128, 128, 128, 128},
-        .reduce_scatter_direct = {128, 128, 128, 128},
-        .exchange_direct = {128, 128, 128, 128},
+        UP_TO(AllReduce, OneShot) = {0, 0, 0, 0}, /* a line takes longer than a barrier here */
+        UP_TO(AllReduce, Staged) = {8 KiB, 8 KiB, 16 KiB, 16 KiB}, /* above, the second hand-over costs less than the bytes */
+        UP_TO(AllReduce, TwoShot) = {0, 0, 0, 0},
+        UP_TO(AllGather, OneShot) = {64, 64, 64, 64},
+        UP_TO(Broadcast, OneShot) = {64, 64, 64, 64},
+        UP_TO(ReduceScatter, OneShot) = {64, 64, 64, 64},
+        UP_TO(Reduce, OneShot) = {64, 64, 64, 64},
+        UP_TO(Exchange, OneShot) = {64, 64, 64, 64},
+        UP_TO(Send, OneShot) = {4 KiB, 4 KiB, 4 KiB, 4 KiB}, /* not for speed: what need not wait for its recv */
+        FROM(AllReduce, Direct) = {4 KiB, 8 KiB, 8 KiB, 8 KiB}, /* two hand-overs; below, staged has one */
+        FROM(AllGather, Direct) = {128, 128, 128, 128},
+        FROM(Broadcast, Direct) = {128, 128, 128, 128},
+        FROM(ReduceScatter, Direct) = {128, 128, 128, 128},
+        FROM(Exchange, Direct) = {128, 128, 128, 128},
         .pipelined_blocks = 1,
         .staging_bytes = 32 MiB,
         .min_chunk = 64 KiB,
@@ -60,21 +94,21 @@ static const TuningRow rows[] = {
         .wide_lines = {192 KiB, 48 KiB, 24 KiB, 24 KiB},
         .wide_tile_shift = {6, 5, 5, 5},
         .line_capacity = 176128, /* wide lines of a two-shot of 2 MiB, and room for uneven shards */
-        .all_reduce_one_shot = {1 MiB, 128 KiB, 32 KiB, 16 KiB},
-        .all_reduce_staged = {0, 0, 0, 0}, /* never: it reads over links, which is slower than to write */
-        .all_reduce_two_shot = {2 MiB, 2 MiB, 1 MiB, 512 KiB},
-        .all_gather_one_shot = {1 MiB, 512 KiB, 256 KiB, 128 KiB},
-        .broadcast_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
-        .reduce_scatter_one_shot = {2 MiB, 512 KiB, 256 KiB, 128 KiB},
-        .reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* derived from all_reduce's */
-        .exchange_one_shot = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
-        .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
+        UP_TO(AllReduce, OneShot) = {1 MiB, 128 KiB, 32 KiB, 16 KiB},
+        UP_TO(AllReduce, Staged) = {0, 0, 0, 0}, /* never: it reads over links, which is slower than to write */
+        UP_TO(AllReduce, TwoShot) = {2 MiB, 2 MiB, 1 MiB, 512 KiB},
+        UP_TO(AllGather, OneShot) = {1 MiB, 512 KiB, 256 KiB, 128 KiB},
+        UP_TO(Broadcast, OneShot) = {128 KiB, 128 KiB, 64 KiB, 32 KiB},
+        UP_TO(ReduceScatter, OneShot) = {2 MiB, 512 KiB, 256 KiB, 128 KiB},
+        UP_TO(Reduce, OneShot) = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* derived from all_reduce's */
+        UP_TO(Exchange, OneShot) = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
+        UP_TO(Send, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
         /* reading over NVLink is slower than writing into staging memory, unless there is but one peer */
-        .all_reduce_direct = {2 MiB, NEVER, NEVER, NEVER},
-        .all_gather_direct = {2 MiB, 2 MiB, 2 MiB, 2 MiB},
-        .broadcast_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */
-        .reduce_scatter_direct = {NEVER, NEVER, NEVER, NEVER},
-        .exchange_direct = {512 KiB, 512 KiB, 512 KiB, 512 KiB},
+        FROM(AllReduce, Direct) = {2 MiB, NEVER, NEVER, NEVER},
+        FROM(AllGather, Direct) = {2 MiB, 2 MiB, 2 MiB, 2 MiB},
+        FROM(Broadcast, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */
+        FROM(ReduceScatter, Direct) = {NEVER, NEVER, NEVER, NEVER},
+        FROM(Exchange, Direct) = {512 KiB, 512 KiB, 512 KiB, 512 KiB},
         .pipelined_blocks = 128,
         .staging_bytes = 48 MiB,
         .min_chunk = 8 KiB,
@@ -84,94 +118,10 @@ static const TuningRow rows[] = {
         .max_part_chunk = 16 KiB,
         .min_part_steps = 4,
     },
-    {
-        .arch = "gfx90a", /* derived; docs/amd.md says why its staging is uncached */
-        .max_blocks = 64,
-        .threads = 512,
-        .part_words = 1,
-        .unit_threads = 64,
-        .units = {NEVER, NEVER, NEVER, NEVER},
-        .tile_shift = 6,
-        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
-        .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
-        .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .all_reduce_staged = {0, 0, 0, 0}, /* likewise */
-        .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
-        .all_gather_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .broadcast_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_scatter_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .exchange_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .pipelined_blocks = 64,
-        .staging_bytes = 32 MiB,
-        .staging_uncached = true,
-        .min_chunk = 16 KiB,
-        .max_chunk = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .min_steps = 2,
-        .max_part_chunk = 1 MiB,
-        .min_part_steps = 2,
-    },
-    {
-        .arch = "gfx11*", /* derived; likewise */
-        .max_blocks = 64,
-        .threads = 512,
-        .part_words = 1,
-        .unit_threads = 64,
-        .units = {NEVER, NEVER, NEVER, NEVER},
-        .tile_shift = 6,
-        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
-        .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
-        .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .all_reduce_staged = {0, 0, 0, 0}, /* likewise */
-        .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
-        .all_gather_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .broadcast_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_scatter_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .exchange_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .pipelined_blocks = 64,
-        .staging_bytes = 32 MiB,
-        .staging_uncached = true,
-        .min_chunk = 16 KiB,
-        .max_chunk = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .min_steps = 2,
-        .max_part_chunk = 1 MiB,
-        .min_part_steps = 2,
-    },
-    {
-        .arch = "gfx*", /* derived */
-        .max_blocks = 64,
-        .threads = 512,
-        .part_words = 1,
-        .unit_threads = 64,
-        .units = {NEVER, NEVER, NEVER, NEVER},
-        .tile_shift = 6,
-        .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */
-        .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */
-        .all_reduce_one_shot = {128 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .all_reduce_staged = {0, 0, 0, 0}, /* likewise */
-        .all_reduce_two_shot = {256 KiB, 256 KiB, 256 KiB, 256 KiB},
-        .all_gather_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .broadcast_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_scatter_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .reduce_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .exchange_one_shot = {64 KiB, 64 KiB, 32 KiB, 16 KiB},
-        .send_one_shot = {64 KiB, 32 KiB, 16 KiB, 8 KiB},
-        .all_reduce_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .all_gather_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .broadcast_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_reduce's */
-        .reduce_scatter_direct = {512 KiB, 256 KiB, 128 KiB, 64 KiB}, /* likewise */
-        .exchange_direct = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_gather's */
-        .pipelined_blocks = 64,
-        .staging_bytes = 32 MiB,
-        .min_chunk = 16 KiB,
-        .max_chunk = {1 MiB, 1 MiB, 1 MiB, 1 MiB},
-        .min_steps = 2,
-        .max_part_chunk = 1 MiB,
-        .min_part_steps = 2,
-    },
+    /* docs/amd.md says why their staging is uncached */
+    {.arch = "gfx90a", .staging_uncached = true, DERIVED_GPU},
+    {.arch = "gfx11*", .staging_uncached = true, DERIVED_GPU},
+    {.arch = "gfx*", DERIVED_GPU},
 };
 enum { kRows = sizeof rows / sizeof rows[0] };
 

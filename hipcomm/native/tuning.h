@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "tables.h"
+
 /* Thresholds are per world class: up to 2, 4, 8 and 16 ranks. */
 enum { kWorldClasses = 4 };
 int world_class(int world);
@@ -23,24 +25,11 @@ typedef struct TuningRow {
     uint64_t wide_lines[kWorldClasses];           /* bytes: from here on other lines are wide (line_packs.h) */
     uint32_t wide_tile_shift[kWorldClasses];      /* log2 of the wide lines of a tile, or more */
     uint32_t line_capacity;                       /* lines per parity in the control slab */
-    uint64_t all_reduce_one_shot[kWorldClasses];  /* bytes: largest message, inclusive */
-    uint64_t all_reduce_two_shot[kWorldClasses];  /* likewise; above it and all_reduce_staged: pipelined */
-    uint64_t all_gather_one_shot[kWorldClasses];  /* bytes per rank */
-    uint64_t broadcast_one_shot[kWorldClasses];
-    uint64_t reduce_scatter_one_shot[kWorldClasses]; /* bytes of one rank's result */
-    uint64_t reduce_one_shot[kWorldClasses];
-    uint64_t exchange_one_shot[kWorldClasses]; /* bytes from one rank to one other */
-    uint64_t send_one_shot[kWorldClasses];     /* bytes of a short message; it must fit into a channel's slot */
 
-    /* staged: bytes, the largest message, inclusive; asked after one-shot and before two-shot. 0: never */
-    uint64_t all_reduce_staged[kWorldClasses];
-
-    /* direct: bytes, the smallest message in registered memory that takes it, inclusive */
-    uint64_t all_reduce_direct[kWorldClasses];
-    uint64_t all_gather_direct[kWorldClasses]; /* bytes per rank */
-    uint64_t broadcast_direct[kWorldClasses];
-    uint64_t reduce_scatter_direct[kWorldClasses]; /* bytes of one rank's result */
-    uint64_t exchange_direct[kWorldClasses];       /* bytes from one rank to one other */
+    /* Which algorithm a family of operations (operations.def) takes, by what `bytes` counts: bytes[algorithm] are
+     * of direct the shortest message in registered memory that takes it, of one_shot, staged and two_shot, asked in
+     * this order, the longest, inclusive; what is longer than all is pipelined. 0: never, of direct as well */
+    uint64_t thresholds[kFamilies][hipcommNumAlgorithms][kWorldClasses];
 
     /* pipelined */
     uint32_t pipelined_blocks;

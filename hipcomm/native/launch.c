@@ -1,0 +1,29 @@
+#include "launch.h"
+
+void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
+    args->blocks = plan->blocks;
+    args->threads = plan->threads;
+    args->tile_shift = plan->tile_shift;
+    args->chunk_packs = plan->chunk_packs;
+    args->root = (uint32_t)call->root;
+    args->average = call->op == hipcommAvg;
+    args->float8 = float8_format(call->dtype);
+    args->float8.reduction = (uint8_t)(call->op == hipcommAvg ? hipcommSum : call->op);
+    args->operation = (uint32_t)call->operation;
+    args->algorithm = (uint32_t)plan->algorithm;
+}
+
+hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream) {
+    void* parameters[] = {args};
+    const hipError_t error =
+        comm->hip.ModuleLaunchKernel(comm->functions[plan->kernel], plan->blocks, 1, 1, plan->threads, 1, 1,
+                                     plan->shared_bytes, stream, parameters, NULL);
+    if (error == hipSuccess) return hipcommSuccess;
+    return hip_error_in_call(comm, "hipModuleLaunchKernel", error, stream);
+}
+
+hipcommResult_t copy_alone(hipcommComm_t comm, const char* from, char* to, uint64_t bytes, hipStream_t stream) {
+    if (from == to || bytes == 0) return hipcommSuccess;
+    const hipError_t error = comm->hip.MemcpyAsync(to, from, bytes, hipMemcpyDefault, stream);
+    return error == hipSuccess ? hipcommSuccess : hip_error_in_call(comm, "hipMemcpyAsync", error, stream);
+}
