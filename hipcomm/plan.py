@@ -12,6 +12,32 @@ ALGORITHMS = numbers(lib.hipcommAlgorithmName, lib.hipcommNumAlgorithms)
 REDUCTIONS = numbers(lib.hipcommRedOpName, lib.hipcommNumRedOps)
 
 
+class Operation(NamedTuple):
+    """A row of ``hipcomm/abi/operations.def``, which says what the columns mean."""
+
+    name: str
+    bytes: str
+    sent: str
+    received: str
+    in_place: str
+    root: str
+    reduces: bool
+    reads: bool
+    writes: bool
+    family: str
+    compared: str
+
+
+def _row(number: int) -> Operation:
+    info = ffi.new("hipcommOperationInfo *")
+    lib.hipcommGetOperationInfo(number, info)
+    values = (getattr(info, field) for field in Operation._fields)
+    return Operation(*(bool(v) if isinstance(v, int) else ffi.string(v).decode() for v in values))
+
+
+TABLE_OF_OPERATIONS = {name: _row(number) for name, number in OPERATIONS.items()}
+
+
 def algorithm_name(number: int) -> str:
     """The core's name of an algorithm, by its number."""
     return str(ffi.string(lib.hipcommAlgorithmName(number)).decode())

@@ -9,10 +9,10 @@ import oracle
 
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.core import ffi, lib
+from hipcomm.plan import ALGORITHMS as _NUMBERS
 from hipcomm.plan import OPERATIONS, REDUCTIONS
 
-# by the core's numbers
-ALGORITHMS = ("auto", "one_shot", "two_shot", "pipelined", "direct", "copy", "staged")
+ALGORITHMS = tuple(_NUMBERS)
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
 

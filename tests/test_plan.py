@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from plans import ALGORITHMS, NO_LIMIT, OPERATIONS, PACK, REDUCTIONS, Plan, make_plan
 
 from hipcomm.core import ffi, lib
+from hipcomm.plan import TABLE_OF_OPERATIONS as OF
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NATIVE = REPOSITORY / "hipcomm" / "native"
@@ -34,18 +35,11 @@ CHANNEL_STAGING = 2 * MIB
 CHANNELS = 2 * 16 * MAX_BLOCKS * 4 + 2 * 16 * MAX_BLOCKS * 8 + 16 * 64 + 16 * 64 * 32 + CHANNEL_LINES * 32
 CHANNEL_SLOTS, CHANNEL_RING = 8, 2  # kernels/abi.h
 LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64) + 256 * 16 * 8 + CHANNELS
-MESSAGES = ("send", "recv")
-PLANNED = [operation for operation in OPERATIONS if operation not in ("barrier", *MESSAGES)]
-DIRECT = (
-    "all_reduce",
-    "all_gather",
-    "broadcast",
-    "reduce_scatter",
-    "all_to_all",
-    "all_gather_v",
-    "all_gather_rows",
-)
-EXCHANGES = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
+MESSAGES = [operation for operation in OPERATIONS if OF[operation].bytes == "Message"]
+PLANNED = [operation for operation in OPERATIONS if OF[operation].bytes not in ("None", "Message")]
+DIRECT = [operation for operation in OPERATIONS if OF[operation].reads or OF[operation].writes]
+EXCHANGES = [operation for operation in OPERATIONS if OF[operation].family == "Exchange"]
+WORLDS = (2, 3, 4, 5, 8, 9, 16)  # both ends of each class, and odd ones
 
 RING = 2 * int(re.search(r"HIPCOMM_TURN_DELAY (\d+)", (KERNELS / "abi.h").read_text())[1])
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
@@ -70,12 +64,17 @@ def _value(text):
 def _tuning_table():
     """{arch pattern: {field: number, or numbers by world class}} from tuning.c."""
     source = (NATIVE / "tuning.c").read_text()
+    shared = re.search(r"#define DERIVED_GPU(.*?[^\\])\n", source, re.DOTALL)[1]
+    source = source[source.index("TuningRow rows[]") : source.index("enum { kRows")].replace(
+        "DERIVED_GPU", shared + ","
+    )
     rows = {}
-    for block in re.findall(r"\{\s*\.arch = .*?\n    \},", source, re.DOTALL):
-        row = {}
-        for field, list_text, text in re.findall(r"\.(\w+) = (?:\{([^}]*)\}|([^,{}\"]+)),", block):
+    for block in source.split(".arch = ")[1:]:
+        row = rows[re.match(r'"([^"]+)"', block)[1]] = {}
+        for field, list_text, text in re.findall(
+            r"(\w+|(?:UP_TO|FROM)\(\w+, \w+\)) = (?:\{([^}]*)\}|([^,{}\"]+)),", block
+        ):
             row[field] = [_value(part) for part in list_text.split(",")] if list_text else _value(text)
-        rows[re.search(r'\.arch = "([^"]+)"', block).group(1)] = row
     return rows
 
 
@@ -93,24 +92,24 @@ def world_class(world):
 
 def thresholds(row, operation, algorithm):
     """By world class; None where the operation has no such algorithm, or it is never chosen."""
-    if operation == "all_to_all_v" or (operation in ("gather", "scatter") and algorithm == "direct"):
+    if OF[operation].bytes == "Unknown" or (algorithm == "Direct" and operation not in DIRECT):
         return None
-    if algorithm == "direct" and row.get("staging_uncached"):
+    if algorithm == "Direct" and row.get("staging_uncached"):
         return None
-    family = "exchange" if operation in EXCHANGES else operation
-    return row.get(f"{family}_{algorithm}")
+    bound = "FROM" if algorithm == "Direct" else "UP_TO"
+    return row.get(f"{bound}({OF[operation].family}, {algorithm})")
 
 
 def expected_algorithm(row, operation, world, nbytes, registered=False):
     """In registered memory direct, if the message is as long as its threshold; else the first algorithm
     whose threshold it does not exceed. A message of exactly the threshold takes that algorithm."""
-    smallest = thresholds(row, operation, "direct")
+    smallest = thresholds(row, operation, "Direct")
     if registered and smallest and nbytes >= smallest[world_class(world)]:
         return "direct"
-    for algorithm in ("one_shot", "staged", "two_shot"):
+    for algorithm, name in (("OneShot", "one_shot"), ("Staged", "staged"), ("TwoShot", "two_shot")):
         largest = thresholds(row, operation, algorithm)
         if largest and nbytes <= largest[world_class(world)]:
-            return algorithm
+            return name
     return "pipelined"
 
 
@@ -136,14 +135,13 @@ def test_every_operation_has_its_thresholds(pattern):
     row = TABLE[pattern]
     for operation in PLANNED:
         if operation != "all_to_all_v":
-            assert thresholds(row, operation, "one_shot"), operation
+            assert thresholds(row, operation, "OneShot"), operation
         if operation in DIRECT:
-            assert bool(thresholds(row, operation, "direct")) != bool(row.get("staging_uncached")), operation
-    assert thresholds(row, "all_reduce", "two_shot")
-    assert thresholds(row, "all_reduce", "staged")
+            assert bool(thresholds(row, operation, "Direct")) != bool(row.get("staging_uncached")), operation
+    assert thresholds(row, "all_reduce", "TwoShot")
 
 
-@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("world", WORLDS)
 def test_small_all_reduces_are_staged_where_ranks_share_a_memory(world):
     """And nowhere else: over links it is faster to write than to read."""
     for pattern, row in TABLE.items():
@@ -157,7 +155,7 @@ def test_small_all_reduces_are_staged_where_ranks_share_a_memory(world):
 
 
 @every_row
-@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("world", WORLDS)
 def test_thresholds_are_inclusive(pattern, world):
     row = TABLE[pattern]
     for operation, registered in itertools.product(PLANNED, (False, True)):
@@ -172,8 +170,8 @@ def test_a_message_of_a_threshold_takes_one_launch(pattern):
     """The flag-in-data algorithms are chosen only for what fits into their lines at once, staged for what
     fits into the staging slab."""
     row = TABLE[pattern]
-    for world, operation in itertools.product(range(2, 17), PLANNED):
-        for algorithm in ("one_shot", "two_shot", "staged"):
+    for world, operation in itertools.product(WORLDS, PLANNED):
+        for algorithm in ("OneShot", "TwoShot", "Staged"):
             largest = thresholds(row, operation, algorithm)
             if largest:
                 nbytes = largest[world_class(world)]
@@ -369,7 +367,7 @@ def test_plans_fit(asked):
 
 
 @every_row
-@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("operation", ("all_reduce", "reduce_scatter"))
 def test_one_shot_reductions_move_units_up_to_their_threshold(pattern, world, operation):
     row = TABLE[pattern]
@@ -395,12 +393,12 @@ def slot_bytes(world):
 
 
 @every_row
-@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("algorithm", ("auto", "one_shot", "two_shot", "staged", "pipelined"))
 def test_plans_of_messages(pattern, world, algorithm):
     """Both ends have the same plan; it fits into the channel; the threshold is inclusive."""
     row = TABLE[pattern]
-    longest = row["send_one_shot"][world_class(world)]
+    longest = row["UP_TO(Send, OneShot)"][world_class(world)]
     assert longest <= slot_bytes(world)
     edges = (longest, slot_bytes(world))
     for nbytes in (0, *interesting_sizes(row), *(edge + more for edge in edges for more in (-1, 0, 1))):
@@ -480,19 +478,19 @@ def test_nothing_to_do(pattern):
 
 @every_row
 def test_a_barrier_has_one_block(pattern):
-    for world in range(2, 17):
+    for world in WORLDS:
         plan = make_plan("barrier", 0, world, arch_of(pattern))
         assert (plan.blocks, kernel_name(plan)) == (1, ("barrier", "hipcomm_barrier"))
     assert make_plan("barrier", 0, 1, arch_of(pattern)).kernel == -1
 
 
 @every_row
-@pytest.mark.parametrize("world", range(2, 17))
+@pytest.mark.parametrize("world", WORLDS)
 def test_what_goes_as_lines_fits_into_them(pattern, world):
     """A pair of all_to_all with counts decides by its own bytes; in others the plan has decided for all."""
     row = TABLE[pattern]
     lines = make_plan("all_to_all_v", 0, world, arch_of(pattern)).line_bytes
-    assert 0 < lines <= row["exchange_one_shot"][world_class(world)]
+    assert 0 < lines <= row["UP_TO(Exchange, OneShot)"][world_class(world)]
     assert lines // PACK * world <= row["line_capacity"]
     for nbytes in interesting_sizes(row):
         plan = make_plan("all_to_all", nbytes, world, arch_of(pattern))
