@@ -31,7 +31,7 @@ class Operation(NamedTuple):
 def _row(number: int) -> Operation:
     info = ffi.new("hipcommOperationInfo *")
     lib.hipcommGetOperationInfo(number, info)
-    values = (getattr(info, field) for field in Operation._fields)
+    values: list[Any] = [getattr(info, field) for field in Operation._fields]
     return Operation(*(bool(v) if isinstance(v, int) else ffi.string(v).decode() for v in values))
 
 
