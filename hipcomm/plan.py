@@ -31,8 +31,9 @@ class Operation(NamedTuple):
 def _row(number: int) -> Operation:
     info = ffi.new("hipcommOperationInfo *")
     lib.hipcommGetOperationInfo(number, info)
-    values: list[Any] = [getattr(info, field) for field in Operation._fields]
-    return Operation(*(bool(v) if isinstance(v, int) else ffi.string(v).decode() for v in values))
+    columns: list[Any] = [getattr(info, field) for field in Operation._fields]
+    row: list[Any] = [bool(c) if isinstance(c, int) else ffi.string(c).decode() for c in columns]
+    return Operation(*row)
 
 
 TABLE_OF_OPERATIONS = {name: _row(number) for name, number in OPERATIONS.items()}
