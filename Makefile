@@ -16,7 +16,7 @@ help: ## this list
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-all: venv native kernels ## set up .venv, build the libraries and all kernels
+all: venv native kernels amd-software ## set up .venv, build the libraries and all kernels
 
 run: $(VENV)/.runtime cpu-native cpu-kernels ## run the main job: sentence embeddings, split over 4 ranks
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
@@ -26,6 +26,10 @@ test: all ## the whole test-suite on the CPU platform
 
 test-gpu: all ## the tests that need GPUs (skips cleanly where there are none)
 	$(RUN)/python -m pytest tests/gpu
+
+test-amd: venv native amd-software toolchain ## the AMD kernels, executed on a GPU in software (TESTS=…: others)
+	@$(MAKE) --no-print-directory amd-kernels
+	$(RUN)/python tests/amd/run.py $(TESTS)
 
 lint: venv native ## ruff and mypy
 	$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(MAKE) --no-print-directory types
@@ -43,7 +47,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-gpu lint bench clean venv native cpu-native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
+.PHONY: help types all run test test-amd test-gpu amd-software lint bench clean venv native cpu-native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 
@@ -81,6 +85,7 @@ FFI       := hipcomm/_ffi.py
 WIRE      := hipcomm/_wire.py
 CPU_HIP   := hipcomm/platforms/cpu/lib/libamdhip64.so
 CUDA_HIP  := hipcomm/platforms/cuda/lib/libamdhip64.so
+AMD_HIP   := hipcomm/platforms/amd_software/lib/libamdhip64.so
 
 # `pip install .` has a Python with cffi of its own. Otherwise the environment comes first: its recipe and
 # the toolchain's may both call apt-get, which takes one at a time.
@@ -124,6 +129,20 @@ $(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.
 
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py
 	$(FFI_PYTHON) hipcomm/native/build_wire.py $@
+
+# The AMD GPU in software: an interpreter of code objects, with memory, streams, events and graphs of the CPU platform.
+# What it replaces of that has the same file name.
+amd-software: $(AMD_HIP) ## the AMD GPU in software, for tests
+amd_hip_objects := $(patsubst hipcomm/platforms/%.cpp,build/%.o,$(wildcard hipcomm/platforms/amd_software/*.cpp))
+shared_hip_objects := $(filter-out $(amd_hip_objects:build/amd_software/%=build/cpu/%),$(cpu_hip_objects))
+$(amd_hip_objects): build/%.o: hipcomm/platforms/%.cpp build/%.d
+	@mkdir -p $(@D)
+	@$(CCACHE) $(CXX) $(CXXFLAGS) -O3 -fno-trapping-math -fno-math-errno -Ihipcomm/platforms $(call dependencies,build/$*.d) -c -o $@ $<
+	@touch $@
+$(AMD_HIP): $(amd_hip_objects) $(shared_hip_objects)
+$(AMD_HIP): hipcomm/platforms/exports.map
+	@mkdir -p $(@D)
+	$(CXX) -shared -Wl,-Bsymbolic-functions,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl -lpthread -lrt
 
 # ---- kernels ---------------------------------------------------------------------------------------
 # Code objects: hipcomm/code_objects/<arch>/<file>.{so,co,ptx,cubin}. A file that reduces has one object for each

@@ -69,7 +69,7 @@ class Communicator(Collectives):
         rank: this process's rank, 0 to world_size - 1.
         world_size: the number of ranks.
         device: this rank's :class:`~hipcomm.hip.device.Device`.
-        platform: "amd", "nvidia" or "cpu".
+        platform: one of ``hipcomm.environment.PLATFORMS``, except "auto".
     """
 
     def __init__(self, session: Session) -> None:

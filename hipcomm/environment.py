@@ -17,7 +17,7 @@ from hipcomm.core import lib
 from hipcomm.errors import InvalidArgument
 from hipcomm.plan import ALGORITHMS
 
-PLATFORMS = ("auto", "amd", "nvidia", "cpu")
+PLATFORMS = ("auto", "amd", "nvidia", "cpu", "amd-software")
 LOG_LEVELS = ("warning", "info", "debug")
 MAX_WORLD_SIZE: int = lib.HIPCOMM_MAX_RANKS
 MAX_SECONDS: int = lib.HIPCOMM_MAX_TIMEOUT_SECONDS  # so that every clock can count it; there is no "for ever"
@@ -210,7 +210,8 @@ VARIABLES = (
         (str,),
         "auto",
         ", ".join(PLATFORMS),
-        "Where to run; `auto` takes the first of amd, nvidia, cpu that has a device.",
+        "Where to run; `auto` takes the first of amd, nvidia, cpu that has a device. `amd-software` is an "
+        "AMD GPU in software, which executes the AMD kernels, slowly: for tests (amd.md).",
         _choice(*PLATFORMS),
     ),
     Variable(
@@ -230,6 +231,15 @@ VARIABLES = (
         "1 to 254",
         "How many devices the CPU platform has.",
         _integer(1, 254),
+    ),
+    Variable(
+        None,
+        "HIPCOMM_AMD_SOFTWARE",
+        (str,),
+        None,
+        "key=value, with commas between",
+        "What GPU the platform `amd-software` is, and how it behaves: `arch`, `cus`, `seed`, … (amd.md).",
+        _text,
     ),
     Variable(
         "timeout",

@@ -17,12 +17,15 @@ from hipcomm.errors import InvalidArgument, PlatformError
 from hipcomm.hip import bind, text
 from hipcomm.installation import PACKAGE
 
+# Where the HIP libraries are that this package brings: all but ROCm's own.
+_DIRECTORIES = {"nvidia": "cuda", "cpu": "cpu", "amd-software": "amd_software"}
+
 
 class Platform(NamedTuple):
     """A platform that was chosen.
 
     Attributes:
-        name: "amd", "nvidia" or "cpu".
+        name: one of ``hipcomm.environment.PLATFORMS``, except "auto".
         library: path of its libamdhip64.so.
         reason: why it was chosen, for people.
     """
@@ -38,7 +41,8 @@ _chosen: Platform | None = None
 def choose(settings: Settings) -> Platform:
     """Choose the platform and bind hip-python to it, at the first call; later calls return the same.
 
-    ``HIPCOMM_PLATFORM=auto`` takes the first of amd, nvidia, cpu that has a device.
+    ``HIPCOMM_PLATFORM=auto`` takes the first of amd, nvidia, cpu that has a device; never amd-software, an
+    AMD GPU in software, for tests.
 
     Raises:
         PlatformError: the platform has no library or no device, or this process uses hip-python
@@ -92,8 +96,7 @@ def _where(name: str) -> str:
 
 def _library(name: str) -> str | None:
     if name != "amd":
-        directory = "cuda" if name == "nvidia" else "cpu"
-        path = PACKAGE / "platforms" / directory / "lib" / "libamdhip64.so"
+        path = PACKAGE / "platforms" / _DIRECTORIES[name] / "lib" / "libamdhip64.so"
         return str(path) if path.exists() else None
     from rocm.bindings.util.paths import get_library_path
 

@@ -29,7 +29,7 @@ from hipcomm.plan import ALGORITHMS, algorithm_name
 from hipcomm.rendezvous import connect
 from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
-DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10}  # kDLCPU, kDLCUDA, kDLROCM
+DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10, "amd-software": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
 log = logging.getLogger("hipcomm")
 

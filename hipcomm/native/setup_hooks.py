@@ -1,4 +1,4 @@
-"""What ``pip install .`` does beyond copying Python files: run ``make native wheel-kernels``.
+"""What ``pip install .`` does beyond copying Python files: run ``make native amd-software wheel-kernels``.
 
 The Makefile has all the build rules; this file only calls it and marks the wheel as one for this
 machine. pyproject.toml names the classes.
@@ -21,7 +21,7 @@ class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
     def run(self) -> None:
         """Build, then collect. An editable install is made by make itself: nothing to build."""
         if not self.editable_mode:
-            _make("native", "wheel-kernels")
+            _make("native", "amd-software", "wheel-kernels")
             self.data_files = self._get_data_files()  # setuptools listed them before they existed
         super().run()
 

@@ -157,7 +157,7 @@ hipError_t hipDeviceGetName(char* name, int length, hipDevice_t device) {
     return api([&] {
         if (name == nullptr || length <= 0) return hipErrorInvalidValue;
         if (!is_device(device)) return hipErrorInvalidDevice;
-        std::snprintf(name, static_cast<size_t>(length), "hipcomm CPU device %d",
+        std::snprintf(name, static_cast<size_t>(length), "%s %d", device_kind(),
                       devices()[static_cast<size_t>(device)]);
         return hipSuccess;
     });

@@ -18,4 +18,12 @@ int current_device() noexcept;
 // Bytes of memory that one device offers: the machine's.
 size_t device_memory_bytes() noexcept;
 
+// What the devices are, for people: their name without its number. Each platform that is built from these files
+// has a definition of its own, and one of what a device says about itself.
+const char* device_kind() noexcept;
+hipError_t describe_device(hipDeviceProp_tR0600& properties, int device);
+
+// Clears the properties and fills in name, UUID and PCI numbers.
+hipError_t identify_device(hipDeviceProp_tR0600& properties, int device);
+
 }  // namespace hipcomm::cpu

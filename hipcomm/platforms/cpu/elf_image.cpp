@@ -12,14 +12,6 @@
 namespace hipcomm::cpu {
 namespace {
 
-#if defined(__x86_64__)
-constexpr Elf64_Half kMachine = EM_X86_64;
-#elif defined(__aarch64__)
-constexpr Elf64_Half kMachine = EM_AARCH64;
-#else
-#error "name this machine's ELF number here"
-#endif
-
 // No code object comes near this; a larger figure is a damaged header.
 constexpr uint64_t kMaxBytes = uint64_t{1} << 32;
 
@@ -62,7 +54,7 @@ Entry read(const void* image, uint64_t offset, uint64_t index) {
 
 }  // namespace
 
-hipError_t measure_elf_image(const void* image, size_t available, size_t* bytes) {
+hipError_t measure_elf_image(const void* image, size_t available, uint16_t machine, size_t* bytes) {
     if (has_prefix(image, available, kOffloadBundle, sizeof kOffloadBundle - 1))
         return hipErrorNoBinaryForGpu;
     if (!has_prefix(image, available, ELFMAG, SELFMAG)) return hipErrorInvalidImage;
@@ -72,7 +64,7 @@ hipError_t measure_elf_image(const void* image, size_t available, size_t* bytes)
     const auto header = read<Elf64_Ehdr>(image, 0, 0);
     if (header.e_ident[EI_CLASS] != ELFCLASS64) return hipErrorInvalidImage;
     if (header.e_ident[EI_DATA] != ELFDATA2LSB) return hipErrorInvalidImage;
-    if (header.e_machine != kMachine) return hipErrorNoBinaryForGpu;
+    if (header.e_machine != machine) return hipErrorNoBinaryForGpu;
     if (header.e_type != ET_DYN) return hipErrorInvalidImage;
     if (header.e_phentsize != sizeof(Elf64_Phdr)) return hipErrorInvalidImage;
     if (header.e_shnum != 0 && header.e_shentsize != sizeof(Elf64_Shdr)) return hipErrorInvalidImage;

@@ -30,6 +30,8 @@ const ErrorText& text_of(hipError_t code) noexcept {
 bool is_known(hipError_t code) noexcept { return &text_of(code) != &kNoSuchError; }
 
 thread_local hipError_t last_error = hipSuccess;
+thread_local hipError_t explained = hipSuccess;
+thread_local std::string explanation;
 
 }  // namespace
 
@@ -38,13 +40,20 @@ hipError_t report(hipError_t result) noexcept {
     return result;
 }
 
+void explain(hipError_t error, const std::string& words) {
+    explained = error;
+    explanation = std::string(text_of(error).description) + ": " + words;
+}
+
 }  // namespace hipcomm::cpu
 
 using namespace hipcomm::cpu;
 
 const char* hipGetErrorName(hipError_t error) { return text_of(error).name; }
 
-const char* hipGetErrorString(hipError_t error) { return text_of(error).description; }
+const char* hipGetErrorString(hipError_t error) {
+    return error == explained && !explanation.empty() ? explanation.c_str() : text_of(error).description;
+}
 
 hipError_t hipDrvGetErrorName(hipError_t error, const char** name) {
     if (name == nullptr || !is_known(error)) return report(hipErrorInvalidValue);

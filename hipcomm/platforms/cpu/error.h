@@ -2,6 +2,7 @@
 #pragma once
 
 #include <new>
+#include <string>
 #include <system_error>
 
 #include "hip_functions.h"
@@ -10,6 +11,9 @@ namespace hipcomm::cpu {
 
 // Remembers a failure for hipGetLastError and passes the result on.
 hipError_t report(hipError_t result) noexcept;
+
+// Adds words to what hipGetErrorString(error) says on the calling thread, until its next explanation.
+void explain(hipError_t error, const std::string& words);
 
 // Runs the body of a HIP function.  A C caller cannot catch what the containers and locks inside throw.
 template <class Body>

@@ -19,6 +19,14 @@
 namespace hipcomm::cpu {
 namespace {
 
+#if defined(__x86_64__)
+constexpr uint16_t kMachine = EM_X86_64;
+#elif defined(__aarch64__)
+constexpr uint16_t kMachine = EM_AARCH64;
+#else
+#error "name this machine's ELF number here"
+#endif
+
 HandleTable<ihipModule_t, 4096> modules;
 HandleTable<ihipModuleSymbol_t, 65536> functions;
 
@@ -38,7 +46,7 @@ hipError_t load(hipModule_t* module, const void* image, size_t available) {
     if (module == nullptr || image == nullptr) return hipErrorInvalidValue;
     *module = nullptr;
     size_t bytes = 0;
-    const hipError_t valid = measure_elf_image(image, available, &bytes);
+    const hipError_t valid = measure_elf_image(image, available, kMachine, &bytes);
     if (valid != hipSuccess) return valid;
     FileDescriptor file(memfd_create("hipcomm-module", MFD_CLOEXEC));
     if (!file || !write_all(file.get(), image, bytes)) return hipErrorOutOfMemory;

@@ -1,0 +1,59 @@
+// What a launch sees of memory: which addresses there are, of which kind their pages are, and the caches in between.
+#pragma once
+
+#include <memory>
+
+#include "memory.h"
+
+namespace hipcomm::amd {
+
+// How the device maps a page: uncached, cached by its owner, cached by a peer.
+enum class Page : u8 { kUncached, kLocal, kRemote, kReadOnly };
+
+struct Range {
+    u64 begin = 0;
+    u64 end = 0;
+    Page page = Page::kUncached;
+};
+
+class Caches;
+
+class DeviceMemory {
+public:
+    // Known besides what was allocated: the argument segment and the code object.
+    DeviceMemory(const Target& target, int device, Range arguments, Range code, Caches* caches)
+        : target_(target), device_(device), arguments_(arguments), code_(code), caches_(caches) {}
+
+    // The range that holds these bytes. Faults where nothing is allocated.
+    const Range& find(u64 address, unsigned bytes) {
+        if (__builtin_expect(address < last_.begin || address + bytes > last_.end, 0)) look_up(address, bytes);
+        return last_;
+    }
+
+    void load(u32 block, u64 address, unsigned bytes, Scope scope, u8* out);
+    void store(u32 block, u64 address, unsigned bytes, Scope scope, const u8* data);
+    u64 atomic(u32 block, u64 address, unsigned bytes, u8 kind, u64 value, u64 comparand);
+    void cache_operation(u32 block, u8 kind, Scope scope);
+    u32 scalar_load(u64 address);
+
+    // The caches at the beginning and at the end of a kernel. All that is random in them follows from the seed.
+    void begin(u64 seed);
+    void end();
+
+private:
+    void look_up(u64 address, unsigned bytes);
+
+    const Target& target_;
+    int device_;
+    Range arguments_, code_;
+    Caches* caches_;  // null: every access goes straight to memory
+    Range last_;
+};
+
+// The machine's memory: one access of up to 8 aligned bytes is one access.
+// Atomics return the old value.
+void load_words(u64 address, unsigned bytes, u8* out);
+void store_words(u64 address, unsigned bytes, const u8* data);
+u64 atomic_word(u64 address, unsigned bytes, u8 kind, u64 value, u64 comparand);
+
+}  // namespace hipcomm::amd

@@ -1,0 +1,107 @@
+// Packed arithmetic: the table of packed.def.
+#include "lanes.h"
+
+namespace hipcomm::amd {
+namespace {
+
+// One part of a source, in all lanes. A constant has one half, or one word, and nothing in the other.
+void take_part(const Wave& wave, const Instruction& instruction, unsigned index, unsigned part, bool halves, u64 exec, Register& out) {
+    const Operand& operand = instruction.sources[index];
+    const u8 select = part == 0 ? instruction.select_low : instruction.select_high;
+    const u8 negate = part == 0 ? instruction.negate_low : instruction.negate_high;
+    const unsigned chosen = select >> index & 1;
+    if (operand.place == Place::kConstant && !halves && chosen != 0) refuse("the high word of a packed constant");
+    if (!halves && operand.place != Place::kConstant) {
+        if (operand.place == Place::kVector) {
+            check_vector_read(wave, operand.index + chosen, exec);
+            std::memcpy(out, wave.vectors[operand.index + chosen], sizeof out);
+        } else {
+            const u32 word = read_scalar(wave, operand.index + chosen);
+            for (u32& lane : out) lane = word;
+        }
+    } else {
+        Source source;
+        alignas(64) Register scratch[2];
+        fetch(wave, operand, exec, scratch, source);
+        const bool has_high = operand.place != Place::kConstant || operand.is_literal;
+        for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
+            const u32 word = source.low[lane];
+            out[lane] = !halves ? word : chosen == 0 ? word & 0xffff : has_high ? word >> 16 : 0;
+        }
+    }
+    if (negate >> index & 1)
+        for (u32& lane : out) lane ^= halves ? 0x8000u : 0x80000000u;
+}
+
+template <auto compute>
+struct Packed;
+
+template <class T, class... S, T (*compute)(S...)>
+struct Packed<compute> {
+    static constexpr bool kHalves = sizeof(T) == 2;
+    static constexpr size_t kCount = sizeof...(S);
+
+    template <size_t... I>
+    static void part(const Wave& wave, const Instruction& instruction, unsigned which, u64 exec, Register& out, std::index_sequence<I...>) {
+        alignas(64) Register parts[kCount], unused;
+        Source sources[kCount];
+        for (unsigned index = 0; index < kCount; ++index) {
+            take_part(wave, instruction, index, which, kHalves, exec, parts[index]);
+            sources[index].low = parts[index];
+        }
+        for (unsigned lane = 0; lane < kMaxLanes; ++lane) write_lane(out, unused, lane, compute(read_lane<S>(sources[I], lane)...));
+    }
+
+    static void execute(Wave& wave, const Instruction& instruction) {
+        const u64 exec = wave.exec();
+        alignas(64) Register low, high;
+        part(wave, instruction, 0, exec, low, std::make_index_sequence<kCount>());
+        part(wave, instruction, 1, exec, high, std::make_index_sequence<kCount>());
+        if (kHalves)
+            for (unsigned lane = 0; lane < kMaxLanes; ++lane) low[lane] |= high[lane] << 16;
+        commit(wave, instruction, exec, low, high);
+    }
+
+    static constexpr Operation describe(const char* name) {
+        constexpr Type type = kHalves ? LaneType<T>::kType : Type::kB64;
+        return {name, &execute, kHalves ? Type::kB32 : Type::kB64, false, uint8_t(kCount), {(static_cast<void>(sizeof(S)), type)...}, kVector | kPacked, 0, 0};
+    }
+};
+
+// Each word of the result is a word of its own source, chosen by op_sel.
+void move_pair(Wave& wave, const Instruction& instruction) {
+    const u64 exec = wave.exec();
+    alignas(64) Register words[2];
+    for (unsigned index = 0; index < 2; ++index) {
+        const Operand& operand = instruction.sources[index];
+        const unsigned chosen = instruction.select_low >> index & 1;
+        Operand part = operand;
+        part.type = Type::kB32;
+        if (operand.place != Place::kConstant) part.index = u16(operand.index + chosen);
+        Source source;
+        alignas(64) Register scratch[2];
+        fetch(wave, part, exec, scratch, source);
+        std::memcpy(words[index], source.low, sizeof(Register));
+    }
+    commit(wave, instruction, exec, words[0], words[1]);
+}
+
+#define HALVES2(name, T, expression) T name(T a, T b) { return expression; }
+#define HALVES3(name, T, expression) T name(T a, T b, T c) { return expression; }
+#define PAIRS2 HALVES2
+#define PAIRS3 HALVES3
+#include "packed.def"
+#undef HALVES2
+#undef HALVES3
+#define HALVES2(name, T, expression) Packed<&name>::describe(#name),
+#define HALVES3(name, T, expression) Packed<&name>::describe(#name),
+constexpr Operation kOperations[] = {
+#include "packed.def"
+    {"v_pk_mov_b32", &move_pair, Type::kB64, false, 2, {Type::kB64, Type::kB64}, kVector | kPacked, 0, 0},
+};
+
+}  // namespace
+
+Operations packed_operations() { return {kOperations, sizeof kOperations / sizeof *kOperations}; }
+
+}  // namespace hipcomm::amd
