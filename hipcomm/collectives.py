@@ -525,9 +525,12 @@ class Collectives:
             # what went wrong in a call during which another thread closed is gone with the communicator
             kind = InvalidArgument if code == lib.hipcommInvalidArgument else Error
             raise kind(f"rank {self.rank}: {self._gone}")
+        raised = self._session.interrupts.take()
+        if raised is not None:
+            raise raised
         error = error_of(code, self._comm)
         if isinstance(error, (PeerTimeout, PeerDied, CallMismatch)):
-            self._session.note_failure(str(error))
+            self._session.note_failure(error)
         elif lib.hipcommCommGetAsyncError(self._comm):  # a launch failed, which the peers wait for
             self._session.abort(str(error))
         raise error

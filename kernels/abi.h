@@ -136,7 +136,8 @@ enum hipcommFaultKind {
     HIPCOMM_FAULT_ABORTED = 2, /* the abort word was set while the kernel waited */
     HIPCOMM_FAULT_MISMATCH = 3, /* a peer runs this epoch with another algorithm */
     HIPCOMM_FAULT_CALLS = 4,    /* two ranks make different calls (HIPCOMM_CHECK=1) */
-    HIPCOMM_FAULT_LENGTHS = 5   /* a message is shorter or longer than its receiver expects */
+    HIPCOMM_FAULT_LENGTHS = 5,  /* a message is shorter or longer than its receiver expects */
+    HIPCOMM_FAULT_LEFT = 6      /* the rank that is waited for makes no more calls */
 };
 
 /* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
@@ -157,12 +158,15 @@ typedef struct hipcommStatus {
     uint32_t peer;
     uint32_t epoch; /* of send and recv: the message's number */
     uint32_t peer_algorithm; /* of a mismatch */
+    uint32_t left; /* host -> kernels: bit r: rank r makes no more calls, in good order */
     uint64_t waited_ticks;
     uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
     uint64_t sent_bytes;           /* of a message: what its sender has sent */
     uint64_t expected_bytes;       /* and what its receiver has expected */
     uint32_t ranks[2];             /* and the two ranks */
     hipcommCheckedCall calls[2];   /* and what each of them calls */
+    uint64_t host_look;            /* for kernels that run on the host, which waits for them: a function of the host, */
+    uint64_t host_context;         /* void (*)(uint64_t), and what it is given; or 0 */
 } hipcommStatus;
 
 /* ---- kernel arguments -------------------------------------------------------------------------*/

@@ -98,6 +98,14 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
     help="Stop a job that takes longer, with exit code 124.",
 )
 @click.option(
+    "--unwind",
+    type=_Seconds(min_open=False),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for the others to raise, save and end by themselves after a rank has failed.",
+)
+@click.option(
     "--grace",
     type=_Seconds(min_open=False),
     default=5.0,
@@ -117,6 +125,7 @@ def main(
     tee: bool,
     tag: bool,
     timeout: float | None,
+    unwind: float,
     grace: float,
     env: dict[str, str],
     dry_run: bool,
@@ -153,6 +162,7 @@ def main(
         log_dir=log_dir,
         tee=tee,
         timeout=timeout,
+        unwind=unwind,
         grace=grace,
         join_timeout=settings.join_timeout,
     )

@@ -30,7 +30,6 @@ TIMED_OUT = 124  # exit code, as timeout(1) has it
 NOT_WRITTEN = 1  # exit code, as cat(1) has it
 REAP_TIMEOUT = 5.0  # seconds from SIGKILL until a rank counts as stuck in the kernel
 CULPRIT_PATIENCE = 0.5  # seconds for the rank that caused a failure to end itself
-LAST_WORDS = 1.0  # seconds for the others to notice, and to say what they were waiting for
 POLL_INTERVAL = 0.02  # seconds between two looks while the job is being stopped
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -262,7 +261,7 @@ class Job:
             self._stop(_Outcome(128 + number, f"stopped by {signal_name(number)}"))
         elif self._failed:
             culprit = self._find_culprit()
-            if culprit is not None and self._others_have_spoken(culprit):
+            if culprit is not None and self._survivors_are_done(culprit):
                 after = f"rank {culprit.rank} {culprit.describe_end()} after {culprit.seconds:.1f} s"
                 self._stop(_Outcome(culprit.exit_code, f"{after} (exit code {culprit.exit_code})", culprit))
         elif all(worker.result is not None for worker in self._workers):
@@ -285,17 +284,17 @@ class Job:
             return first
         return first if time.monotonic() - (first.ended or 0) > CULPRIT_PATIENCE else None
 
-    def _others_have_spoken(self, culprit: Worker) -> bool:
-        """Tell whether all others have ended or said what they waited for, or have had the time to."""
-        if time.monotonic() - (culprit.ended or 0) > LAST_WORDS:
+    def _survivors_are_done(self, culprit: Worker) -> bool:
+        """Tell whether all others have ended by themselves, or have had the time to.
+
+        They hear of a lost rank within moments, and raise. What a program does then, a checkpoint or a
+        traceback, SIGTERM would cut off. A job that has never joined hears of nothing.
+        """
+        if time.monotonic() - (culprit.ended or 0) > self._options.unwind:
             return True
         statuses = self._server.status()
-        return all(
-            worker.result is not None
-            or statuses[worker.rank].state != "joined"
-            or statuses[worker.rank].waiting is not None
-            for worker in self._workers
-        )
+        uses_hipcomm = any(status.state != "absent" for status in statuses if status.rank != culprit.rank)
+        return not uses_hipcomm or all(worker.result is not None for worker in self._workers)
 
     # ---- stopping ----------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ class Options(NamedTuple):
         log_dir: the directory for ``rank3.out`` and ``rank3.err``, or None.
         tee: with a log directory, whether the output is shown as well.
         timeout: seconds that the job may take, or None.
+        unwind: seconds for the ranks to end by themselves once one has failed, before SIGTERM.
         grace: seconds between SIGTERM and SIGKILL.
         join_timeout: the longest that ranks may wait for each other to join, in seconds.
     """
@@ -50,6 +51,7 @@ class Options(NamedTuple):
     log_dir: Path | None = None
     tee: bool = False
     timeout: float | None = None
+    unwind: float = 2.0
     grace: float = 5.0
     join_timeout: float = 60.0
 

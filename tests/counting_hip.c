@@ -42,6 +42,7 @@ const char* take_calls(void) {
 
 NOTED(hipDeviceSynchronize, (void))
 NOTED(hipStreamSynchronize, (hipStream_t stream), stream)
+NOTED(hipStreamQuery, (hipStream_t stream), stream)
 NOTED(hipStreamIsCapturing, (hipStream_t stream, hipStreamCaptureStatus* status), stream, status)
 NOTED(hipStreamWaitEvent, (hipStream_t stream, hipEvent_t event, unsigned flags), stream, event, flags)
 NOTED(hipEventRecord, (hipEvent_t event, hipStream_t stream), event, stream)

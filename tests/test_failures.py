@@ -8,6 +8,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -425,3 +427,125 @@ def test_two_ranks_are_killed(own_ranks, algorithm):
     name, message, peer = world.finish(0).value
     assert name == "PeerDied", message
     assert peer in (1, 2)
+
+
+def leave(comm, rng, how):
+    """Make no more calls, in good order, with two messages on their way to rank 0; what closing raises."""
+    for number in range(2):
+        region = buffer_of(100)
+        comm.send(region.address, 0, count=100 + number, dtype="float32")
+    comm.synchronize()
+    if how == "close":
+        return attempt(comm.close)[:2]
+    comm._session.leave_at_exit()
+    return None
+
+
+def hear_of_leaving(comm, rng, operation, messages):
+    """Take what is on its way, after the other has left; then wait for more."""
+    deadline = time.monotonic() + SOON
+    status = ffi.cast("uint32_t *", comm._session._status.host)
+    while not status[7] >> VICTIM & 1:  # kernels/abi.h: hipcommStatus.left
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for number in range(messages):
+        region = buffer_of(101)
+        comm.recv(region.address, VICTIM, count=100 + number, dtype="float32")
+        comm.synchronize()
+    started = time.monotonic()
+    if operation == "recv":
+        region = buffer_of(100)
+        found = attempt(
+            lambda: (comm.recv(region.address, VICTIM, count=9, dtype="float32"), comm.synchronize())
+        )
+    else:
+        found = attempt(lambda: operation_of(comm, operation, 100))
+    took = time.monotonic() - started
+    comm.close()
+    return found[:3], took
+
+
+@pytest.mark.parametrize("how", ["close", "exit"])
+@pytest.mark.parametrize("operation", ["all_reduce", "barrier", "recv"])
+def test_a_rank_that_has_left_is_not_waited_for(own_ranks, operation, how):
+    """The time-out is a minute. What it had sent before arrives."""
+    world = own_ranks.world(WORLD)
+    world.run(good_call)
+    world.start(VICTIM, leave, how)
+    for rank in others():
+        world.start(rank, hear_of_leaving, operation, 2 if rank == 0 else 0)
+    for rank in others():
+        reply = world.finish(rank)
+        assert reply.error is None, reply.error
+        (name, message, _), took = reply.value
+        assert name == "PeerDied", message
+        assert f"rank {VICTIM}" in message
+        assert took < SOON
+    reply = world.finish(VICTIM)
+    assert reply.error is None, reply.error
+    if how == "close":  # for which the others have not come
+        assert reply.value[0] == "RendezvousError", reply.value
+    world.abandon()
+
+
+def leave_unmissed(comm, rng):
+    """Rank 2 leaves the job; the others go on without it."""
+    part = comm.split(comm.rank // 2)
+    if comm.rank == 2:
+        comm._session.leave_at_exit()
+        return None
+    deadline = time.monotonic() + SOON
+    while 2 not in comm._session.ranks._job.client.left:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(3):
+        operation_of(part, "all_reduce", 100)
+    return part.world_size
+
+
+def test_a_rank_that_has_left_is_not_missed_where_it_takes_no_part(own_ranks):
+    world = own_ranks.world(WORLD)
+    assert world.run(leave_unmissed) == [2, 2, None]
+    world.abandon()
+
+
+BUSY = 12  # processes that compute
+
+
+@pytest.fixture
+def busy_machine():
+    """Starts processes that compute, in the scheduling group of the tests."""
+    started = []
+
+    def start():
+        command = [sys.executable, "-S", "-c", "while True: pass"]
+        started.extend(subprocess.Popen(command) for _ in range(BUSY))
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("algorithm", "count"), [("one_shot", 100), ("two_shot", 4096)])
+@pytest.mark.parametrize("how", ["kill", "time-out"])
+def test_on_a_busy_machine_waits_look_up_in_time(own_ranks, busy_machine, how, algorithm, count):
+    """They looked up at every 256th turn, and each turn gave the core away: 13 to 24 s after a kill, 17 s for
+    a time-out of one. And each line of a tile waited for itself.
+    """
+    world = own_ranks.world(
+        2, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT="1" if how == "time-out" else "60"
+    )
+    world.run(good_call)
+    busy_machine()
+    time.sleep(0.3)  # they have computed for longer than a turn takes
+    world.start(0, call_twice_and_close, "all_reduce", count)
+    if how == "kill":
+        time.sleep(0.5)
+        world.signal(1, signal.SIGKILL)
+    started = time.monotonic()
+    first, _, _ = world.finish(0).value
+    took = first[3] - started
+    print(f"{how}: {first[0]} after {took:.3f} s with {BUSY} busy processes")
+    assert first[0] == ("PeerDied" if how == "kill" else "PeerTimeout")
+    assert took < 6.0

@@ -249,7 +249,7 @@ except hipcomm.PeerDied:
         raise
     time.sleep(60)
 """
-    result = hipcomm_run("-n", 3, "--grace", 1, *python(code))
+    result = hipcomm_run("-n", 3, "--unwind", 1, "--grace", 1, *python(code))
     assert result.returncode == 7
     summary = result.stderr[result.stderr.index("hipcomm-run: ") :].splitlines()
     first, second = summary[-2:]
@@ -483,3 +483,33 @@ def test_full_disk_ends_the_log_not_the_job(tmp_path):
     assert result.returncode == 0
     assert result.stdout == "[rank0] shown\n"
     assert "rank0.out is incomplete: No space left on device" in result.stderr
+
+
+SURVIVE = """
+import os, signal, sys, time, hipcomm
+comm = hipcomm.init()
+comm.barrier()
+if comm.rank == 1:
+    {end}
+signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
+try:
+    comm.barrier()
+    comm.synchronize()
+except hipcomm.PeerDied as error:
+    time.sleep(0.4)  # a checkpoint
+    print("saved", error.peer, flush=True)
+    raise
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("os.kill(os.getpid(), signal.SIGKILL)", 137), ("os._exit(3)", 3), ("sys.exit(4)", 4)]
+)
+def test_survivors_raise_and_end_by_themselves(end, code):
+    """They were sent SIGTERM on their way out of the call."""
+    began = time.monotonic()
+    result = hipcomm_run("-n", 3, "--unwind", 20, "--platform", "cpu", *python(SURVIVE.format(end=end)))
+    assert result.returncode == code
+    assert result.stdout.count("saved 1\n") == 2, result.stderr
+    assert result.stderr.count("hipcomm.errors.PeerDied: rank ") == 2
+    assert time.monotonic() - began < 20  # nobody is waited for who has ended

@@ -92,6 +92,25 @@ def test_leaving_in_good_order_both_ways_round(make_world):
     assert zero.failure is None
 
 
+def test_closing_a_communicator_is_passed_on_and_nobody_has_left(make_world):
+    world = make_world(3)
+    third, zero, one = world.join()
+    heard = threading.Event()
+    told = []
+
+    def on_leave(peer, name):
+        told.append((peer, name))
+        heard.set()
+
+    one.on_leave(on_leave)
+    zero.closing("hipcomm.1")
+    assert third.event() == (PEER_LEFT, 0, 0, "hipcomm.1")
+    assert heard.wait(PATIENCE)
+    assert told == [(0, "hipcomm.1")]
+    assert one.left == set()
+    third.leave()
+
+
 def test_a_time_out_names_who_is_missing(make_world):
     world = make_world(2)
     third, zero = world.join()

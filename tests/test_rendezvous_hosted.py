@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hipcomm.environment import Identity, Settings
-from hipcomm.errors import PeerDied, RendezvousError
+from hipcomm.errors import RendezvousError
 from hipcomm.rendezvous import Server, connect
 from hipcomm.rendezvous.endpoint import Endpoint, directory, file_path, look_up, publish, withdraw
 
@@ -219,17 +219,21 @@ def test_host_waits_for_the_others_to_leave(tmp_path):
     assert not closing.is_alive()
 
 
-def test_host_does_not_wait_for_ever(tmp_path):
-    settings = Settings(runtime_dir=str(tmp_path), join_timeout=PATIENCE, timeout=0.2)
-    clients = connect_all(identities_of("key"), settings)
-    clients[0].close()
-    deadline = time.monotonic() + PATIENCE
-    while clients[1].failure is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert isinstance(clients[1].failure, PeerDied)
-    assert clients[1].failure.peer == 0
-    clients[1].close()
+@pytest.mark.parametrize(("timeout", "waits"), [(0.2, True), (PATIENCE, False)])
+def test_host_does_not_wait_for_ever_and_its_server_goes_on(tmp_path, timeout, waits):
+    settings = Settings(runtime_dir=str(tmp_path), join_timeout=PATIENCE, timeout=timeout)
+    clients = connect_all(identities_of("key", 3), settings)
+    server = clients[0]._hosted.server
+    began = time.monotonic()
+    clients[0].close(waits)
+    assert time.monotonic() - began < PATIENCE / 2
+    with ThreadPoolExecutor(2) as pool:
+        gather = [pool.submit(clients[r].all_gather, "pair", b"", PATIENCE, group=[1, 2]) for r in (1, 2)]
+        assert [future.result(PATIENCE) for future in gather] == [[b"", b""]] * 2
+    assert clients[1].failure is None
+    close_all(clients[1:])
+    server._thread.join(PATIENCE)
+    assert not server._thread.is_alive()
 
 
 def test_directory_of_somebody_else_is_refused(tmp_path, monkeypatch):

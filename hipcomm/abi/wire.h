@@ -51,7 +51,8 @@ typedef enum {
     HIPCOMM_WIRE_TYPE_GATHER = 2,
     HIPCOMM_WIRE_TYPE_WAITING = 3, /* a text */
     HIPCOMM_WIRE_TYPE_ABORT = 4,
-    HIPCOMM_WIRE_TYPE_LEAVE = 5, /* nothing */
+    HIPCOMM_WIRE_TYPE_LEAVE = 5,   /* nothing */
+    HIPCOMM_WIRE_TYPE_CLOSING = 6, /* a text: the name of a communicator */
     /* to a client */
     HIPCOMM_WIRE_TYPE_ACCEPTED = 16, /* nothing */
     HIPCOMM_WIRE_TYPE_WELCOME = 17,
@@ -126,7 +127,7 @@ typedef struct {
 typedef struct {
     uint32_t peer;
     uint32_t result; /* ABORTED: that of the ABORT; PEER_LOST: hipcommPeerDied; PEER_LEFT: hipcommSuccess */
-    /* a text; with PEER_LEFT an empty one */
+    /* a text; with PEER_LEFT the name of the communicator that the peer is closing, empty: it has left the job */
 } hipcommWirePeer;
 
 /* ---- exchanges: what the ranks of a communicator give to an all-gather, by its tag ---------------------- */

@@ -290,6 +290,17 @@ hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
  * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
 hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);
 
+/* Tell the communicator that rank `peer` makes no more calls on it, in good order: all that it has sent is there. Kernels that wait for more from it leave, and the call returns hipcommPeerDied. From any thread. */
+hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer);
+
+/* Have `function` called now and then while a call waits for the peers, or hipcommStreamSynchronize for the stream, in
+ * the thread that waits. If it returns another value than 0 the communicator fails, and the call returns
+ * hipcommPeerDied within a second. It may call hipcommCommAbort and must make no other call on the communicator. For
+ * programs that have to act on signals; a signal handler itself may call hipcommCommAbort, which takes no lock.
+ * NULL: no more. */
+typedef int (*hipcommInterruptFunction)(void* context);
+hipcommResult_t hipcommCommSetInterrupt(hipcommComm_t comm, hipcommInterruptFunction function, void* context);
+
 /* Have `log` called with one line for every collective call: what was called and how it is run. It must
  * not call back into the communicator. NULL: no more. */
 typedef void (*hipcommLogFunction)(void* context, const char* line);

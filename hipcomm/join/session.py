@@ -11,23 +11,26 @@ import logging
 import sys
 import threading
 import weakref
+from contextlib import suppress
 from typing import Any
 
 from hipcomm import _wire as wire
 from hipcomm.core import check, ffi, lib, result_of
 from hipcomm.environment import Identity, Settings
-from hipcomm.errors import Error, InvalidArgument, RendezvousError
+from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, open_device, with_device
 from hipcomm.hip.kernels import Kernels
 from hipcomm.hip.platform import Platform, choose
 from hipcomm.installation import VERSION
+from hipcomm.join.interrupts import Interrupts
 from hipcomm.memory.heap import Heap
 from hipcomm.memory.regions import Registrations
 from hipcomm.memory.slabs import Slabs, StatusPage
 from hipcomm.plan import ALGORITHMS, algorithm_name
 from hipcomm.rendezvous import connect
 from hipcomm.rendezvous.ranks import Ranks, unpack_each
+from hipcomm.waiting import wait
 
 DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10, "amd-software": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
@@ -45,6 +48,7 @@ class Session:
         memory_bytes: device memory that this rank has allocated for it, symmetric memory not counted.
         heap: its symmetric memory.
         registrations: the foreign memory that is registered with it.
+        interrupts: what lets signal handlers run while a call waits.
     """
 
     def __init__(self, ranks: Ranks, settings: Settings, platform: Platform, device: Device) -> None:
@@ -139,7 +143,9 @@ class Session:
         self.registrations = Registrations(self.ranks, self.comm, self.device)
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather(wire.TAG_READY, b"")
+        self.interrupts = Interrupts(self.comm, self.abort)
         self.ranks.on_failure(self._on_failure)
+        self.ranks.on_leave(self._on_leave)
 
     def _agree(self) -> int:
         """Compare what must be equal on all ranks; the number of blocks that all devices can hold."""
@@ -191,10 +197,24 @@ class Session:
             result = lib.hipcommPeerDied
         self._abort_core(result, -1 if peer is None else peer, reason)
 
-    def note_failure(self, message: str) -> None:
+    def _on_leave(self, peer: int) -> None:
+        """Called by the client's thread: kernels must not wait for more from a rank that has left."""
+        with self._lock:
+            if self.comm != ffi.NULL:
+                check(lib.hipcommCommPeerLeft(self.comm, peer))
+
+    def note_failure(self, error: Error) -> None:
         """A collective has failed here: closing must not wait for the others."""
+        is_first = not self._failed and not self.ranks.has_failed
         self._failed = True
-        self.ranks.waiting(message)
+        self.ranks.waiting(str(error))
+        if not is_first or not isinstance(error, PeerDied):
+            return
+        # a rank was missed that makes no more calls, and those who wait for this one would not hear of it
+        if self.ranks.has_left(error.peer):
+            self.ranks.abort(str(error), lib.hipcommPeerDied)
+        else:  # the job goes on
+            self.ranks.closing()
 
     def abort(self, reason: str | BaseException) -> None:
         """Tell all ranks, this one included, that the communicator has failed, by an error or otherwise."""
@@ -214,31 +234,58 @@ class Session:
         """Leave together; after a failure, alone."""
         _living.discard(self)
         try:
+            if not self._failed and self.interrupts.is_in_handler():
+                self.abort("a signal handler closed the communicator while a call waited")
             if not self._failed:
                 patience = max(patience, self._settings.timeout)
                 self._await_calls(patience)
-                call("hipDeviceSynchronize")
+                self._await_device()
+                self.ranks.closing()
                 self.ranks.all_gather(wire.TAG_CLOSE, b"", patience)
         except Error as error:
             self._failed = True
             raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error
-        except BaseException:  # Ctrl-C while it waits: what may be in use stays
-            self._failed = True
+        except BaseException as error:  # Ctrl-C while it waits: what may be in use stays
+            self.abort(error)
             raise
         finally:
             self._take_down()
 
     def _await_calls(self, patience: float) -> None:
         """Wait for calls that other threads have begun: they use what is about to be freed."""
-        if not self._idle.wait(patience):
+        if not wait(self._idle, patience):
             problem = f"a call in another thread is under way for more than {patience:g} s"
             self.abort(problem)
             raise Error(problem)
+
+    def _await_device(self) -> None:
+        """Wait for all work of the device; in a thread, if that may take time: this one hears of signals."""
+        if self.device.host_is_device:
+            call("hipDeviceSynchronize")
+            return
+        done, errors = threading.Event(), []
+
+        def synchronize() -> None:
+            try:
+                with self.device.current():
+                    call("hipDeviceSynchronize")
+            except Error as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=synchronize, name="hipcomm-close", daemon=True).start()
+        while not wait(done, self._settings.timeout):
+            pass  # kernels of ours end by themselves; the program's own may take as long as they like
+        if errors:
+            raise errors[0]
 
     def _take_down(self) -> None:
         """Undo what has been done, peers' mappings first; own slabs only when all have unmapped them."""
         has_heap = self.comm != ffi.NULL
         try:
+            if has_heap:  # where it is not destroyed, launches of a graph may still come to wait
+                check(lib.hipcommCommSetInterrupt(self.comm, ffi.NULL, ffi.NULL))
             if has_heap and not self._failed:
                 self.heap.close_peers()
                 self.registrations.close_peers()
@@ -257,13 +304,17 @@ class Session:
                 if self._kernels is not None:
                     self._kernels.unload()
         finally:
-            self.ranks.leave()
+            self.ranks.leave(self._failed)
 
     def leave_at_exit(self) -> None:
         """The interpreter ends and nobody has closed: say so, or say what went wrong."""
         error = getattr(sys, "last_value", None)
         if error is not None:
             self.ranks.abort(*_told(error))
+        elif not self._failed:
+            # what is on its way to the peers has to arrive before they are told that nothing more will come
+            with self.device.current(), suppress(Error):
+                call("hipDeviceSynchronize")
         self.ranks.leave_job()
 
 

@@ -1,6 +1,7 @@
 #include "call_check.h"
 
 #include "kernel_table.h"
+#include "waiting.h"
 
 /* hipcommCheckedCall.call */
 static uint64_t pack_call(const Call* call) {
@@ -27,7 +28,7 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
     }
     const hipcommResult_t result = launch(comm, &plan, &args, stream);
     if (result != hipcommSuccess || capturing) return result;
-    const hipError_t error = comm->hip.StreamSynchronize(stream);
+    const hipError_t error = wait_for_stream(comm, stream);
     if (error != hipSuccess) return hip_error_in_call(comm, "hipStreamSynchronize", error, stream);
     return check_health(comm);
 }

@@ -27,6 +27,9 @@ struct hipcommComm {
     hipcommLogFunction log; /* or NULL */
     void* log_context;
 
+    hipcommInterruptFunction interrupt; /* or NULL */
+    void* interrupt_context;
+
     StreamOrder order;
 
     /* The failure, written once by whoever comes first; readers look at `failed` first. */

@@ -83,6 +83,15 @@ static void adopt_fault(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommPeerTimeout, awaited_rank(comm), message);
 }
 
+/* The same for a rank that was waited for, and that makes no more calls. */
+static void adopt_leaving(hipcommComm_t comm) {
+    char what[96], message[512];
+    describe_fault(comm->status, what, sizeof what);
+    snprintf(message, sizeof message, "rank %u: %s was waiting for rank %u, which makes no more calls (it has closed "
+             "the communicator, or its program has ended)", comm->args.rank, what, comm->status->peer);
+    hipcommCommAbort(comm, hipcommPeerDied, (int)comm->status->peer, message);
+}
+
 /* The same for a peer that ran another algorithm. */
 static void adopt_mismatch(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
@@ -146,6 +155,7 @@ static hipcommResult_t report_failure(hipcommComm_t comm) {
     if (fault == HIPCOMM_FAULT_CALLS) adopt_differing_calls(comm);
     if (fault == HIPCOMM_FAULT_MISMATCH) adopt_mismatch(comm);
     if (fault == HIPCOMM_FAULT_LENGTHS) adopt_lengths(comm);
+    if (fault == HIPCOMM_FAULT_LEFT) adopt_leaving(comm);
     const int result = atomic_load_explicit(&comm->failed, memory_order_acquire);
     if (result == hipcommSuccess) /* another thread is about to write the reason */
         return set_error(comm, hipcommPeerDied, "rank %u: the communicator was aborted", comm->args.rank);
@@ -163,6 +173,14 @@ hipcommResult_t check_health(hipcommComm_t comm) {
     /* abort and fault in one load, as the kernels do it */
     const uint64_t both = __atomic_load_n((const uint64_t*)(const void*)comm->status, __ATOMIC_ACQUIRE);
     return both == 0 ? hipcommSuccess : report_failure(comm);
+}
+
+hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer) {
+    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    if (peer < 0 || peer >= (int)comm->args.world)
+        return set_error(comm, hipcommInvalidArgument, "rank %d is not in a world of %u", peer, comm->args.world);
+    __atomic_fetch_or(&comm->status->left, 1u << peer, __ATOMIC_RELEASE);
+    return hipcommSuccess;
 }
 
 hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm) {

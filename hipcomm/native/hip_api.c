@@ -20,6 +20,7 @@ const char* hip_api_open(HipApi* api, const char* path) {
         {"hipDeviceGetAttribute", &api->DeviceGetAttribute},
         {"hipDeviceSynchronize", &api->DeviceSynchronize},
         {"hipStreamSynchronize", &api->StreamSynchronize},
+        {"hipStreamQuery", &api->StreamQuery},
         {"hipStreamIsCapturing", &api->StreamIsCapturing},
         {"hipStreamWaitEvent", &api->StreamWaitEvent},
         {"hipEventCreateWithFlags", &api->EventCreateWithFlags},

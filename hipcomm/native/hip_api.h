@@ -17,6 +17,7 @@ typedef struct HipApi {
     hipError_t (*DeviceGetAttribute)(int*, hipDeviceAttribute_t, int);
     hipError_t (*DeviceSynchronize)(void);
     hipError_t (*StreamSynchronize)(hipStream_t);
+    hipError_t (*StreamQuery)(hipStream_t);
     hipError_t (*StreamIsCapturing)(hipStream_t, hipStreamCaptureStatus*);
     hipError_t (*StreamWaitEvent)(hipStream_t, hipEvent_t, unsigned);
     hipError_t (*EventCreateWithFlags)(hipEvent_t*, unsigned);

@@ -1,5 +1,7 @@
 #include "launch.h"
 
+#include "waiting.h"
+
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan) {
     args->blocks = plan->blocks;
     args->threads = plan->threads;
@@ -14,6 +16,8 @@ void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* pla
 }
 
 hipcommResult_t launch(hipcommComm_t comm, const hipcommPlan* plan, void* args, hipStream_t stream) {
+    const hipcommResult_t result = check_not_waiting(comm);
+    if (result != hipcommSuccess) return result;
     void* parameters[] = {args};
     const hipError_t error =
         comm->hip.ModuleLaunchKernel(comm->functions[plan->kernel], plan->blocks, 1, 1, plan->threads, 1, 1,

@@ -22,6 +22,7 @@
 #include "stream_order.h"
 
 #include "failure.h"
+#include "waiting.h"
 
 static bool is_default(hipStream_t stream) { return stream == NULL || stream == hipStreamLegacy; }
 
@@ -85,9 +86,9 @@ static hipError_t synchronize(hipcommComm_t comm, hipStream_t stream) {
     int before;
     hipError_t error = comm->hip.GetDevice(&before);
     if (error != hipSuccess) return error;
-    if (before == comm->device) return comm->hip.StreamSynchronize(stream);
+    if (before == comm->device) return wait_for_stream(comm, stream);
     error = comm->hip.SetDevice(comm->device);
-    if (error == hipSuccess) error = comm->hip.StreamSynchronize(stream);
+    if (error == hipSuccess) error = wait_for_stream(comm, stream);
     const hipError_t restored = comm->hip.SetDevice(before);
     return error == hipSuccess ? restored : error;
 }

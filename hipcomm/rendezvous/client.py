@@ -6,11 +6,13 @@ One reader thread owns the receiving side; any thread may send. The wait for a W
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -21,6 +23,7 @@ from hipcomm.forking import belongs_to_this_process
 from hipcomm.rendezvous import joining, protocol
 from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
+from hipcomm.waiting import wait
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from hipcomm.rendezvous.server import Server
 
     FailureCallback = Callable[[int | None, str, int], object]
+    LeaveCallback = Callable[[int, str], object]
 
 SEND_TIMEOUT = 5.0  # seconds for the server to take a frame
 QUICK_TIMEOUT = 1.0  # the same for frames that must not hold up the caller
@@ -66,10 +70,13 @@ class _Hosted:
             raise
 
     def close(self, patience: float) -> None:
-        """End the server once everybody has left, at the latest after *patience* seconds."""
+        """End the server once everybody has left; wait for that for *patience* seconds at most."""
         withdraw(self._path, self.endpoint)
-        self.server.wait_until_empty(patience)
-        self.server.close()
+        if self.server.wait_until_empty(patience):
+            self.server.close()
+        else:
+            self.server.close_when_empty()
+            _left_behind.add(self.server)
 
 
 class Client:
@@ -113,6 +120,7 @@ class Client:
         self._failure: Error | None = None
         self._failure_event: tuple[int | None, str, int] | None = None  # what callbacks are told
         self._callbacks: list[FailureCallback] = []
+        self._leave_callbacks: list[LeaveCallback] = []
         self._requests: dict[int, _Request] = {}
         self._next_request = 0
         self._sequences: dict[tuple[tuple[int, ...], str], int] = {}
@@ -143,15 +151,28 @@ class Client:
         if event is not None:
             callback(*event)
 
-    def forget(self, callbacks: Collection[FailureCallback], prefix: str) -> None:
+    def on_leave(self, callback: LeaveCallback) -> None:
+        """Call ``callback(peer, name)`` for every rank that makes no more calls; what it had sent is there.
+
+        *name*: the communicator that it is closing; empty: it leaves the job in good order, or has left
+        before. As :meth:`on_failure` otherwise.
+        """
+        with self._lock:
+            self._leave_callbacks.append(callback)
+            left = self.left
+        for peer in left:
+            callback(peer, "")
+
+    def forget(self, callbacks: Collection[FailureCallback | LeaveCallback], prefix: str) -> None:
         """Let go of what belongs to a group that is over: its callbacks, and the counts of its tags.
 
         Args:
-            callbacks: those of :meth:`on_failure`; any that are not known are ignored.
+            callbacks: those of :meth:`on_failure` and :meth:`on_leave`; any that are not known are ignored.
             prefix: what its tags begin with. None of them is used again.
         """
         with self._lock:
             self._callbacks = [each for each in self._callbacks if each not in callbacks]
+            self._leave_callbacks = [each for each in self._leave_callbacks if each not in callbacks]
             for members, tag in list(self._sequences):
                 if tag.startswith(prefix):
                     del self._sequences[members, tag]
@@ -193,7 +214,7 @@ class Client:
             if not self._send(protocol.pack_gather(message), min(timeout, SEND_TIMEOUT)):
                 self._fail(self._server_rank, f"the rendezvous server took nothing for {SEND_TIMEOUT:g} s")
             # The server reports the time-out, since it knows who is missing; hence the slack.
-            if not request.done.wait(timeout + joining.ANSWER_SLACK):
+            if not wait(request.done, timeout + joining.ANSWER_SLACK):
                 raise RendezvousError(
                     f"rank {self.rank}: all_gather {tag!r}: the server did not answer in {timeout:g} s"
                 )
@@ -231,11 +252,19 @@ class Client:
                 self._failure = RendezvousError(f"rank {self.rank}: this rank aborted the job: {reason}")
             self._release_requests()
 
-    def close(self) -> None:
+    def closing(self, name: str) -> None:
+        """Tell the others that this rank makes no more calls on communicator *name*; as :meth:`waiting`."""
+        self._send(protocol.frame(wire.Type.CLOSING, protocol.encode_text(name)), QUICK_TIMEOUT)
+
+    def close(self, waits: bool = True) -> None:
         """Leave in good order: the others do not take this rank for dead. Idempotent.
 
         Where this process hosts the server (rank 0 without our launcher) it waits for the others to
-        leave as well, for as long as a collective would wait for a peer.
+        leave as well, for as long as a collective would wait for a peer. After a failure it does not, and
+        the server goes on until they have left, at the latest until this process ends.
+
+        Args:
+            waits: False: there has been a failure that this client does not know of.
         """
         with self._lock:
             if self._closed:
@@ -251,7 +280,7 @@ class Client:
             self._join_reader(QUICK_TIMEOUT)
             self._sock.close()
         if self._hosted is not None:
-            self._hosted.close(self._patience if self._failure is None else QUICK_TIMEOUT)
+            self._hosted.close(self._patience if waits and self._failure is None else 0)
 
     def __enter__(self) -> Self:
         return self
@@ -362,9 +391,13 @@ class Client:
             aborted, text = protocol.unpack_with_text(wire.Peer, frame.payload)
             self._fail(aborted.peer, f"rank {aborted.peer} aborted the job: {text}", aborted.result)
         elif frame.type == wire.Type.PEER_LEFT:
-            left, _ = protocol.unpack_with_text(wire.Peer, frame.payload)
+            left, name = protocol.unpack_with_text(wire.Peer, frame.payload)
             with self._lock:
-                self.left |= {left.peer}
+                if not name:
+                    self.left |= {left.peer}
+                callbacks = tuple(self._leave_callbacks)
+            for callback in callbacks:
+                callback(left.peer, name)
         else:
             raise ProtocolError(f"it sent a frame of type {frame.type}")
 
@@ -405,6 +438,18 @@ class Client:
         if self._hosted is not None:
             self._hosted.server.close_in_child()
             self._hosted = None
+
+
+_left_behind: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _await_servers() -> None:
+    """The process ends, and its servers with it: a moment for the others to hear of what has failed."""
+    for server in list(_left_behind):
+        server.wait_until_empty(QUICK_TIMEOUT)
+
+
+atexit.register(_await_servers)
 
 
 def _wait_for(sock: socket.socket, event: int, timeout: float | None) -> bool:

@@ -36,17 +36,19 @@ class _Job:
         self.client = client
         self._lock = threading.Lock()
         self._users = 0
+        self._has_failed = False
 
     def enter(self) -> None:
         with self._lock:
             self._users += 1
 
-    def leave(self) -> None:
+    def leave(self, has_failed: bool) -> None:
         with self._lock:
             self._users -= 1
+            self._has_failed |= has_failed
             is_last = self._users == 0
         if is_last:
-            self.client.close()
+            self.client.close(waits=not self._has_failed)
 
 
 class Ranks:
@@ -69,6 +71,7 @@ class Ranks:
         self._subgroups = 0
         self._is_member = True
         self._callbacks: list[Callable[[int | None, str, int], object]] = []
+        self._leave_callbacks: list[Callable[[int, str], object]] = []
         job.enter()
 
     @classmethod
@@ -151,6 +154,24 @@ class Ranks:
         self._callbacks.append(translated)
         self._job.client.on_failure(translated)
 
+    def on_leave(self, callback: Callable[[int], object]) -> None:
+        """Call ``callback(peer)`` for each rank that closes or leaves; as :meth:`Client.on_leave`."""
+
+        def translated(peer: int, name: str) -> None:
+            if peer in self.members and name in ("", self._name):
+                callback(self.members.index(peer))
+
+        self._leave_callbacks.append(translated)
+        self._job.client.on_leave(translated)
+
+    def has_left(self, peer: int | None) -> bool:
+        """Whether the group's rank *peer* has left the job in good order."""
+        return peer is not None and self.members[peer] in self._job.client.left
+
+    def closing(self) -> None:
+        """Tell the others that this rank makes no more calls: what it had to send is there."""
+        self._job.client.closing(self._name)
+
     def waiting(self, text: str) -> None:
         """Tell the launcher, for its summary, what this rank is waiting for."""
         self._job.client.waiting(text)
@@ -168,13 +189,17 @@ class Ranks:
         """Leave the job, whatever groups there still are. Idempotent."""
         self._job.client.close()
 
-    def leave(self) -> None:
-        """Take leave of the group; with the last group this process leaves the job. Idempotent."""
+    def leave(self, has_failed: bool = False) -> None:
+        """Take leave of the group; with the last group this process leaves the job. Idempotent.
+
+        Args:
+            has_failed: the communicator has failed here: nobody is waited for.
+        """
         if self._is_member:
             self._is_member = False
             # the client lives as long as the job, and would keep what the callbacks refer to
-            self._job.client.forget(self._callbacks, f"{self._name}/")
-            self._job.leave()
+            self._job.client.forget((*self._callbacks, *self._leave_callbacks), f"{self._name}/")
+            self._job.leave(has_failed)
 
 
 def unpack_each(layout: type[Layout], gathered: Sequence[bytes]) -> list[Layout]:

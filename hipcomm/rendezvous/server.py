@@ -19,6 +19,7 @@ from hipcomm.errors import InvalidArgument, RendezvousError
 from hipcomm.rendezvous import protocol
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
 from hipcomm.rendezvous.world import Member, RankStatus, Refused, World
+from hipcomm.waiting import wait
 
 HANDSHAKE_TIMEOUT = wire.HANDSHAKE_MS / 1000  # seconds from accept to a complete JOIN
 FRAME_TIMEOUT = wire.FRAME_MS / 1000  # seconds from a frame's first byte to its last
@@ -109,6 +110,7 @@ class Server:
 
         self._commands: deque[tuple[int, str, bool]] = deque()  # lose()'s arguments
         self._closing = False
+        self._closes_when_empty = False
         self._empty = threading.Event()  # nobody is joined
         self._empty.set()
         self._thread: threading.Thread | None = None
@@ -142,7 +144,12 @@ class Server:
 
     def wait_until_empty(self, timeout: float) -> bool:
         """Wait until nobody is joined, at most *timeout* seconds; return whether that came true."""
-        return self._empty.wait(timeout)
+        return wait(self._empty, timeout)
+
+    def close_when_empty(self) -> None:
+        """Have the thread end once nobody is joined; return at once."""
+        self._closes_when_empty = True
+        self._wake()
 
     def close(self) -> None:
         """Close every connection and end the thread. Idempotent."""
@@ -176,7 +183,7 @@ class Server:
 
     def _run(self) -> None:
         try:
-            while not self._closing:
+            while not self._closing and not (self._closes_when_empty and self._empty.is_set()):
                 events = self._selector.select(self._pause())
                 with self._lock:
                     self._step(events)
@@ -280,9 +287,15 @@ class Server:
         elif frame.type == wire.Type.WAITING:
             world.note(member, protocol.decode_text(frame.payload))
         elif frame.type == wire.Type.ABORT:
-            self._note_failure(member.rank)
             abort, text = protocol.unpack_with_text(wire.Abort, frame.payload)
-            world.abort(member.rank, abort.result, text)
+            missed = world.find_missed(abort.result)
+            self._note_failure(member.rank if missed is None else missed)
+            if missed is None:
+                world.abort(member.rank, abort.result, text)
+            else:
+                world.lose(missed, f"it has left the job, and rank {member.rank} waited for it")
+        elif frame.type == wire.Type.CLOSING:
+            world.closing(member.rank, protocol.decode_text(frame.payload))
         elif frame.type == wire.Type.LEAVE:
             world.leave(member.rank)
             self._disconnect(connection)

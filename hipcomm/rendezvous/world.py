@@ -210,6 +210,15 @@ class World:
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
+    def closing(self, rank: int, name: str) -> None:
+        """Pass on that *rank* makes no more calls on a communicator, though it has not left the job."""
+        if self._failure is None:
+            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, protocol.SUCCESS), name)
+
+    def find_missed(self, result: int) -> int | None:
+        """The rank whose leaving made another one abort with *result*; None: it was not that, or not one."""
+        return min(self._left) if result == protocol.PEER_DIED and len(self._left) == 1 else None
+
     def is_left_by(self, rank: int) -> bool:
         """Tell whether *rank* has left others behind."""
         return rank in self._left and bool(self.members)
@@ -258,7 +267,8 @@ class World:
         now = self._status(rank)
         if self._last_words.get(rank):
             return now._replace(waiting=self._last_words[rank])
-        return now if now.state in ("left", "lost") else self._at_failure.get(rank, now)
+        before = self._at_failure.get(rank, now)
+        return now._replace(waiting=before.waiting) if now.state in ("left", "lost") else before
 
     def _status(self, rank: int) -> RankStatus:
         member = self.members.get(rank)

@@ -70,7 +70,10 @@ DEVICE void fence_system() {
 /* The constant-rate clock, 100 MHz on gfx9; the host asks for hipDeviceAttributeWallClockRate. */
 DEVICE uint64_t clock_ticks() { return __builtin_readsteadycounter(); }
 
-DEVICE void spin_pause(uint32_t) { __builtin_amdgcn_s_sleep(0); }
+DEVICE bool spin_pause(uint32_t spins) {
+    __builtin_amdgcn_s_sleep(0);
+    return spins % kSpinsPerCheck == 0;
+}
 
 /* A launch begins when the one before it on the stream is over (see nvptx.h). */
 DEVICE void await_previous_launch() {}

@@ -56,8 +56,21 @@ DEVICE uint64_t clock_ticks() {
     return uint64_t(now.tv_sec) * 1000000000u + uint64_t(now.tv_nsec);
 }
 
-/* How often a wait looks at the clock and the abort word. */
+/* How often a wait looks at the clock and the abort word; and after a yield that took this long. Where programs that
+ * compute want the core, a yield costs all of their slices: 256 of them were 20 s with a dozen busy processes. */
 constexpr uint32_t kSpinsPerCheck = 256;
+constexpr uint64_t kLongYieldTicks = 100000;
+constexpr uint32_t kSignalsPerCheck = HIPCOMM_MAX_RANKS; /* of other ranks, to find who runs another algorithm */
+
+/* The host waits inside the launch: now and then it looks whether a signal has come (hipcommCommSetInterrupt), and
+ * sets the abort word if that ends the call. */
+constexpr uint64_t kHostLookTicks = 50000000;
+DEVICE void let_host_look(const hipcommStatus* status, uint64_t now) {
+    static thread_local uint64_t looked = 0;
+    if (status->host_look == 0 || now - looked < kHostLookTicks) return;
+    looked = now;
+    reinterpret_cast<void (*)(uint64_t)>(status->host_look)(status->host_context);
+}
 
 /* Ranks may outnumber cores: after a short spin (about the time a peer on another core needs to answer)
  * give the core away at every turn. How short is learnt, as TCP learns its window: if somebody else takes the
@@ -68,19 +81,22 @@ constexpr uint32_t kLeastPatience = 2;
 constexpr uint64_t kYieldTicks = 1200; /* a yield takes 400 if nobody wants the core, and 2500 there and back */
 static thread_local uint32_t patience = kMostPatience;
 
-DEVICE bool yield_to_somebody() {
+DEVICE uint64_t timed_yield() {
     const uint64_t before = clock_ticks();
     sched_yield();
-    return clock_ticks() - before > kYieldTicks;
+    return clock_ticks() - before;
 }
 
-DEVICE void spin_pause(uint32_t spins) {
+/* Let time pass between two looks at what is awaited; whether it is time to look at clock and abort word too. */
+DEVICE bool spin_pause(uint32_t spins) {
     if (spins == 1 && patience < kMostPatience) ++patience;
-    if (spins < patience) return __builtin_ia32_pause();
-    if (spins > patience || patience / 2 < kLeastPatience)
-        sched_yield();
-    else if (yield_to_somebody())
-        patience /= 2;
+    if (spins < patience) {
+        __builtin_ia32_pause();
+        return false;
+    }
+    const uint64_t yielded = timed_yield();
+    if (spins == patience && patience / 2 >= kLeastPatience && yielded > kYieldTicks) patience /= 2;
+    return yielded > kLongYieldTicks || spins % kSpinsPerCheck == 0;
 }
 
 DEVICE uint32_t load_relaxed(const uint32_t* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }

@@ -37,8 +37,9 @@ DEVICE uint64_t clock_ticks() {
 /* Nothing at first: a pause would add to every call. But who has waited for 20 us polls less often: with all
  * threads of 128 blocks polling, lines of 256 KiB messages were now and then held up for 0.6 ms, until the
  * pollers turned to their time-out check. */
-DEVICE void spin_pause(uint32_t spins) {
+DEVICE bool spin_pause(uint32_t spins) {
     if (UNLIKELY(spins > 32)) __nvvm_nanosleep(100);
+    return spins % kSpinsPerCheck == 0;
 }
 
 /* Programmatic dependent launch: the device sets a launch up, arguments and all, while the one before it on

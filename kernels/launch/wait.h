@@ -37,38 +37,68 @@ DEVICE void tell_of_mismatch(const Launch& whole_launch) {
             store_relaxed(signal_slot(launch, peer, 0, launch.args.rank), make_signal(launch, 0));
 }
 
+/* What a wait knows of its time: when it looked at the clock first, in units of kLookTicks; below, 1 + the rank that
+ * it was waiting for and that had left the job by the look before. In one word, as it lives while the wait spins. */
+constexpr uint64_t kLookTicks = 2 * HIPCOMM_MAX_RANKS;
+
+DEVICE uint64_t ticks_waited(uint64_t& started, uint64_t now) {
+    if (started == 0) started = now / kLookTicks * kLookTicks;
+    return now - started / kLookTicks * kLookTicks;
+}
+
+/* Whether `peer` has left in good order, and no data of it can be on its way: at the second look, for in between
+ * the wait has looked at all that the peer had sent when it left. */
+DEVICE bool has_left(const Launch& whole_launch, uint32_t peer, uint64_t& started) {
+    const Launch launch = new_phase(whole_launch);
+    if (!(load_relaxed(&launch.args.status->left) >> peer & 1)) return false;
+    if (started % kLookTicks == 1 + peer) return true;
+    acquire_system(); /* the host has heard of it after the data was there */
+    started = started / kLookTicks * kLookTicks + 1 + peer;
+    return false;
+}
+
+/* Whether this launch has to end: abort word and fault word in one load. */
+DEVICE bool is_called_off(const Launch& whole_launch, uint64_t now) {
+    hipcommStatus* const status = new_phase(whole_launch).args.status;
+    let_host_look(status, now);
+    return load_relaxed(reinterpret_cast<const uint64_t*>(status)) != 0;
+}
+
 /* Give up if waiting is pointless. check: how often this has been asked. */
 DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint32_t check, uint64_t& started) {
-    const uint64_t now = clock_ticks();
-    if (started == 0) started = now;
+    const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
     uint32_t kind = HIPCOMM_FAULT_NONE;
-    if (now - started > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
-    /* Nobody can finish an epoch in which ranks run different algorithms. One rank's signal at each check:
-     * slots of ranks that do not exist, and of this one, stay empty in this phase. */
+    if (waited > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
+    if (has_left(whole_launch, peer, started)) kind = HIPCOMM_FAULT_LEFT;
+    /* Nobody can finish an epoch in which ranks run different algorithms. Slots of ranks that do not exist, and of
+     * this one, stay empty in this phase. */
     const Launch launch = new_phase(whole_launch);
-    const uint32_t other = check % HIPCOMM_MAX_RANKS;
-    const uint64_t signal = load_relaxed(signal_slot(launch, launch.args.rank, 0, other));
-    if (is_of_this_epoch(launch, signal) && algorithm_of(signal) != launch.args.algorithm) {
-        kind = HIPCOMM_FAULT_MISMATCH;
-        peer = other;
+    uint64_t signal = 0;
+    for (uint32_t k = 0; k < kSignalsPerCheck; ++k) {
+        const uint32_t other = (check * kSignalsPerCheck + k) % HIPCOMM_MAX_RANKS;
+        signal = load_relaxed(signal_slot(launch, launch.args.rank, 0, other));
+        if (is_of_this_epoch(launch, signal) && algorithm_of(signal) != launch.args.algorithm) {
+            kind = HIPCOMM_FAULT_MISMATCH;
+            peer = other;
+            break;
+        }
     }
-    /* abort and fault in one load */
-    const auto* status = reinterpret_cast<const uint64_t*>(new_phase(whole_launch).args.status);
-    if (load_relaxed(status) != 0) kind = HIPCOMM_FAULT_ABORTED;
+    if (is_called_off(whole_launch, now)) kind = HIPCOMM_FAULT_ABORTED;
     if (kind == HIPCOMM_FAULT_NONE) return false;
-    give_up(whole_launch, peer, kind, now - started, algorithm_of(signal));
+    give_up(whole_launch, peer, kind, waited, algorithm_of(signal));
     return true;
 }
 
-/* Spin until ready() or until pointless(check, started), which is asked now and then, says that it is:
- * check is how often it has been asked, started the time of the first one, which it notes. ready() must be
- * free of side effects that a repeat would spoil. */
+/* Spin until ready() or until pointless(check, started), which is asked when spin_pause() says so, says that it is:
+ * check is the number of spins in units of kSpinsPerCheck, started the time of the first one, which it notes. ready()
+ * must be free of side effects that a repeat would spoil. Where one thread does all of a block's waits, those behind
+ * the one that gave up do not wait at all. */
 template <class Ready, class Pointless>
-DEVICE void spin_until(Ready ready, Pointless pointless) {
+DEVICE void spin_until(const Launch& launch, Ready ready, Pointless pointless) {
     uint64_t started = 0;
     for (uint32_t spins = 1; !ready(); ++spins) {
-        spin_pause(spins);
-        if (!UNLIKELY(spins % kSpinsPerCheck == 0)) continue;
+        if (kOneThread && block_failed(launch)) return;
+        if (!UNLIKELY(spin_pause(spins))) continue;
         if (pointless(spins / kSpinsPerCheck, started)) return;
     }
 }
@@ -77,7 +107,7 @@ DEVICE void spin_until(Ready ready, Pointless pointless) {
  * ranks run different algorithms, or the peer is later than the time-out. ready() may change who `peer` is. */
 template <class Ready>
 DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) {
-    spin_until(ready, [&](uint32_t check, uint64_t& started) {
+    spin_until(launch, ready, [&](uint32_t check, uint64_t& started) {
         return give_up_if_pointless(launch, peer, check, started);
     });
 }

@@ -102,16 +102,15 @@ DEVICE void end_message(const Launch& whole_launch, Direction direction) {
 
 /* ---- waiting -----------------------------------------------------------------------------------------*/
 
-/* Give up if the other rank is too late, or if the job has failed. */
+/* Give up if the other rank is too late or has left, or if the job has failed. */
 DEVICE bool give_up_if_late(const Launch& whole_launch, uint64_t& started) {
-    const uint64_t now = clock_ticks();
-    if (started == 0) started = now;
+    const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
     const Launch launch = new_phase(whole_launch);
-    uint32_t kind = now - started > launch.args.timeout_ticks ? HIPCOMM_FAULT_TIMEOUT : HIPCOMM_FAULT_NONE;
-    /* abort and fault in one load */
-    if (load_relaxed(reinterpret_cast<const uint64_t*>(launch.args.status)) != 0) kind = HIPCOMM_FAULT_ABORTED;
+    uint32_t kind = waited > launch.args.timeout_ticks ? HIPCOMM_FAULT_TIMEOUT : HIPCOMM_FAULT_NONE;
+    if (has_left(whole_launch, launch.args.root, started)) kind = HIPCOMM_FAULT_LEFT;
+    if (is_called_off(whole_launch, now)) kind = HIPCOMM_FAULT_ABORTED;
     if (kind == HIPCOMM_FAULT_NONE) return false;
-    give_up(whole_launch, launch.args.root, kind, now - started, 0);
+    give_up(whole_launch, launch.args.root, kind, waited, 0);
     return true;
 }
 

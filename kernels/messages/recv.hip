@@ -3,7 +3,7 @@
 
 template <class Ready>
 DEVICE void wait_for_sender(const Launch& launch, Ready ready) {
-    spin_until(ready, [&](uint32_t, uint64_t& started) { return give_up_if_late(launch, started); });
+    spin_until(launch, ready, [&](uint32_t, uint64_t& started) { return give_up_if_late(launch, started); });
 }
 
 /* The pack that arrives in a line; anything if the wait failed. */

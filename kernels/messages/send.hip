@@ -15,7 +15,7 @@ DEVICE bool give_up_if_refused(const Launch& whole_launch) {
 
 template <class Ready>
 DEVICE void wait_for_receiver(const Launch& launch, Ready ready) {
-    spin_until(ready, [&](uint32_t, uint64_t& started) {
+    spin_until(launch, ready, [&](uint32_t, uint64_t& started) {
         return give_up_if_refused(launch) || give_up_if_late(launch, started);
     });
 }

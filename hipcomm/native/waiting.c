@@ -1,0 +1,73 @@
+#include "waiting.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "failure.h"
+
+#define LOOK_SECONDS 0.05     /* between two questions whether to go on */
+#define SPIN_SECONDS 0.02     /* a stream that takes longer is looked at less often */
+#define SLEEP_NANOSECONDS 50000
+#define LEAVE_SECONDS 1.0     /* for kernels to leave, once they have been called off */
+
+static _Thread_local hipcommComm_t asking; /* whose call waits while the interrupt function runs */
+
+/* Ask whether to go on waiting; false: the communicator has failed. */
+static bool look(hipcommComm_t comm) {
+    hipcommComm_t const outer = asking;
+    asking = comm;
+    const bool goes_on = !comm->interrupt(comm->interrupt_context);
+    asking = outer;
+    if (goes_on) return true;
+    char message[64];
+    snprintf(message, sizeof message, "rank %u: its program has ended the wait", comm->args.rank);
+    hipcommCommAbort(comm, hipcommPeerDied, (int)comm->args.rank, message);
+    return false;
+}
+
+/* As kernels on the CPU call it: hipcommStatus.host_look. They look at the abort word next. */
+static void look_from_kernel(uint64_t comm) { look((hipcommComm_t)(uintptr_t)comm); }
+
+hipcommResult_t check_not_waiting(hipcommComm_t comm) {
+    if (asking != comm) return hipcommSuccess;
+    return set_error(comm, hipcommInvalidArgument,
+                     "rank %u: a signal handler makes a call while the thread waits in a call on this communicator",
+                     comm->args.rank);
+}
+
+hipcommResult_t hipcommCommSetInterrupt(hipcommComm_t comm, hipcommInterruptFunction function, void* context) {
+    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    comm->interrupt = function;
+    comm->interrupt_context = context;
+    comm->status->host_context = (uint64_t)(uintptr_t)comm;
+    comm->status->host_look = function ? (uint64_t)(uintptr_t)look_from_kernel : 0;
+    return hipcommSuccess;
+}
+
+static double seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+hipError_t wait_for_stream(hipcommComm_t comm, hipStream_t stream) {
+    if (!comm->interrupt) return comm->hip.StreamSynchronize(stream);
+    const double began = seconds();
+    double looked = began, left_at = 0;
+    for (;;) {
+        const hipError_t error = comm->hip.StreamQuery(stream);
+        if (error == hipSuccess) return hipSuccess;
+        if (error != hipErrorNotReady) return comm->hip.StreamSynchronize(stream); /* the error is its own to report */
+        const double now = seconds();
+        if (!left_at && now - looked > LOOK_SECONDS) {
+            if (!look(comm)) left_at = now;
+            looked = now;
+        }
+        if (left_at && now - left_at > LEAVE_SECONDS) return hipSuccess; /* work that is not ours */
+        if (now - began < SPIN_SECONDS)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
+    }
+}
