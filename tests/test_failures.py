@@ -371,19 +371,19 @@ def leave_alone(comm, rng):
 
 
 def call_after_the_others_left(comm, rng):
-    """The others wait in close(), so they are not dead: this rank's call can only time out."""
+    """The others wait in close(): they are not dead, but will not come."""
     return attempt(lambda: operation_of(comm, "all_reduce", 100))
 
 
 def test_a_rank_leaves_early(own_ranks):
     """close() is collective: it waits for the rank that still calls, and fails when that one gives up."""
-    world = own_ranks.world(WORLD, timeout=TIMEOUT)
+    world = own_ranks.world(WORLD)
     world.run(good_call)
     for rank in others():
         world.start(rank, leave_alone)
     world.start(VICTIM, call_after_the_others_left)
     name, message, peer = world.finish(VICTIM).value
-    assert name == "PeerTimeout", message
+    assert name == "PeerDied", message
     assert peer in others()
 
 
@@ -430,15 +430,15 @@ def test_two_ranks_are_killed(own_ranks, algorithm):
 
 
 def leave(comm, rng, how):
-    """Make no more calls, in good order, with two messages on their way to rank 0; what closing raises."""
+    """Make no more calls, in good order, with two messages on their way to rank 0."""
     for number in range(2):
-        region = buffer_of(100)
+        region = buffer_of(101)
         comm.send(region.address, 0, count=100 + number, dtype="float32")
     comm.synchronize()
     if how == "close":
-        return attempt(comm.close)[:2]
-    comm._session.leave_at_exit()
-    return None
+        comm.close()
+    else:
+        comm._session.leave_at_exit()
 
 
 def hear_of_leaving(comm, rng, operation, messages):
@@ -452,17 +452,15 @@ def hear_of_leaving(comm, rng, operation, messages):
         region = buffer_of(101)
         comm.recv(region.address, VICTIM, count=100 + number, dtype="float32")
         comm.synchronize()
-    started = time.monotonic()
     if operation == "recv":
         region = buffer_of(100)
-        found = attempt(
+        found, took = timed_attempt(
             lambda: (comm.recv(region.address, VICTIM, count=9, dtype="float32"), comm.synchronize())
         )
     else:
-        found = attempt(lambda: operation_of(comm, operation, 100))
-    took = time.monotonic() - started
+        found, took = timed_attempt(lambda: operation_of(comm, operation, 100))
     comm.close()
-    return found[:3], took
+    return found, took
 
 
 @pytest.mark.parametrize("how", ["close", "exit"])
@@ -483,8 +481,6 @@ def test_a_rank_that_has_left_is_not_waited_for(own_ranks, operation, how):
         assert took < SOON
     reply = world.finish(VICTIM)
     assert reply.error is None, reply.error
-    if how == "close":  # for which the others have not come
-        assert reply.value[0] == "RendezvousError", reply.value
     world.abandon()
 
 
@@ -540,12 +536,11 @@ def test_on_a_busy_machine_waits_look_up_in_time(own_ranks, busy_machine, how, a
     busy_machine()
     time.sleep(0.3)  # they have computed for longer than a turn takes
     world.start(0, call_twice_and_close, "all_reduce", count)
+    assert world.finish(0).value == "calling"
     if how == "kill":
         time.sleep(0.5)
         world.signal(1, signal.SIGKILL)
-    started = time.monotonic()
-    first, _, _ = world.finish(0).value
-    took = first[3] - started
-    print(f"{how}: {first[0]} after {took:.3f} s with {BUSY} busy processes")
-    assert first[0] == ("PeerDied" if how == "kill" else "PeerTimeout")
-    assert took < 6.0
+    first, _, waited, _ = world.finish(0).value
+    print(f"{how}: {first.name} after {waited:.3f} s with {BUSY} busy processes")
+    assert first.name == ("PeerDied" if how == "kill" else "PeerTimeout")
+    assert waited < 6.0

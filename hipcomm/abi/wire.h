@@ -145,7 +145,7 @@ typedef struct {
 #define HIPCOMM_WIRE_TAG_EMPTY "empty"               /* status, hipcommWireAllocation */
 #define HIPCOMM_WIRE_TAG_FREE "free"                 /* hipcommWireFree */
 #define HIPCOMM_WIRE_TAG_SPLIT "split"               /* hipcommWireSplit */
-#define HIPCOMM_WIRE_TAG_CLOSE "close"               /* nothing */
+#define HIPCOMM_WIRE_TAG_CLOSE "close"               /* nothing; 1 byte: the communicator has failed here */
 #define HIPCOMM_WIRE_TAG_UNMAPPED "unmapped"         /* nothing */
 
 #define HIPCOMM_WIRE_STEP_HANDLES "handles"   /* status, a hipcommWireExport for each piece of memory */

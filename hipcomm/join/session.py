@@ -32,6 +32,8 @@ from hipcomm.rendezvous import connect
 from hipcomm.rendezvous.ranks import Ranks, unpack_each
 from hipcomm.waiting import wait
 
+_FAILED = b"\1"  # given at the close by a rank on which the communicator has failed
+
 DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10, "amd-software": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
 log = logging.getLogger("hipcomm")
@@ -236,12 +238,17 @@ class Session:
         try:
             if not self._failed and self.interrupts.is_in_handler():
                 self.abort("a signal handler closed the communicator while a call waited")
+            patience = max(patience, self._settings.timeout)
             if not self._failed:
-                patience = max(patience, self._settings.timeout)
                 self._await_calls(patience)
                 self._await_device()
                 self.ranks.closing()
-                self.ranks.all_gather(wire.TAG_CLOSE, b"", patience)
+                gathered = self.ranks.all_gather(wire.TAG_CLOSE, _FAILED if self._failed else b"", patience)
+                self._failed |= any(
+                    gathered
+                )  # whoever has failed does not say when it has unmapped its memory
+            else:
+                self.ranks.give(wire.TAG_CLOSE, _FAILED, patience)
         except Error as error:
             self._failed = True
             raise RendezvousError(f"rank {self.ranks.rank}: closing: {error}") from error

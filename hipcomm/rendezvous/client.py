@@ -202,16 +202,10 @@ class Client:
         request = _Request()
         with self._lock:
             self._raise_if_over(f"all_gather {tag!r}")
-            number = self._next_request
-            self._next_request = (number + 1) & 0xFFFFFFFF
-            sequence = self._sequences.get((members, tag), 0)
-            self._sequences[members, tag] = (sequence + 1) & 0xFFFFFFFF
+            number, frame = self._next_gather(tag, data, timeout, members)
             self._requests[number] = request
-        message = protocol.GatherMessage(
-            number, sequence, protocol.milliseconds(timeout), members, tag, bytes(data)
-        )
         try:
-            if not self._send(protocol.pack_gather(message), min(timeout, SEND_TIMEOUT)):
+            if not self._send(frame, min(timeout, SEND_TIMEOUT)):
                 self._fail(self._server_rank, f"the rendezvous server took nothing for {SEND_TIMEOUT:g} s")
             # The server reports the time-out, since it knows who is missing; hence the slack.
             if not wait(request.done, timeout + joining.ANSWER_SLACK):
@@ -228,6 +222,26 @@ class Client:
         with self._lock:
             self._raise_if_over(f"all_gather {tag!r}")
         raise RendezvousError(f"rank {self.rank}: all_gather {tag!r}: the client was closed meanwhile")
+
+    def give(self, tag: str, data: bytes, timeout: float, group: Sequence[int] | None = None) -> None:
+        """Take part in an :meth:`all_gather` without waiting for what the others give; as :meth:`waiting`."""
+        members = self._check_gather(tag, data, timeout, group)
+        with self._lock:
+            _, frame = self._next_gather(tag, data, timeout, members)
+        self._send(frame, QUICK_TIMEOUT)
+
+    def _next_gather(
+        self, tag: str, data: bytes, timeout: float, members: tuple[int, ...]
+    ) -> tuple[int, bytes]:
+        """Return number and frame of the next GATHER; needs the lock."""
+        number = self._next_request
+        self._next_request = (number + 1) & 0xFFFFFFFF
+        sequence = self._sequences.get((members, tag), 0)
+        self._sequences[members, tag] = (sequence + 1) & 0xFFFFFFFF
+        message = protocol.GatherMessage(
+            number, sequence, protocol.milliseconds(timeout), members, tag, bytes(data)
+        )
+        return number, protocol.pack_gather(message)
 
     def waiting(self, text: str | None) -> None:
         """Tell the server what this rank is waiting for, for the launcher's summary; None: nothing.

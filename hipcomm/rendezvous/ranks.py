@@ -110,6 +110,10 @@ class Ranks:
         patience = self._timeout if timeout is None else timeout
         return self._job.client.all_gather(f"{self._name}/{tag}", data, patience, self.members)
 
+    def give(self, tag: str, data: bytes, timeout: float) -> None:
+        """Take part in an :meth:`all_gather` without waiting for the others. Never raises."""
+        self._job.client.give(f"{self._name}/{tag}", data, timeout, self.members)
+
     def agree(
         self, tag: str, problem: str, data: bytes = b"", error: type[Error] = PlatformError
     ) -> list[bytes]:
