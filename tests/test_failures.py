@@ -529,9 +529,7 @@ def test_on_a_busy_machine_waits_look_up_in_time(own_ranks, busy_machine, how, a
     """They looked up at every 256th turn, and each turn gave the core away: 13 to 24 s after a kill, 17 s for
     a time-out of one. And each line of a tile waited for itself.
     """
-    world = own_ranks.world(
-        2, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_TIMEOUT="1" if how == "time-out" else "60"
-    )
+    world = own_ranks.world(2, algorithm=algorithm, timeout=1.0 if how == "time-out" else 60.0)
     world.run(good_call)
     busy_machine()
     time.sleep(0.3)  # they have computed for longer than a turn takes
