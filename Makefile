@@ -196,7 +196,7 @@ define cpu_rules
 $(patsubst %,build/kernels/$(1)/%$(2).o,$(3)): build/kernels/$(1)/%$(2).o: %.hip build/kernels/$(1)/%$(2).d
 	@mkdir -p $$(@D)
 	@echo "$(1) $$*$(2)"
-	@$$(CCACHE) $$(CXX) -x c++ $$(KERNEL_FLAGS) $$(form_flags_$(1)) $(4) -Wno-psabi -fPIC -fvisibility=hidden \
+	@$$(CCACHE) $$(CXX) -x c++ $$(KERNEL_FLAGS) $$(form_flags_$(1)) $(4) -fno-math-errno -Wno-psabi -fPIC -fvisibility=hidden \
 	  $$(call dependencies,build/kernels/$(1)/$$*$(2).d) -c -o $$@ $$<
 	@touch $$@
 $(patsubst %,$(OBJECTS)/$(1)/%$(2).so,$(3)): $(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from hipcomm.buffers.dtypes import CODES, resolve
-from hipcomm.collectives import Collectives
 from hipcomm.core import ffi, lib
 from hipcomm.errors import InvalidArgument, is_normal_exit
 from hipcomm.forking import belongs_to_this_process
 from hipcomm.join.session import Session
 from hipcomm.memory.symmetric import SymmetricArray
+from hipcomm.norms import Norms
 from hipcomm.plan import OPERATIONS, Plan, describe
 
 log = logging.getLogger("hipcomm")
@@ -27,7 +27,7 @@ log = logging.getLogger("hipcomm")
 _CLOSE_PATIENCE = 10.0  # seconds; peers that are still busy keep this rank's memory mapped
 
 
-class Communicator(Collectives):
+class Communicator(Norms):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
     All ranks make the same calls in the same order, except :meth:`send` and :meth:`recv`, which concern two
@@ -100,6 +100,7 @@ class Communicator(Collectives):
         op: str = "sum",
         *,
         registered: bool = False,
+        hidden: int = 0,
     ) -> Plan:
         """How a call would be run: the same on all ranks, and no call is made.
 
@@ -112,27 +113,36 @@ class Communicator(Collectives):
             dtype: of the elements.
             op: of a reduction.
             registered: of buffers in symmetric or registered memory.
+            hidden: elements of a row, of norms; *nbytes* are those of all rows of x.
 
         Raises:
-            InvalidArgument: there is no such operation, dtype or op.
+            InvalidArgument: there is no such operation, dtype, op or row; or such a call would be refused.
         """
         if not isinstance(operation, str) or operation not in OPERATIONS:
             raise self._arguments.refusal("plan", f"{operation!r} is none of {', '.join(OPERATIONS)}")
         if isinstance(nbytes, bool) or not isinstance(nbytes, (int, np.integer)) or not 0 <= nbytes < 1 << 64:
             raise self._arguments.refusal("plan", f"nbytes {nbytes!r} is not a number of bytes")
         plan = ffi.new("hipcommPlan *")
-        code = lib.hipcommCommPlan(
-            self._comm,
-            OPERATIONS[operation],
-            int(nbytes),
-            CODES[resolve(dtype)],
-            self._arguments.op(op, "plan"),
-            bool(registered),
-            plan,
-        )
+        number, element = OPERATIONS[operation], resolve(dtype)
+        if operation.endswith("_norm"):
+            tokens = self._tokens(int(nbytes), hidden, element.itemsize, operation)
+            code = lib.hipcommCommPlanNorm(self._comm, number, tokens, int(hidden), CODES[element], plan)
+        else:
+            op_code = self._arguments.op(op, "plan")
+            code = lib.hipcommCommPlan(
+                self._comm, number, int(nbytes), CODES[element], op_code, bool(registered), plan
+            )
         if code:
             self._raise(code)
         return describe(plan, int(nbytes), operation, self.world_size)
+
+    def _tokens(self, nbytes: int, hidden: Any, itemsize: int, operation: str) -> int:
+        """How many rows *nbytes* are. Raises InvalidArgument."""
+        is_integer = isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool)
+        if not is_integer or not 0 < hidden <= lib.HIPCOMM_MAX_HIDDEN or nbytes % (int(hidden) * itemsize):
+            problem = f"{operation}: {nbytes} bytes are not rows of hidden={hidden!r} elements"
+            raise self._arguments.refusal("plan", problem)
+        return nbytes // (int(hidden) * itemsize)
 
     def _log_calls(self) -> None:
         """Have the core log every call; for HIPCOMM_LOG=debug."""

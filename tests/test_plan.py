@@ -353,7 +353,9 @@ def can_be_forced(asked):
         operation=st.sampled_from(PLANNED),
         nbytes=st.one_of(st.integers(1, 1 << 12), st.integers(1, 1 << 20), st.integers(1, 1 << 40)),
         world=st.integers(2, 16),
-        algorithm=st.sampled_from([algorithm for algorithm in ALGORITHMS if algorithm != "copy"]),
+        algorithm=st.sampled_from(
+            [algorithm for algorithm in ALGORITHMS if algorithm not in ("copy", "local")]
+        ),
         max_blocks=st.one_of(st.just(0), st.integers(1, 400)),
         staging_bytes=st.sampled_from((0, 2 * MIB, 4 * MIB, 32 * MIB, 1024 * MIB)),
         registered=st.booleans(),

@@ -28,4 +28,7 @@
 /* User data moves in packs of 16 bytes. */
 #define HIPCOMM_PACK_BYTES 16
 
+/* Elements of a row that is normed. */
+#define HIPCOMM_MAX_HIDDEN 65536
+
 #endif

@@ -90,7 +90,7 @@ def _cupy_buffer(array: Any, name: str) -> Buffer:
 
 
 def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool) -> Buffer:
-    dtype = _element_type(obj, interface["typestr"])
+    dtype = element_type(obj, interface["typestr"])
     shape = interface["shape"]
     address, read_only = interface["data"]
     strides = interface.get("strides")
@@ -104,7 +104,7 @@ def _cuda_buffer(obj: Any, interface: dict[str, Any], name: str, writable: bool)
     return Buffer(ffi.cast(VOID_POINTER, address or 0), count, CODES[dtype])
 
 
-def _element_type(obj: Any, typestr: str) -> np.dtype[Any]:
+def element_type(obj: Any, typestr: str) -> np.dtype[Any]:
     """CuPy has no typestr for bfloat16, its dtype says more than "<V2"; others have dtypes of their own."""
     own = getattr(obj, "dtype", None)
     if own is not None:

@@ -79,7 +79,11 @@ typedef enum {
     hipcommOpScatter = 11,
     hipcommOpSend = 12,
     hipcommOpRecv = 13,
-    hipcommNumOperations = 14
+    hipcommOpAddRmsNorm = 14,
+    hipcommOpAddLayerNorm = 15,
+    hipcommOpAllReduceRmsNorm = 16,
+    hipcommOpAllReduceLayerNorm = 17,
+    hipcommNumOperations = 18
 } hipcommOperation_t;
 
 typedef enum {
@@ -90,7 +94,8 @@ typedef enum {
     hipcommAlgorithmDirect = 4,    /* in place in registered memory, between two barriers */
     hipcommAlgorithmCopy = 5,      /* a world of one */
     hipcommAlgorithmStaged = 6,    /* all-reduce: every rank reduces everything from all staging slabs */
-    hipcommNumAlgorithms = 7
+    hipcommAlgorithmLocal = 7,     /* norms: on this rank's own rows, nothing to wait for */
+    hipcommNumAlgorithms = 8
 } hipcommAlgorithm_t;
 
 typedef struct hipcommComm* hipcommComm_t;
@@ -175,6 +180,45 @@ hipcommResult_t hipcommSend(const void* sendbuf, size_t count, hipcommDataType_t
 hipcommResult_t hipcommRecv(void* recvbuf, size_t count, hipcommDataType_t dtype, int peer, hipcommComm_t comm,
                             hipcommStream_t stream);
 
+/* ---- norms over rows --------------------------------------------------------------------------------- */
+
+/* Residual and norm of `tokens` rows of `hidden` elements: docs/numbers.md has the formulas.
+ *
+ * v = x + residual, rounded; residual_out = v; out = the norm of v. NULL: no residual, a weight of ones, no bias, and of
+ * an output that it is not written; at least one must be. x, residual and outputs are of `dtype`: float16, bfloat16 or
+ * float32; weight and bias of that or float32. Rows are `..._stride` elements apart; 0: hidden. An output may be x or
+ * residual, in the same rows; otherwise outputs overlap nothing. hidden is 1 to 65536; eps is finite and at least 0, and
+ * rounded to float32. Set `size` to sizeof(hipcommNorm), and what is not used to zero. */
+typedef struct {
+    size_t size;
+    size_t tokens;
+    size_t hidden;
+    hipcommDataType_t dtype;
+    double eps;
+    double weight_offset; /* added to the weight in float32 */
+    const void* x;
+    size_t x_stride;
+    const void* residual;
+    size_t residual_stride;
+    const void* weight;
+    hipcommDataType_t weight_dtype;
+    const void* bias; /* layer norm only */
+    hipcommDataType_t bias_dtype;
+    void* out;
+    size_t out_stride;
+    void* residual_out;
+    size_t residual_out_stride;
+} hipcommNorm;
+
+/* On this rank alone, whatever the others do. */
+hipcommResult_t hipcommAddRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+hipcommResult_t hipcommAddLayerNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+
+/* x is the sum over all ranks of their x, as hipcommAllReduce makes it; everything else is replicated: the same on all
+ * ranks, and so are the results. The bits are those of hipcommAllReduce followed by the local norm. */
+hipcommResult_t hipcommAllReduceRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+hipcommResult_t hipcommAllReduceLayerNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+
 /* Wait for the stream, then report what went wrong on it, if anything did. */
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);
 
@@ -187,6 +231,7 @@ typedef struct {
     hipcommRedOp_t op;
     uint64_t bytes; /* count times the size of an element: of a rank's part, of a pair's part
                        (all_to_all), of the largest part (all_gather_v); all_to_all_v: not looked at */
+    uint32_t hidden; /* norms: elements of a row, of which bytes are whole ones; others: 0 */
     int world;
     const char* arch;             /* gcnArchName of the devices */
     uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */
@@ -205,6 +250,8 @@ typedef struct {
     uint32_t line_packs;       /* flag-in-data, where they carry packs: packs of one */
     uint32_t tile_shift;       /* and log2 of the lines of a tile */
     uint32_t chunk_packs;      /* pipelined: packs of one block's step */
+    uint32_t kept_slices;      /* norms: slices of a row that shared memory holds */
+    uint64_t rows_per_launch;  /* norms: rows; where rows have owners, of each */
     uint64_t line_bytes;       /* of an exchange: longer segments are not flag-in-data */
     uint64_t bytes_per_launch; /* longer messages take several launches */
 } hipcommPlan;
@@ -216,6 +263,10 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
 /* The plan of a call on this communicator; bytes and registered as in hipcommPlanRequest. */
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
                                 hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan);
+
+/* The same of a norm over rows. */
+hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, uint64_t tokens, uint64_t hidden,
+                                    hipcommDataType_t dtype, hipcommPlan* plan);
 
 /* The names that Python has for these; "unknown ..." for other numbers. */
 const char* hipcommDataTypeName(hipcommDataType_t dtype);

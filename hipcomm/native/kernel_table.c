@@ -15,6 +15,8 @@ enum {
     kReductions = 0 HIPCOMM_KERNEL_REDUCTIONS(COUNT),
     kDtypes = 0 HIPCOMM_DTYPES(COUNT),
     kReducing = kReductions * kDtypes + 1,
+    kNormDtypes = 3,
+    kNorm = 2 * kNormDtypes,
     kOne = 1
 };
 
@@ -22,6 +24,13 @@ static int variant_Reducing(const hipcommPlanRequest* request) {
     if (dtype_is_float8(request->dtype)) return kReducing - 1;
     const int reduction = request->op == hipcommAvg ? hipcommSum : (int)request->op;
     return reduction * kDtypes + (int)request->dtype;
+}
+/* RMSNorm and then LayerNorm, of each of the dtypes that they take; the plan refuses others. */
+static int variant_Norm(const hipcommPlanRequest* request) {
+    const bool is_layer =
+        request->operation == hipcommOpAddLayerNorm || request->operation == hipcommOpAllReduceLayerNorm;
+    const int dtype = request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
+    return is_layer * kNormDtypes + dtype;
 }
 static int variant_One(const hipcommPlanRequest* request) {
     (void)request;
@@ -32,6 +41,11 @@ static int variant_One(const hipcommPlanRequest* request) {
 #define OBJECT(file) #file
 #define REDUCTION_OBJECT(file, reduction) #file "_" #reduction
 
+#define NAMES_OF_NORM(kernel, file, norm)                        \
+    {OBJECT(file), "hipcomm_" #kernel "_" #norm "_float16"},     \
+    {OBJECT(file), "hipcomm_" #kernel "_" #norm "_bfloat16"},    \
+    {OBJECT(file), "hipcomm_" #kernel "_" #norm "_float32"},
+#define NAMES_Norm(kernel, file) NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer)
 #define NAMES_One(kernel, file) {OBJECT(file), "hipcomm_" #kernel},
 #define NAME_OF_DTYPE(Dtype, dtype, number, bytes, type, kernel, file, op, ...) \
     {REDUCTION_OBJECT(file, op), "hipcomm_" #kernel "_" #op "_" #dtype},

@@ -6,7 +6,7 @@
 
 #include "hipcomm.h"
 
-enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs };
+enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs };
 
 typedef struct Kernel {
     int first; /* its variants are numbered from here on */

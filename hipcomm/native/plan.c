@@ -5,6 +5,7 @@
 #include "../../kernels/abi.h"
 #include "../abi/kernels.def"
 #include "kernel_table.h"
+#include "row_plan.h"
 #include "tables.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -221,6 +222,7 @@ static bool reaches_registered_memory(const TuningRow* row) { return !row->stagi
 /* Whether a call can take an algorithm. */
 static bool can_take(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
     if (!kernel_of(request->operation, algorithm)) return false;
+    if (is_norm(request->operation)) return can_norm(request, row, algorithm);
     if (algorithm == hipcommAlgorithmDirect) return request->registered && reaches_registered_memory(row);
     /* a message is one launch: what does not fit into a slot cannot go as lines */
     return operations[request->operation].bytes != kBytesMessage || algorithm != hipcommAlgorithmOneShot ||
@@ -253,6 +255,8 @@ static bool all_ranks_know(enum BytesOf bytes) {
     return bytes != kBytesNone && bytes != kBytesUnknown && bytes != kBytesMessage;
 }
 
+static void plan_rows(const Case* c, hipcommPlan* plan) { plan_norm(c->request, c->row, c->max_blocks, plan); }
+
 static Shape* const shapes[hipcommNumOperations][hipcommNumAlgorithms] = {
 #define SHAPE(Operation, Algorithm, kernel, shape, ...) [hipcommOp##Operation][hipcommAlgorithm##Algorithm] = plan_##shape,
     HIPCOMM_RUNS(SHAPE)
@@ -263,7 +267,8 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
     plan->bytes_per_launch = UINT64_MAX;
-    if (request->world == 1) {
+    const bool local = is_norm(request->operation) && (request->world == 1 || !operation->reduces);
+    if (request->world == 1 && !local) {
         plan->algorithm = hipcommAlgorithmCopy;
         return;
     }
@@ -271,6 +276,7 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
 
     /* a forced algorithm that this call cannot take falls back to the automatic choice */
     plan->algorithm = can_take(request, row, request->algorithm) ? request->algorithm : choose(request, row);
+    if (local) plan->algorithm = hipcommAlgorithmLocal;
     const Case c = {
         .request = request,
         .row = row,
@@ -292,7 +298,7 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
         request->operation >= hipcommNumOperations || !dtype_is_valid((int)request->dtype) ||
         !redop_is_valid((int)request->op) || request->world < 1 || request->world > HIPCOMM_MAX_RANKS ||
         (int)request->algorithm < 0 || request->algorithm >= hipcommNumAlgorithms ||
-        request->bytes > HIPCOMM_MAX_MESSAGE_BYTES || request->staging_bytes > HIPCOMM_MAX_STAGING_BYTES)
+        !has_its_rows(request) || request->bytes > HIPCOMM_MAX_MESSAGE_BYTES || request->staging_bytes > HIPCOMM_MAX_STAGING_BYTES)
         return hipcommInvalidArgument;
     make_plan(request, tuning_row(request->arch), plan);
     return hipcommSuccess;

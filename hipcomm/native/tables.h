@@ -25,6 +25,7 @@ typedef struct Operation {
         kFamilyReduce,
         kFamilyExchange,
         kFamilySend,
+        kFamilyNorm,
         kFamilies
     } family;
     enum Compared { kCompareNothing, kCompareCount, kComparePairs, kCompareCountAndPairs } compared;

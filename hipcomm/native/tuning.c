@@ -35,6 +35,7 @@ bool has_wide_lines(const TuningRow* row) {
     UP_TO(Reduce, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},                                    \
     UP_TO(Exchange, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                 \
     UP_TO(Send, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},                                      \
+    UP_TO(Norm, OneShot) = {256 KiB, 256 KiB, 128 KiB, 64 KiB}, /* 4 ranks: 18 rows of 14 KiB */ \
     FROM(AllReduce, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB},                                      \
     FROM(AllGather, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB},                                      \
     FROM(Broadcast, Direct) = {1 MiB, 1 MiB, 1 MiB, 1 MiB}, /* derived from all_reduce's */      \
@@ -70,6 +71,7 @@ static const TuningRow rows[] = {
         UP_TO(Reduce, OneShot) = {64, 64, 64, 64},
         UP_TO(Exchange, OneShot) = {64, 64, 64, 64},
         UP_TO(Send, OneShot) = {4 KiB, 4 KiB, 4 KiB, 4 KiB}, /* not for speed: what need not wait for its recv */
+        UP_TO(Norm, Staged) = {64 KiB, 64 KiB, 64 KiB, 64 KiB},
         FROM(AllReduce, Direct) = {4 KiB, 8 KiB, 8 KiB, 8 KiB}, /* two hand-overs; below, staged has one */
         FROM(AllGather, Direct) = {128, 128, 128, 128},
         FROM(Broadcast, Direct) = {128, 128, 128, 128},
@@ -103,6 +105,7 @@ static const TuningRow rows[] = {
         UP_TO(Reduce, OneShot) = {128 KiB, 64 KiB, 32 KiB, 16 KiB},         /* derived from all_reduce's */
         UP_TO(Exchange, OneShot) = {128 KiB, 128 KiB, 64 KiB, 32 KiB},      /* derived from all_gather's */
         UP_TO(Send, OneShot) = {64 KiB, 32 KiB, 16 KiB, 8 KiB},             /* what fits into a slot */
+        UP_TO(Norm, OneShot) = {1 MiB, 384 KiB, 128 KiB, 64 KiB}, /* derived: docs/performance.md, time models */
         /* reading over NVLink is slower than writing into staging memory, unless there is but one peer */
         FROM(AllReduce, Direct) = {2 MiB, NEVER, NEVER, NEVER},
         FROM(AllGather, Direct) = {2 MiB, 2 MiB, 2 MiB, 2 MiB},

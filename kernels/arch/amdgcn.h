@@ -40,6 +40,21 @@ DEVICE uint32_t in_vector_register(uint32_t value) {
     return value;
 }
 
+/* Warps: all lanes call, each gets the value of lane ^ mask. */
+#define HAS_WARPS
+#if defined(__GFX9__)
+constexpr uint32_t kWarp = 64;
+#else
+constexpr uint32_t kWarp = 32;
+#endif
+DEVICE uint32_t shuffle_xor(uint32_t value, uint32_t mask) {
+    const uint32_t lane = __builtin_amdgcn_workitem_id_x() % kWarp;
+    return uint32_t(__builtin_amdgcn_ds_bpermute(int((lane ^ mask) * 4), int(value)));
+}
+DEVICE float shuffle_xor(float value, uint32_t mask) {
+    return __builtin_bit_cast(float, shuffle_xor(__builtin_bit_cast(uint32_t, value), mask));
+}
+
 /* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is; and more: a
  * signal that one wave sends afterwards covers the stores of all waves. On gfx9 a release at workgroup
  * scope does not wait for stores, because the waves of a block share their first-level cache; but the

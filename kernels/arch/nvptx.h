@@ -18,6 +18,16 @@ DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all regi
 
 DEVICE void block_barrier() { __nvvm_bar_sync(0); }
 
+/* Warps: all lanes call, each gets the value of lane ^ mask. */
+#define HAS_WARPS
+constexpr uint32_t kWarp = 32;
+DEVICE float shuffle_xor(float value, uint32_t mask) {
+    return __nvvm_shfl_sync_bfly_f32(0xffffffffu, value, int(mask), kWarp - 1);
+}
+DEVICE uint32_t shuffle_xor(uint32_t value, uint32_t mask) {
+    return uint32_t(__nvvm_shfl_sync_bfly_i32(0xffffffffu, int(value), int(mask), kWarp - 1));
+}
+
 DEVICE void store_release(uint64_t* p, uint64_t v) {
     __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
 }
