@@ -49,7 +49,7 @@ bool has_wide_lines(const TuningRow* row) {
     .max_part_chunk = 1 MiB,                                                                     \
     .min_part_steps = 2
 
-/* docs/performance.md says where each number comes from. Rows marked "derived" were not measured on
+/* docs/journal.md says where each number comes from. Rows marked "derived" were not measured on
  * the chip they are for. */
 static const TuningRow rows[] = {
     {

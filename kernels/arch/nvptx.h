@@ -65,7 +65,7 @@ DEVICE void await_previous_launch() {}
 #endif
 
 /* Whether a release waits for stores that other warps have under way (staged/stagger.h): so it is inferred from
- * what helped (docs/performance.md). */
+ * what helped (docs/journal.md). */
 constexpr bool kReleaseWaitsForAll = true;
 
 /* A part of a line: 12 bytes of data and the epoch, as one 128-bit relaxed atomic at system scope (PTX ISA 8.4,

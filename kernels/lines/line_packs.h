@@ -1,6 +1,6 @@
 /* The packs of a message, kPacks to a line; the last line may have fewer. Lines of several packs, wide lines, are for
  * the larger messages, which have kernels of their own: code for both in one kernel cost small messages 0.1 us in
- * instruction fetches (docs/performance.md). */
+ * instruction fetches (docs/journal.md). */
 #pragma once
 
 #include "../launch/line.h"

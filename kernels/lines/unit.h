@@ -4,7 +4,7 @@
  * is one access to the caller's memory.
  *
  * So a thread has little to do one after the other, and nothing passes through shared memory: with a thread for
- * each line and rank, which met there, all_reduce of 1 to 32 KiB took 6 to 12 % longer on H200 (docs/performance.md).
+ * each line and rank, which met there, all_reduce of 1 to 32 KiB took 6 to 12 % longer on H200 (docs/journal.md).
  *
  * Blocks have at most HIPCOMM_MAX_UNIT_THREADS threads, half as many as elsewhere: what all ranks send is in registers
  * at once, and to spill them costs more (1 KiB on 4 H200 3.2 us in place of 2.5).

@@ -28,7 +28,7 @@ DEVICE Cells cells_of(const Launch& launch) {
 
 /* Where `reader` finds the result of `owner`: in its own staging memory, for GPUs write over links faster than
  * they read. In one machine's memory (the CPU) in the very cell where its contribution was: so a cache line
- * goes to and fro between two cores and is never fetched only to be overwritten (docs/performance.md); the area
+ * goes to and fro between two cores and is never fetched only to be overwritten (docs/journal.md); the area
  * of results stays empty. */
 DEVICE char* result_cell(const Cells& cells, uint32_t owner, uint32_t step, uint32_t reader) {
     return kOneThread ? cells.cell(owner, step, kContributions, reader) : cells.cell(reader, step, kResults, owner);

@@ -4,7 +4,7 @@
  * sending something else. A block cannot do that by itself on a target whose release waits for all stores that
  * the multiprocessor has under way, later ones too: its signal waits until there is nothing to send. But other
  * blocks can. All-reduce of 4 MiB on 4 H200: 29.1 us without groups, 28.4 with two, 26.7 with three
- * (docs/performance.md); three groups are best if every block has one step, else two. With two stages only they
+ * (docs/journal.md); three groups are best if every block has one step, else two. With two stages only they
  * cost more than they gain; reduce, which has three at its root, was not measured.
  */
 #pragma once

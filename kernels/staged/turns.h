@@ -11,7 +11,7 @@
  * t + 2 kDelay has read it in that turn.)
  *
  * Why all this: with stages one after the other, and release, signal and wait between turns, a turn cost
- * 2.6 us on top of what its bytes take over the links (docs/performance.md).
+ * 2.6 us on top of what its bytes take over the links (docs/journal.md).
  */
 #pragma once
 
