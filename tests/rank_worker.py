@@ -21,6 +21,9 @@ from hipcomm.environment import Identity, Settings
 from hipcomm.join.session import Session
 from hipcomm.logs import configure
 
+# What only the HIP library beneath reads, in the process that starts the tests.
+KEPT = ("HIPCOMM_AMD_SOFTWARE", "HIPCOMM_CPU_DEVICES")
+
 
 class Open(NamedTuple):
     """Make a communicator with these settings, as for :func:`hipcomm.init`.
@@ -92,7 +95,7 @@ def main(pipe: Connection[Any, Any]) -> None:
     global _pipe  # noqa: PLW0603  a process is one rank
     faulthandler.enable()
     _pipe = pipe
-    for name in [name for name in os.environ if name.startswith("HIPCOMM_")]:
+    for name in [name for name in os.environ if name.startswith("HIPCOMM_") and name not in KEPT]:
         del os.environ[name]  # what a test asks for is all in its settings
     rank = Rank()
     while True:

@@ -32,7 +32,7 @@ FILES = (
 )
 
 
-# What these tests ask for has no meaning here: thresholds that a GPU's row sets to infinity as message sizes.
+# A GPU's row never chooses staged: there is no boundary to test.
 DESELECTED = "not (every_boundary and staged)"
 
 
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--arch", action="append", choices=ARCHITECTURES)
     parser.add_argument("--seeds", type=int, default=1, help="how many runs with weak memory")
     options, arguments = parser.parse_known_args()
-    arguments = arguments or [f"tests/test_{name}.py" for name in FILES]
+    arguments = arguments or ["-k", DESELECTED, *(f"tests/test_{name}.py" for name in FILES)]
     failed = []
     for arch in options.arch or ARCHITECTURES:
         for seed in range(1 + options.seeds):

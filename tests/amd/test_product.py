@@ -9,12 +9,8 @@ import pytest
 from assembly import LIBRARY
 from run import ARCHITECTURES, ROOT, run_tests
 
-SELECTION = (
-    "tests/test_all_reduce.py::test_integer_averages[2]",
-    "tests/test_all_gather.py",
-    "tests/test_graphs.py",
-)
-NAMES = "test_integer_averages or (test_all_gather and 2 and not boundary) or (test_graphs and 2)"
+SELECTION = ("tests/test_graphs.py",)  # every operation, directly and as a graph
+NAMES = "every_operation and 2"
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)

@@ -49,6 +49,14 @@ bool overlap(const Access& a, const Access& b) {
     return false;
 }
 
+// Loads into the same register return in order.
+bool share_result(const Access& a, const Access& b) {
+    if (a.action != Action::kLoad || b.action != Action::kLoad) return false;
+    const Operand& one = a.instruction->result;
+    const Operand& other = b.instruction->result;
+    return one.index < other.index + registers_of(other.type) && other.index < one.index + registers_of(one.type);
+}
+
 bool writes_back(const Access& access) {
     const u8 kind = access.instruction->operation->kind;
     return access.action == Action::kCache && (kind == kWriteBack || kind == kWriteBackInvalidate);
@@ -68,6 +76,7 @@ bool conflicts(const Access& earlier, const Access& later) {
     if (earlier.action == Action::kCache) return later.action == Action::kCache || (!later.is_shared && !writes_back(earlier));
     // A write-back follows the wave's stores down the same path; a load may be overtaken by an invalidation.
     if (later.action == Action::kCache) return writes_back(later) && !earlier.is_shared && earlier.action != Action::kLoad;
+    if (share_result(earlier, later)) return true;
     if (earlier.is_shared || later.is_shared) return earlier.is_shared == later.is_shared;  // LDS is in order
     return overlap(earlier, later);
 }

@@ -113,6 +113,7 @@ void Launch::begin_wave(Wave& wave, Block& block, uint32_t first, uint32_t threa
     wave.vector_count = kernel_.vectors;
     wave.readable.assign(kernel_.vectors, 0);
     wave.pending.assign(kernel_.vectors, 0);
+    wave.arrived.assign(kernel_.vectors, 0);
     wave.program_counter = kernel_.first;
     std::fill(std::begin(wave.scalars), std::end(wave.scalars), 0xdead5a5au);
     const uint32_t lanes = std::min<uint32_t>(target_.lanes, threads - first);

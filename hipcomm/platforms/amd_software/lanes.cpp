@@ -102,7 +102,8 @@ void fetch(const Wave& wave, const Operand& operand, u64 exec, Register (&scratc
             break;
         case Place::kNone: refuse("an operand is missing");
         default: {
-            const u64 value = read_operand(wave, operand);
+            // With no lane to check, what is undefined may be read: see undefined_lanes().
+            const u64 value = exec == 0 ? peek_operand(wave, operand) : read_operand(wave, operand);
             fill(scratch[0], u32(value));
             if (is_wide) fill(scratch[1], u32(value >> 32));
             source.low = scratch[0];
@@ -118,12 +119,28 @@ u64 undefined_lanes(const Wave& wave, const Instruction& instruction, u64 exec) 
     u64 undefined = 0;
     for (unsigned index = 0; index < 2; ++index) {
         const Operand& operand = instruction.sources[index];
+        if (operand.place == Place::kScalar && is_undefined(wave, operand)) undefined |= exec & (index == 0 ? ~chosen : chosen);
         if (operand.place != Place::kVector) continue;
         for (unsigned word = 0; word < registers_of(operand.type); ++word) {
             const unsigned vector = operand.index + word;
             if (vector >= wave.vector_count || wave.pending[vector] != 0) refuse_vector_read(wave, vector, exec);
             undefined |= exec & ~wave.readable[vector] & (index == 0 ? ~chosen : chosen);
         }
+    }
+    return undefined;
+}
+
+u64 undefined_high_lanes(const Wave& wave, const Instruction& instruction, u64 exec) {
+    u64 undefined = 0;
+    for (unsigned index = 0; index < instruction.operation->source_count; ++index) {
+        const Operand& operand = instruction.sources[index];
+        if (operand.place == Place::kScalar) read_operand(wave, operand);
+        if (operand.place != Place::kVector) continue;
+        check_vector_read(wave, operand.index, exec);
+        if (registers_of(operand.type) != 2) continue;
+        const unsigned high = operand.index + 1u;
+        if (high >= wave.vector_count || wave.pending[high] != 0) refuse_vector_read(wave, high, exec);
+        undefined |= exec & ~wave.readable[high];
     }
     return undefined;
 }

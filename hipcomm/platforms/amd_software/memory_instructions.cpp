@@ -21,9 +21,18 @@ u8 counters_of(const Wave& wave, const Instruction& instruction, bool is_load) {
 
 unsigned result_registers(unsigned bytes) { return (bytes + 3) / 4; }
 
-void begin_load(Wave& wave, unsigned first, unsigned count, u64 lanes) {
+// Loads that one counter counts return in order, so a later one may write the register of an earlier one.
+bool follows_in_order(const Wave& wave, unsigned index, u8 counters) {
+    for (const Outstanding& entry : wave.outstanding) {
+        const bool writes = !entry.is_scalar && index >= entry.first && index < unsigned(entry.first) + entry.count;
+        if (writes && entry.counters != counters) return false;
+    }
+    return true;
+}
+
+void begin_load(Wave& wave, unsigned first, unsigned count, u64 lanes, u8 counters) {
     for (unsigned index = first; index < first + count; ++index) {
-        check_vector_write(wave, index);
+        if (index >= wave.vector_count || (wave.pending[index] != 0 && !follows_in_order(wave, index, counters))) refuse_vector_write(index);
         wave.readable[index] &= ~lanes;
         ++wave.pending[index];
     }
@@ -31,7 +40,7 @@ void begin_load(Wave& wave, unsigned first, unsigned count, u64 lanes) {
 
 // Counts the operation, and does at once what the launch does not delay.
 void issue(Wave& wave, Access& access, u8 counters, unsigned first, unsigned count) {
-    if (count > 0) begin_load(wave, first, count, access.lanes);
+    if (count > 0) begin_load(wave, first, count, access.lanes, counters);
     wave.launch->count(access);
     Outstanding entry = {access.instruction, counters, false, u16(first), u8(count), access.lanes, nullptr};
     const u64 lanes = access.lanes;
@@ -71,9 +80,9 @@ void find_addresses(Wave& wave, const Instruction& instruction, Access& access) 
         if (aperture == kScratchAperture) refuse("an access to scratch memory");
         if ((aperture == kSharedAperture) != access.is_shared) refuse("one flat access to LDS and to memory");
         if (access.is_shared && !flat) refuse("a global access to LDS");
-        // A word of up to 4 bytes, or one that others look at, is aligned.
+        // Plain accesses may be unaligned (the compiler joins bytes); those that others look at may not.
         const bool is_watched = instruction.scope >= Scope::kAgent || access.action == Action::kAtomic;
-        const unsigned alignment = is_watched && access.bytes <= 8 ? access.bytes : std::min<unsigned>(access.bytes, 4);
+        const unsigned alignment = is_watched && access.bytes <= 8 ? access.bytes : 1;
         if ((place & (alignment - 1)) != 0) refuse("an access of %u bytes at %#llx is misaligned", access.bytes, static_cast<unsigned long long>(place));
     }
 }
@@ -190,7 +199,7 @@ void permute_shared(Wave& wave, const Instruction& instruction) {
             result[lane] = exec >> other & 1 ? wave.vectors[data.index][other] : 0;
         }
     }
-    begin_load(wave, instruction.result.index, 1, exec);
+    begin_load(wave, instruction.result.index, 1, exec, shared_counter(wave));
     for (unsigned lane = 0; lane < kMaxLanes; ++lane)
         if (exec >> lane & 1) wave.vectors[instruction.result.index][lane] = result[lane];
     wave.outstanding.push_back({&instruction, shared_counter(wave), false, instruction.result.index, 1, exec, nullptr});
@@ -246,8 +255,10 @@ void retire(Wave& wave, Outstanding& entry) {
             wave.pending_scalars[index / 64] &= ~(1ull << index % 64);
             wave.readable_scalars[index / 64] |= 1ull << index % 64;
         } else {
-            --wave.pending[index];
-            wave.readable[index] |= entry.lanes;
+            wave.arrived[index] |= entry.lanes;
+            if (--wave.pending[index] > 0) continue;
+            wave.readable[index] |= wave.arrived[index];
+            wave.arrived[index] = 0;
         }
     }
 }

@@ -52,6 +52,25 @@ uint64_t read_operand(const Wave& wave, const Operand& operand) {
     }
 }
 
+bool is_undefined(const Wave& wave, const Operand& operand) {
+    for (unsigned word = 0; word < registers_of(operand.type); ++word) {
+        const unsigned index = operand.index + word;
+        if (wave.is_readable(index) || (wave.pending_scalars[index / 64] >> index % 64 & 1)) return false;
+    }
+    return true;
+}
+
+uint64_t peek_operand(const Wave& wave, const Operand& operand) {
+    if (operand.place != Place::kScalar) return read_operand(wave, operand);
+    uint64_t value = 0;
+    for (unsigned word = 0; word < registers_of(operand.type); ++word) {
+        const unsigned index = operand.index + word;
+        const bool is_pending = wave.pending_scalars[index / 64] >> index % 64 & 1;
+        value |= uint64_t(is_pending ? read_scalar(wave, index) : wave.scalars[index]) << 32 * word;
+    }
+    return value;
+}
+
 void write_operand(Wave& wave, const Operand& operand, uint64_t value) {
     if (operand.place == Place::kNone) return;  // the null register
     if (operand.place != Place::kScalar) refuse("a result is not scalar");

@@ -19,33 +19,15 @@ template <> struct ScalarType<f32> { static constexpr Type kType = Type::kF32; }
 // A lane of a mask may be undefined where the merge with other lanes replaces it, and the compiler moves what it does
 // not use. So these instructions refuse nothing that was never written: if all their sources are undefined, so is the
 // result.
-bool is_undefined(const Wave& wave, const Instruction& instruction) {
-    bool has_source = false;
-    for (unsigned index = 0; index < instruction.operation->source_count; ++index) {
-        const Operand& operand = instruction.sources[index];
-        if (operand.place != Place::kScalar) return false;
-        has_source = true;
-        for (unsigned word = 0; word < registers_of(operand.type); ++word) {
-            const unsigned scalar = operand.index + word;
-            if (wave.is_readable(scalar) || (wave.pending_scalars[scalar / 64] >> scalar % 64 & 1)) return false;
-        }
-    }
-    return has_source;
-}
-u64 peek(const Wave& wave, const Operand& operand) {
-    if (operand.place != Place::kScalar) return read_operand(wave, operand);
-    u64 value = 0;
-    for (unsigned word = 0; word < registers_of(operand.type); ++word) {
-        const unsigned scalar = operand.index + word;
-        const bool is_pending = wave.pending_scalars[scalar / 64] >> scalar % 64 & 1;
-        value |= u64(is_pending ? read_scalar(wave, scalar) : wave.scalars[scalar]) << 32 * word;
-    }
-    return value;
+bool has_no_source(const Wave& wave, const Instruction& instruction) {
+    for (unsigned index = 0; index < instruction.operation->source_count; ++index)
+        if (instruction.sources[index].place != Place::kScalar || !is_undefined(wave, instruction.sources[index])) return false;
+    return instruction.operation->source_count > 0;
 }
 
 template <class T>
 T read(const Wave& wave, const Operand& operand, bool propagates) {
-    u64 bits = __builtin_expect(propagates, 0) ? peek(wave, operand) : read_operand(wave, operand);
+    u64 bits = __builtin_expect(propagates, 0) ? peek_operand(wave, operand) : read_operand(wave, operand);
     if (__builtin_expect(operand.is_modified(), 0)) {  // v_s_rcp_f32 and its kin
         if (operand.absolute) bits &= 0x7fffffff;
         if (operand.negate) bits ^= 0x80000000;
@@ -124,7 +106,7 @@ struct Scalars<compute> {
         if constexpr (std::is_void_v<D>) {
             compute(wave, read<S>(wave, instruction.sources[I], false)...);
         } else {
-            const bool undefined = propagates && is_undefined(wave, instruction);
+            const bool undefined = propagates && has_no_source(wave, instruction);
             const D result = compute(wave, read<S>(wave, instruction.sources[I], propagates)...);
             if (__builtin_expect(undefined, 0)) {
                 for (unsigned word = 0; word < sizeof(D) / 4; ++word) {

@@ -57,6 +57,7 @@ struct Wave {
     uint32_t (*vectors)[kMaxLanes] = nullptr;
     std::vector<uint64_t> readable;  // of each vector register: the lanes that hold something
     std::vector<uint8_t> pending;    // of each vector register: how many outstanding loads write it
+    std::vector<uint64_t> arrived;   // lanes that loads have written, readable once none is outstanding
 
     std::vector<Outstanding> outstanding;  // oldest first
 
@@ -101,6 +102,12 @@ inline void check_vector_write(const Wave& wave, unsigned index) {
 
 // The scalar operand's value; for vector operands of scalar instructions there is none.
 uint64_t read_operand(const Wave& wave, const Operand& operand);
+
+// Whether nothing has written any register of a scalar operand; and its value all the same. What a load that has not been
+// waited for will write is refused.
+bool is_undefined(const Wave& wave, const Operand& operand);
+uint64_t peek_operand(const Wave& wave, const Operand& operand);
+
 void write_operand(Wave& wave, const Operand& operand, uint64_t value);
 
 // The scalar operand as a mask of lanes.
