@@ -135,7 +135,8 @@ def main(
 
     A .py file and a module (-m) run with this Python, anything else is looked for in PATH. The first
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
-    130: Ctrl-C, a second one kills at once. 1: the output could not be written.
+    130: Ctrl-C, a second one kills at once. 141: the reader of the output has gone. 1: it could not be
+    written.
     """
     _open_standard_descriptors()
     if nproc is None:

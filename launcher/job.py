@@ -22,8 +22,15 @@ from hipcomm.rendezvous.server import Server
 from hipcomm.rendezvous.world import RankStatus
 
 from . import guardian, summary
-from .output import Stream, Terminal
-from .spec import NOT_EXECUTABLE, NOT_FOUND, Endpoints, Options, rank_environment
+from .output import HOLD_TIME, Stream, Terminal
+from .spec import (
+    NOT_EXECUTABLE,
+    NOT_FOUND,
+    Endpoints,
+    Options,
+    inherited_environment,
+    rank_environment,
+)
 from .worker import Worker, signal_name
 
 TIMED_OUT = 124  # exit code, as timeout(1) has it
@@ -170,8 +177,9 @@ class Job:
                 worker = Worker(
                     rank,
                     self._command,
-                    {**os.environ, **rank_environment(rank, options, endpoints)},
+                    {**inherited_environment(), **rank_environment(rank, options, endpoints)},
                     whole_lines=options.tag or options.nproc > 1,
+                    hold_time=HOLD_TIME if options.nproc > 1 else 0.0,
                     tag=f"[rank{rank}] ".encode() if options.tag else b"",
                     terminals=(self._stdout, self._stderr) if shown else (None, None),
                     logs=logs,
@@ -220,6 +228,10 @@ class Job:
             self._watch(terminal.descriptor, selectors.EVENT_WRITE, wanted, terminal.write_some)
         for key, _ in self._selector.select(pause):
             key.data()
+        now = time.monotonic()
+        for stream in self._open_streams:
+            if stream.deadline <= now:
+                stream.show_unfinished()
 
     def _watch(self, descriptor: int, event: int, wanted: bool, action: Callable[[], None]) -> None:
         watched = descriptor in self._selector.get_map()
@@ -240,9 +252,10 @@ class Job:
         """Return how long to wait for events, None for however long; the end of a rank is an event."""
         if self._phase is not _Phase.RUNNING or self._failed:
             return POLL_INTERVAL
-        if self._options.timeout is None or not self._workers:
-            return None
-        return max(0.0, self._workers[0].started + self._options.timeout - time.monotonic())
+        deadline = min((stream.deadline for stream in self._open_streams), default=float("inf"))
+        if self._options.timeout is not None and self._workers:
+            deadline = min(deadline, self._workers[0].started + self._options.timeout)
+        return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
 
     def _notice_ends(self) -> None:
         ended = [worker for worker in self._workers if worker.check()]
@@ -259,6 +272,8 @@ class Job:
         if self._signals:
             number = self._signals[0]
             self._stop(_Outcome(128 + number, f"stopped by {signal_name(number)}"))
+        elif any(isinstance(terminal.error, BrokenPipeError) for terminal in (self._stdout, self._stderr)):
+            self._stop(_Outcome(128 + signal.SIGPIPE))  # as for any program whose reader has gone
         elif self._failed:
             culprit = self._find_culprit()
             if culprit is not None and self._survivors_are_done(culprit):

@@ -131,6 +131,12 @@ def resolve_command(program: Sequence[str], module: bool, path: str | None) -> l
     raise CommandError(f"{name}: command not found", NOT_FOUND)
 
 
+def inherited_environment() -> dict[str, str]:
+    """Our own environment; within a rank of another job, without the device that is that rank's."""
+    inner = "HIPCOMM_RANK" in os.environ
+    return {name: value for name, value in os.environ.items() if not (inner and name == "HIPCOMM_DEVICE")}
+
+
 def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[str, str]:
     """Return what is added to our own environment for *rank*."""
     added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}

@@ -49,7 +49,8 @@ class Worker:
         rank: its rank.
         command: the argument vector.
         environment: the whole environment.
-        whole_lines: whether terminals get whole lines only.
+        whole_lines: whether terminals get lines; otherwise bytes as they come.
+        hold_time: seconds that an unfinished line is held back.
         tag: what every line begins with on a terminal.
         terminals: for standard output and standard error; None: not shown.
         logs: the same for open log files.
@@ -65,6 +66,7 @@ class Worker:
         environment: Mapping[str, str],
         *,
         whole_lines: bool,
+        hold_time: float,
         tag: bytes,
         terminals: tuple[Terminal | None, Terminal | None],
         logs: tuple[BinaryIO | None, BinaryIO | None],
@@ -86,8 +88,8 @@ class Worker:
         )
         self.pid = self._process.pid
         out, err = cast(BinaryIO, self._process.stdout), cast(BinaryIO, self._process.stderr)
-        self.stdout = Stream(out, tag, terminals[0], logs[0], whole_lines)
-        self.stderr = Stream(err, tag, terminals[1], logs[1], whole_lines)
+        self.stdout = Stream(out, tag, terminals[0], logs[0], whole_lines, hold_time)
+        self.stderr = Stream(err, tag, terminals[1], logs[1], whole_lines, hold_time)
 
     def check(self) -> bool:
         """Tell whether the process has just ended; note when and how. Does not reap it."""

@@ -366,7 +366,7 @@ def test_last_line_without_an_end_gets_one():
     assert hipcomm_run("--no-tag", *python("import sys; sys.stdout.write('no end')")).stdout == "no end"
 
 
-def test_slow_reader_loses_nothing_and_gone_reader_ends_nothing(tmp_path):
+def test_slow_reader_loses_nothing_and_gone_reader_ends_the_job(tmp_path):
     code = "import os\nfor n in range(20000): print('x' * 200)\nopen(os.environ['DONE'], 'w')"
     done = tmp_path / "done"
     command = [sys.executable, "-m", "hipcomm_launcher", "--env", f"DONE={done}", *python(code)]
@@ -378,8 +378,8 @@ def test_slow_reader_loses_nothing_and_gone_reader_ends_nothing(tmp_path):
     done.unlink()
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         process.stdout.close()
-        assert process.wait(PATIENCE) == 0
-    assert done.exists()
+        assert process.wait(PATIENCE) == 141  # as SIGPIPE would
+    assert not done.exists()
 
 
 FILL_THE_PIPE = """
@@ -513,3 +513,37 @@ def test_survivors_raise_and_end_by_themselves(end, code):
     assert result.stdout.count("saved 1\n") == 2, result.stderr
     assert result.stderr.count("hipcomm.errors.PeerDied: rank ") == 2
     assert time.monotonic() - began < 20  # nobody is waited for who has ended
+
+
+BAR = """
+import sys, time
+for i in range(30):
+    sys.stdout.write(f"\\r{i}/30")
+    sys.stdout.flush()
+    time.sleep(0.1)
+"""
+PROMPT = "import sys, time; sys.stdout.write('how many? '); sys.stdout.flush(); time.sleep(60)"
+
+
+@pytest.mark.parametrize("options", [["-n", "1"], ["-n", "2"], ["-n", "1", "--no-tag"]])
+@pytest.mark.parametrize(("code", "word"), [(BAR, b"/30"), (PROMPT, b"how many? ")])
+def test_an_unfinished_line_is_shown(code, word, options):
+    command = [sys.executable, "-m", "hipcomm_launcher", *options, *python(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        shown = b""
+        while word not in shown:
+            some = os.read(process.stdout.fileno(), 4096)
+            assert some, shown
+            shown += some
+        process.terminate()
+        process.stdout.close()
+        process.wait(PATIENCE)
+
+
+def test_a_job_within_a_job_has_devices_of_its_own():
+    code = "import os; print(os.environ.get('HIPCOMM_DEVICE'))"
+    outer = {**os.environ, "HIPCOMM_RANK": "1", "HIPCOMM_DEVICE": "5"}
+    assert hipcomm_run("--no-tag", *python(code), env=outer).stdout == "None\n"
+    assert hipcomm_run("--no-tag", "--devices", "2", *python(code), env=outer).stdout == "2\n"
+    del outer["HIPCOMM_RANK"]
+    assert hipcomm_run("--no-tag", *python(code), env=outer).stdout == "5\n"

@@ -16,7 +16,7 @@ import pytest
 
 from hipcomm.environment import Identity, Settings
 from hipcomm.errors import RendezvousError
-from hipcomm.rendezvous import Server, connect
+from hipcomm.rendezvous import Server, connect, endpoint
 from hipcomm.rendezvous.endpoint import Endpoint, directory, file_path, look_up, publish, withdraw
 
 PATIENCE = 20.0
@@ -239,8 +239,20 @@ def test_host_does_not_wait_for_ever_and_its_server_goes_on(tmp_path, timeout, w
 def test_directory_of_somebody_else_is_refused(tmp_path, monkeypatch):
     assert directory(str(tmp_path)) == tmp_path / "hipcomm"
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(endpoint, "_is_own_directory", lambda *_: True)
     with pytest.raises(RendezvousError, match="owned by"):
         directory(str(tmp_path))
+
+
+def test_runtime_directory_of_somebody_else_is_left_alone(tmp_path, monkeypatch):
+    """As after su, or sudo -E: the directory in /tmp is taken instead."""
+    (tmp_path / "file").write_text("")
+    own = os.geteuid()
+    assert endpoint._is_own_directory(tmp_path, own)
+    assert not endpoint._is_own_directory(tmp_path, own + 1)
+    assert not endpoint._is_own_directory(tmp_path / "file", own)
+    monkeypatch.setattr(endpoint, "_is_own_directory", lambda *_: False)
+    assert str(directory(str(tmp_path))) == f"/tmp/hipcomm-{own}"
 
 
 def test_directory_that_others_can_enter_is_refused(tmp_path):

@@ -27,14 +27,15 @@ def directory(runtime_dir: str) -> Path:
     """Return the user's private directory for endpoint files; make it if need be.
 
     Args:
-        runtime_dir: ``$XDG_RUNTIME_DIR``, or an empty text; used where it is a directory.
+        runtime_dir: ``$XDG_RUNTIME_DIR``, or an empty text; used where it is a directory of this user's:
+            after su or sudo -E it is another one's.
 
     Raises:
         RendezvousError: the directory cannot be made, is not ours, or others can enter it.
     """
     uid = os.geteuid()
     private = Path(runtime_dir)
-    has_private = bool(runtime_dir) and private.is_dir()
+    has_private = bool(runtime_dir) and _is_own_directory(private, uid)
     path = private / "hipcomm" if has_private else Path(f"/tmp/hipcomm-{uid}")
     try:
         path.mkdir(0o700, exist_ok=True)
@@ -48,6 +49,14 @@ def directory(runtime_dir: str) -> Path:
             f"(owner {info.st_uid}, mode {stat.S_IMODE(info.st_mode):04o}): remove it or set XDG_RUNTIME_DIR"
         )
     return path
+
+
+def _is_own_directory(path: Path, uid: int) -> bool:
+    try:
+        info = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == uid
 
 
 def file_path(runtime_dir: str, job_key: str) -> Path:
