@@ -2,6 +2,7 @@
 #include "execution.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -13,7 +14,10 @@ namespace hipcomm::amd {
 namespace {
 
 constexpr unsigned kQuantum = 256;        // instructions that a wave runs before the next has its turn
-constexpr unsigned kTurnsUntilDone = 48;  // a delayed access happens after so many turns of its wave at the latest
+// A delayed access happens after so many turns of its wave at the latest; one in four is held that long.
+constexpr unsigned kMostTurns = 1000;
+constexpr unsigned kFewTurns = 8;
+constexpr unsigned kHeadStart = 5000;  // microseconds that peers get, now and then, to act on a signal before its wave's accesses go on
 
 // Vector registers of all waves of a launch; they stay with the thread.
 uint32_t* vector_memory(size_t words) {
@@ -178,11 +182,28 @@ Access* Launch::keep(const Access& access) {
     spare_.pop_back();
     *kept = access;
     kept->age = 0;
+    kept->hold = settings().delayed >= 0 || random() % 4 == 0 ? kMostTurns : uint32_t(random() % kFewTurns);
+    kept->is_single = (access.lanes & (access.lanes - 1)) == 0;
     return kept;
 }
 
+void Launch::happen(Wave& wave, Access& access, unsigned lane) {
+    const bool is_signal = access.action == Action::kStore && !access.is_shared && access.is_single;
+    perform(wave, access, lane);
+    if (!is_signal || settings().delayed >= 0) return;
+    if (random() % 4 != 0) return;
+    // What a signal announces may still be under way: peers get the time to look.
+    for (const Wave* other : wave.block->waves) {
+        for (const Outstanding& entry : other->outstanding) {
+            if (entry.access == nullptr || entry.access->lanes == 0 || entry.access->action != Action::kStore || entry.access->is_single) continue;
+            usleep(kHeadStart);
+            return;
+        }
+    }
+}
+
 void Launch::complete(Wave& wave, Access& access) {
-    while (access.lanes != 0) perform(wave, access, unsigned(__builtin_ctzll(access.lanes)));
+    while (access.lanes != 0) happen(wave, access, unsigned(__builtin_ctzll(access.lanes)));
 }
 
 void Launch::finish(Wave& wave, Outstanding& entry) {
@@ -203,8 +224,8 @@ void Launch::disturb(Wave& wave) {
         Access* const access = wave.outstanding[index].access;
         if (access == nullptr || access->lanes == 0) continue;
         ++access->age;
-        const bool is_due = access->age > kTurnsUntilDone;
-        if (!is_due && (settings().delayed >= 0 || random() % 4 != 0)) continue;
+        const bool is_due = access->age > access->hold;
+        if (!is_due && (access->hold == kMostTurns || random() % 4 != 0)) continue;
         bool is_free = true;
         for (size_t earlier = 0; earlier < index; ++earlier) {
             Access* const other = wave.outstanding[earlier].access;
@@ -215,7 +236,7 @@ void Launch::disturb(Wave& wave) {
         if (!is_free) continue;
         // Some of the lanes: a wave's access is as many accesses as it touches lines.
         const uint64_t chosen = is_due || random() % 2 == 0 ? access->lanes : access->lanes & (random() | random());
-        for (uint64_t left = chosen; left != 0; left &= left - 1) perform(wave, *access, unsigned(__builtin_ctzll(left)));
+        for (uint64_t left = chosen; left != 0; left &= left - 1) happen(wave, *access, unsigned(__builtin_ctzll(left)));
     }
 }
 

@@ -36,6 +36,7 @@ private:
     bool advance(Wave& wave);
     void release_barrier(Block& block);
     void disturb(Wave& wave);
+    void happen(Wave& wave, Access& access, unsigned lane);
     void complete(Wave& wave, Access& access);
     uint64_t random();
 

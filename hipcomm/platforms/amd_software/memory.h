@@ -23,7 +23,9 @@ struct Access {
     bool is_shared;  // LDS
     u8 bytes;
     u64 lanes;
-    u64 age;         // turns of the wave since it was issued
+    u32 age;         // turns of the wave since it was issued
+    u32 hold;        // turns until it happens, unless something waits for it
+    bool is_single;  // one lane: a signal, perhaps
     u64 addresses[kMaxLanes];
     u32 data[4][kMaxLanes];
 };
