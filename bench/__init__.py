@@ -1,1 +1,1 @@
-"""hipcomm-bench: time collectives, alone or beside other libraries, in nccl-tests' units and columns."""
+"""hipcomm-bench: time collectives, alone or next to other libraries, in nccl-tests' units and columns."""

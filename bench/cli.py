@@ -84,7 +84,7 @@ SIZE = SizeParameter()
     "--compare",
     callback=_contestants,
     default="",
-    help=f"Contestants beside hipcomm, separated by commas: {', '.join([*CONTESTANTS, *GROUPS])}.",
+    help=f"Contestants besides hipcomm, separated by commas: {', '.join([*CONTESTANTS, *GROUPS])}.",
 )
 @click.option("--mode", type=click.Choice(list(_MODES)), default="both", help="Which use of the buffers.")
 @click.option("--budget", type=float, default=0.4, help="Seconds per contestant and size; fewer calls then.")
@@ -113,7 +113,7 @@ def main(
     output: Path | None,
     plot: Path | None,
 ) -> None:
-    """Time a collective operation over a range of sizes, alone or beside other libraries.
+    """Time a collective operation over a range of sizes, alone or next to other libraries.
 
     Flags mean what they mean in nccl-tests; -g is the number of ranks, which this command starts itself
     unless a launcher (hipcomm-run, mpirun) has started it already.

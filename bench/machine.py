@@ -1,4 +1,4 @@
-"""Which machine this is: what has to stand beside every measurement."""
+"""Which machine this is: what has to accompany every measurement."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def gpus() -> list[dict[str, str]]:
 
 
 def parse_gpus(table: str) -> list[dict[str, str]]:
-    """Return what stands in nvidia-smi's answer, a dictionary per GPU."""
+    """Return what nvidia-smi answers, a dictionary per GPU."""
     names = list(_GPU_FIELDS.values())
     lines = [[cell.strip() for cell in line.split(",")] for line in table.splitlines() if line.strip()]
     return [dict(zip(names, cells, strict=False)) for cells in lines]

@@ -195,5 +195,5 @@ class Buffer:
         return DeviceArray(self.address, self.count, dtype)
 
     def at(self, base: int) -> DeviceArray:
-        """Return the array that lies as far behind the address `base` as this buffer in its memory."""
+        """Return the array that lies as far after the address `base` as this buffer does in its memory."""
         return DeviceArray(base + self.offset, self.count, dtype_of(self.dtype))

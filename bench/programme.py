@@ -1,6 +1,6 @@
 """A programme: a fixed sequence of mixed collective calls in one arena of memory, and its exact outcome.
 
-Every call has parts of the arena of its own, so what the whole arena has to look like after all of them is
+Every call has its own parts of the arena, so what the whole arena has to look like after all of them is
 known beforehand, input by input. That also shows a call that writes where it should not, and one that
 wrongly changes its input.
 """
@@ -111,7 +111,7 @@ class Programme:
         return Step(call, send_count, recv_count, send_at, recv_at, choice.randrange(world_size))
 
     def _place(self, choice: random.Random, count: int, itemsize: int) -> int:
-        """Return where in the arena a buffer goes: behind all others, at some alignment."""
+        """Return where in the arena a buffer goes: after all others, at some alignment."""
         unit = itemsize * choice.choice(_ALIGNMENTS)
         start = (self.size + unit - 1) // unit * unit
         self.size = start + count * itemsize

@@ -58,7 +58,7 @@ class Session:
         return hipcomm.init(job_id=apart(self.identity, name).job_key, algorithm=algorithm)
 
     def synchronize(self) -> None:
-        """Wait for everything on the device, whoever enqueued it."""
+        """Wait for everything on the device, no matter what enqueued it."""
         if self.stream is not None:
             call("hipDeviceSynchronize")
 

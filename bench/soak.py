@@ -5,7 +5,7 @@ hipcomm_bench.programme) and runs them in random order, each time with other inp
 graph; after each run the whole arena is compared. Now and then a rank is late on purpose.
 
 The device is not idle for that: inputs lie ready in its memory, and what a run has left is copied to the host
-behind it and compared there while the next one is under way.
+after it and compared there while the next one is under way.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Loaded:
 
 @dataclass
 class _Place:
-    """Where the outcome of a run comes to, and the event behind its copy."""
+    """Where the outcome of a run goes, and the event after its copy."""
 
     memory: PinnedMemory
     event: Any

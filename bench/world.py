@@ -1,6 +1,6 @@
 """The benchmark's own, untimed communication: barrier, gathering numbers and texts, a text from rank 0.
 
-It goes over a rendezvous of its own, not through any contestant, so it works on every platform, under
+It uses its own rendezvous, not through any contestant, so it works on every platform, under
 every launcher, and while ranks wait they leave the processor to others.
 """
 

@@ -102,7 +102,7 @@ def init(**settings: Any) -> Communicator:
 def init_all(devices: Sequence[int | str], **settings: Any) -> CommunicatorList:
     """Make one communicator per device, all in this process. Rank i drives ``devices[i]``.
 
-    Each is to be used from a thread of its own, which makes the device its current one first
+    Use each from its own thread, which makes the device its current one first
     (``comm.device.use()``): a collective enqueues work that waits for the other ranks, and on the CPU
     platform the call itself waits for them. All that is collective on the host (``empty``, ``register``,
     ``split``, ``close``) waits for the other ranks' threads likewise.

@@ -267,7 +267,7 @@ class Collectives:
                 belong to.
             recvbuf: room for all parts.
             counts: elements of each rank; the same on all ranks.
-            displacements: where each part begins, in elements; None: one stands behind the other.
+            displacements: where each part begins, in elements; None: parts are contiguous.
             dtype: where addresses are given.
             stream: see the class.
 
@@ -395,16 +395,16 @@ class Collectives:
         """Send a part of sendbuf to every rank, and receive a part of recvbuf from every rank.
 
         Without counts the parts are equal: recvbuf's part r is part *rank* of rank r's sendbuf. With
-        counts each pair of ranks has a count of its own, on which the two must agree; nobody else needs
-        to know it.
+        counts each pair of ranks has its own count, on which the two must agree; no other rank needs to
+        know it.
 
         Args:
             sendbuf: world_size parts, in rank order.
             recvbuf: likewise; it must not overlap *sendbuf*.
             send_counts: elements for each rank; both counts or neither.
             recv_counts: elements from each rank.
-            send_displacements: with counts, where each rank's part begins, in elements; None: one part
-                stands behind the other.
+            send_displacements: with counts, where each rank's part begins, in elements; None: parts
+                are contiguous.
             recv_displacements: likewise.
             count: without counts, elements of one part, where addresses are given.
             dtype: where addresses are given.

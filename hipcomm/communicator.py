@@ -158,8 +158,8 @@ class Communicator(Norms):
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         """Make communicators of parts of this one's ranks. Collective.
 
-        Each has slabs and epochs of its own, so that several can be in use at once, on streams of their
-        own; on GPUs their kernels have to fit on the device side by side. It outlives this one, and fails
+        Each has its own slabs and epochs, so that several can be in use at once, on different
+        streams; on GPUs their kernels have to fit on the device side by side. It outlives this one, and fails
         when any rank of the job is lost, its own or not.
 
         Args:

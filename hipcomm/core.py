@@ -27,7 +27,7 @@ VOID_POINTER = ffi.typeof("void *")
 
 
 def numbers(name_of: Callable[[int], Any], count: int) -> dict[str, int]:
-    """The names in one of the core's tables (``hipcomm/abi/*.def``), and the numbers that stand for them."""
+    """The names in one of the core's tables (``hipcomm/abi/*.def``), and their numbers."""
     return {ffi.string(name_of(number)).decode(): number for number in range(count)}
 
 

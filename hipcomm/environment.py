@@ -105,7 +105,7 @@ class Variable(NamedTuple):
         keyword: its name as an argument of ``init``; None: what reads it is no part of the Python package.
         name: the variable.
         types: what the keyword takes.
-        default: what an unset or empty variable stands for, as one would write it; None where
+        default: what an unset or empty variable means, as one would write it; None where
             there is no default.
         values: which values are accepted, for people.
         meaning: one line, for people.

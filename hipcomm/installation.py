@@ -1,6 +1,6 @@
 """Which hipcomm this is, and where the files are that a C or C++ program needs.
 
-``python -m hipcomm`` prints them for a command line. They are found beside this file, wherever hipcomm is
+``python -m hipcomm`` prints them for a command line. They are found next to this file, wherever hipcomm is
 installed; nothing is loaded.
 """
 

@@ -44,7 +44,7 @@ GROUPS = {
 
 
 def resolve(names: list[str]) -> list[str]:
-    """Return the contestants that `names` stand for, each once, in their order.
+    """Return the contestants that `names` mean, each once, in their order.
 
     Raises:
         ValueError: a name is neither a contestant nor a group of them.

@@ -25,7 +25,7 @@ class Hipcomm(Contestant):
 
     @classmethod
     def why_missing(cls) -> str | None:
-        """Return None: the benchmark itself stands on hipcomm."""
+        """Return None: the benchmark itself needs hipcomm."""
         return None
 
     def __init__(self, session: Session) -> None:
@@ -62,28 +62,28 @@ class Hipcomm(Contestant):
 
 
 class HipcommOneShot(Hipcomm):
-    """hipcomm with HIPCOMM_ALGORITHM=one_shot, on a communicator of its own."""
+    """hipcomm with HIPCOMM_ALGORITHM=one_shot, on its own communicator."""
 
     name: ClassVar[str] = "hipcomm:one_shot"
     algorithm: ClassVar[str | None] = "one_shot"
 
 
 class HipcommTwoShot(Hipcomm):
-    """hipcomm with HIPCOMM_ALGORITHM=two_shot, on a communicator of its own."""
+    """hipcomm with HIPCOMM_ALGORITHM=two_shot, on its own communicator."""
 
     name: ClassVar[str] = "hipcomm:two_shot"
     algorithm: ClassVar[str | None] = "two_shot"
 
 
 class HipcommStaged(Hipcomm):
-    """hipcomm with HIPCOMM_ALGORITHM=staged, on a communicator of its own."""
+    """hipcomm with HIPCOMM_ALGORITHM=staged, on its own communicator."""
 
     name: ClassVar[str] = "hipcomm:staged"
     algorithm: ClassVar[str | None] = "staged"
 
 
 class HipcommPipelined(Hipcomm):
-    """hipcomm with HIPCOMM_ALGORITHM=pipelined, on a communicator of its own."""
+    """hipcomm with HIPCOMM_ALGORITHM=pipelined, on its own communicator."""
 
     name: ClassVar[str] = "hipcomm:pipelined"
     algorithm: ClassVar[str | None] = "pipelined"

@@ -96,7 +96,7 @@ class Library:
 
 
 def candidates(platform: str) -> Iterator[str]:
-    """Yield where the library may be: beside Python's packages (NVIDIA's), then wherever the loader looks."""
+    """Yield where the library may be: Python's packages (NVIDIA's), then wherever the loader looks."""
     if platform == "amd":
         yield from ("librccl.so.1", "/opt/rocm/lib/librccl.so.1")
         return

@@ -33,7 +33,7 @@ class _TorchSymm(Contestant):
         return None if find_spec("torch") is not None else "the Python package torch is not installed"
 
     def __init__(self, session: Session) -> None:
-        # an allocation of its own, so that the operators' offsets are those of the tensor
+        # its own allocation, so that the operators' offsets are those of the tensor
         os.environ.setdefault("TORCH_SYMMMEM_IMPLICIT_POOL", "0")
         self._session = session
         self._group = TorchGroup(session)

@@ -33,7 +33,7 @@ _COMMON: dict[Any, np.dtype[Any]] = {
 
 
 def resolve(dtype: Any) -> np.dtype[Any]:
-    """The supported dtype that a dtype, a type or a name ("bfloat16") stands for.
+    """The supported dtype that a dtype, a type or a name ("bfloat16") means.
 
     Raises:
         InvalidArgument: the dtype is not supported; the message has the list.

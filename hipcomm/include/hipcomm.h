@@ -4,9 +4,9 @@
  * returns a result code, and hipcommGetLastError() has the sentence that goes with it.
  *
  * Collectives take device pointers, are enqueued on a HIP stream and return at once; they may be
- * captured into a graph. All ranks of a communicator make the same calls in the same order, messages between
- * two ranks (hipcommSend, hipcommRecv) apart. Counts are elements. A pointer may have any alignment. Sending
- * from where one receives ("in place") is allowed; buffers that overlap in any other way are refused.
+ * captured into a graph. All ranks of a communicator make the same calls in the same order, except for messages
+ * between two ranks (hipcommSend, hipcommRecv). Counts are elements. A pointer may have any alignment. Send and
+ * receive buffer may be the same ("in place"); buffers that overlap in any other way are refused.
  */
 #ifndef HIPCOMM_H
 #define HIPCOMM_H
@@ -129,16 +129,16 @@ hipcommResult_t hipcommReduce(const void* sendbuf, void* recvbuf, size_t count, 
 hipcommResult_t hipcommAllToAll(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
                                 hipcommComm_t comm, hipcommStream_t stream);
 
-/* The same with counts of each pair's own: rank r gets sendcounts[r] elements from sendbuf +
+/* The same with a count for each pair: rank r gets sendcounts[r] elements from sendbuf +
  * senddispls[r], and recvcounts[r] elements from it arrive at recvbuf + recvdispls[r]. All arrays have one
- * entry per rank; displacements are in elements, NULL where one part stands behind the other. A pair's two
- * ranks must agree on its count, and nobody else needs to know it. Not in place. */
+ * entry per rank; displacements are in elements, NULL: parts are contiguous. A pair's two ranks must agree on
+ * its count, and no other rank needs to know it. Not in place. */
 hipcommResult_t hipcommAllToAllv(const void* sendbuf, const size_t* sendcounts, const size_t* senddispls,
                                  void* recvbuf, const size_t* recvcounts, const size_t* recvdispls,
                                  hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);
 
 /* recvbuf[displs[r] + i] = rank r's sendbuf[i], i < counts[r]; counts and displs are the same on all ranks,
- * displs is NULL where one part stands behind the other. In place: sendbuf == recvbuf + displs[rank]. */
+ * displs is NULL if parts are contiguous. In place: sendbuf == recvbuf + displs[rank]. */
 hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size_t* counts, const size_t* displs,
                                   hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);
 
@@ -153,7 +153,7 @@ hipcommResult_t hipcommScatter(const void* sendbuf, void* recvbuf, size_t count,
                                int root, hipcommComm_t comm, hipcommStream_t stream);
 
 /* All-gather and reduce-scatter along a dimension other than the first. What a rank has of the array lies
- * in `rows` rows of `count` elements; a row of the whole array is the ranks' rows one behind the other:
+ * in `rows` rows of `count` elements; a row of the whole array is the ranks' rows one after the other:
  * whole[(row * world + r) * count + i] is element i of row `row` of rank r. Not in place, unless rows is 1. */
 hipcommResult_t hipcommAllGatherRows(const void* sendbuf, void* recvbuf, size_t rows, size_t count,
                                      hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream);

@@ -3,7 +3,7 @@
 Python runs handlers between two instructions of the main thread, and while a call waits there is none. So
 the core asks now and then (hipcommCommSetInterrupt). What a handler raises fails the communicator, on all
 ranks, and goes on in the main thread once the call is over: from the call itself, or, where that was not one
-of ours (a graph's launch on the CPU), as soon as the program goes on.
+of hipcomm's (a graph's launch on the CPU), as soon as the program goes on.
 """
 
 from __future__ import annotations

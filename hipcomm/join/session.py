@@ -40,7 +40,7 @@ log = logging.getLogger("hipcomm")
 
 
 class Session:
-    """Everything that a communicator stands on. Its attributes are read, not written, from outside.
+    """Everything that a communicator is built on. Its attributes are read, not written, from outside.
 
     Attributes:
         ranks: who takes part.
@@ -244,9 +244,8 @@ class Session:
                 self._await_device()
                 self.ranks.closing()
                 gathered = self.ranks.all_gather(wire.TAG_CLOSE, _FAILED if self._failed else b"", patience)
-                self._failed |= any(
-                    gathered
-                )  # whoever has failed does not say when it has unmapped its memory
+                # a rank that has failed does not say when it has unmapped its memory
+                self._failed |= any(gathered)
             else:
                 self.ranks.give(wire.TAG_CLOSE, _FAILED, patience)
         except Error as error:
@@ -283,7 +282,7 @@ class Session:
 
         threading.Thread(target=synchronize, name="hipcomm-close", daemon=True).start()
         while not wait(done, self._settings.timeout):
-            pass  # kernels of ours end by themselves; the program's own may take as long as they like
+            pass  # hipcomm's kernels end by themselves; the program's own may take as long as they like
         if errors:
             raise errors[0]
 

@@ -28,7 +28,7 @@ class CommunicatorList(list[Communicator]):
     """The communicators of :func:`init_all`, by rank; a context manager that closes them together."""
 
     def close(self) -> None:
-        """Close all communicators, each in a thread of its own: closing waits for the peers. Idempotent.
+        """Close all communicators, each in its own thread: closing waits for the peers. Idempotent.
 
         Raises:
             RendezvousError: closing failed.
@@ -52,8 +52,8 @@ class CommunicatorList(list[Communicator]):
         self.close()
 
 
-# Of a job of its own, whatever job this process belongs to; and with a device for each rank: kernels of one
-# process on one device may be queued behind each other, and would wait in vain.
+# A separate job, whatever job this process belongs to; and with a device for each rank: kernels of one
+# process on one device may be queued one after the other, and would wait in vain.
 _DECIDED = ("rank", "world_size", "local_rank", "rendezvous", "token", "job_id", "device", "share_devices")
 
 

@@ -168,7 +168,7 @@ class Heap:
         self._next_arena += 1
 
     def _remove_arena(self, number: int) -> None:
-        """Nobody's kernels use it: whoever gave the last array back has waited for his device."""
+        """No kernel uses it: the rank that freed the last array has waited for its device."""
         arena = self._arenas.pop(number)
         self._bookkeeping.remove(number)
         arena.region.close_peers()

@@ -161,10 +161,10 @@ class PeerMemory:
 
 
 class _Mappings:
-    """The peers' allocations that this process has mapped: each once, whoever wants it.
+    """The peers' allocations that this process has mapped: each once, however many want it.
 
     Several registered pieces of one allocation, in one communicator or in several, share a mapping. Few
-    handles are open then, and nothing rests on a HIP library to count who has opened one twice.
+    handles are open then, and nothing depends on a HIP library to count repeated opens.
     """
 
     def __init__(self) -> None:

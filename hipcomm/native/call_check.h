@@ -4,8 +4,8 @@
 
 #include "launch.h"
 
-/* Launch the comparison behind the last call on the stream. Outside a capture it waits for the result, so
- * that the error comes at the very call and nothing is run that does not match; a captured call reports at
+/* Launch the comparison after the last call on the stream. Outside a capture it waits for the result, so
+ * that this call returns the error and nothing runs that does not match; a captured call reports at
  * the replay. bytes: hipcommPlanRequest.bytes; segments: what this rank sends to, and receives from, each. */
 hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes, const hipcommSegment* segments,
                             hipStream_t stream, bool capturing);

@@ -32,7 +32,7 @@ struct hipcommComm {
 
     StreamOrder order;
 
-    /* The failure, written once by whoever comes first; readers look at `failed` first. */
+    /* The failure, written once, by the first to claim it; readers look at `failed` first. */
     atomic_int failure_claim;
     atomic_int failed; /* hipcommResult_t */
     int failed_peer;

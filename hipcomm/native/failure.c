@@ -48,7 +48,7 @@ hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int
     snprintf(comm->failure, sizeof comm->failure, "%s", message);
     comm->failed_peer = peer;
     atomic_store_explicit(&comm->failed, (int)result, memory_order_release);
-    /* after the message: whoever sees the word finds the reason */
+    /* after the message: a thread that sees the word finds the reason */
     __atomic_store_n(&comm->status->abort, peer < 0 ? HIPCOMM_ABORT_JOB : 1u + (uint32_t)peer, __ATOMIC_RELEASE);
     return hipcommSuccess;
 }

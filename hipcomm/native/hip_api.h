@@ -1,5 +1,5 @@
 /* The HIP functions that the data plane calls, found at run time in the library that the control
- * plane names: ROCm's, or one of ours (hipcomm/platforms). Nothing is linked. */
+ * plane names: ROCm's, or one of hipcomm/platforms. Nothing is linked. */
 #ifndef HIPCOMM_NATIVE_HIP_API_H
 #define HIPCOMM_NATIVE_HIP_API_H
 

@@ -51,7 +51,7 @@ static uint64_t lines_of_launch(const Case* c, const hipcommPlan* plan) {
     return lines / 2 / c->world * c->world;
 }
 
-/* The threads of all blocks stand next to each other for (pack, peer). */
+/* The threads of all blocks are numbered by (pack, peer). */
 static void plan_lines(const Case* c, hipcommPlan* plan) {
     plan->line_packs = 1;
     const uint64_t capacity = lines_of_launch(c, plan);
@@ -205,7 +205,7 @@ static void plan_message(const Case* c, hipcommPlan* plan) {
 
 /* ---- in registered memory -------------------------------------------------------------------------------------- */
 
-/* Blocks work next to each other on the packs of a shard or a part; each has two barriers of its own. */
+/* Blocks work next to each other on the packs of a shard or a part; each has its own two barriers. */
 static void plan_direct(const Case* c, hipcommPlan* plan) {
     enum { kRankBuffers = 2 * HIPCOMM_MAX_RANKS * 8 }; /* kernels/direct/rank_buffers.h */
     uint64_t packs = packs_of(c->request->bytes);

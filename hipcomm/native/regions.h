@@ -1,4 +1,4 @@
-/* Registered memory: which of the caller's buffers the peers can reach. */
+/* Registered memory: which of the caller's buffers peers can reach. */
 #ifndef HIPCOMM_NATIVE_REGIONS_H
 #define HIPCOMM_NATIVE_REGIONS_H
 

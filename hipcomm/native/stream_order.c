@@ -1,15 +1,15 @@
-/* The order of calls on different streams, at no cost to the program that uses one.
+/* The order of calls on different streams, at no cost to a program that uses only one.
  *
- * The caller may destroy a stream right after his last call on it, and a handle that has been destroyed must
- * not be touched. So the end of a call on his stream has to be marked, by an event, before the call returns,
- * if anybody is to wait for it. An event per call costs more than all else here together, and most programs
+ * The caller may destroy a stream right after the last call on it, and a handle that has been destroyed must
+ * not be touched. So the end of a call on such a stream has to be marked, by an event, before the call returns,
+ * if a later call is to wait for it. An event per call costs more than everything else here together, and most programs
  * never need it. Therefore:
  *
- * - Until the first change away from a stream of the caller's, nothing is marked, and a call on the same stream
+ * - Until the program first leaves one of its own streams, nothing is marked, and a call on the same stream
  *   as the last one makes no HIP call but its launch. The default stream cannot be destroyed: leaving it is
  *   no such change, its end is marked when it is left.
- * - At that first change the host waits for the device, once in a communicator's life, for the old stream may
- *   be gone. From then on every eager call waits for the mark of the last one, and is marked if its stream is the
+ * - At that first change the host waits for the device, once in a communicator's life, because the old stream
+ *   may be gone. From then on every eager call waits for the mark of the last one, and is marked if its stream is the
  *   caller's; the host never waits. The handles are not compared any more: a destroyed one may have come back as
  *   that of a new stream.
  * - hipStreamPerThread is another stream in each thread under one handle: always marked.
@@ -48,7 +48,7 @@ static hipcommResult_t follow_last(hipcommComm_t comm, hipStream_t stream) {
     return error == hipSuccess ? hipcommSuccess : hip_error_in_call(comm, "hipStreamWaitEvent", error, stream);
 }
 
-/* Whether nothing has to be done for a call on `stream` to come behind the last one. */
+/* Whether a call on `stream` comes after the last one without further ado. */
 static bool comes_behind(const StreamOrder* order, hipStream_t stream) {
     if (!order->used) return true;
     return order->last == stream && (!order->marks || is_default(stream));

@@ -1,6 +1,6 @@
 /* The types and constants of the part of HIP's binary interface that hipcomm uses.
  *
- * Two libraries of ours, platforms/cpu and platforms/cuda, implement it (hip_functions.h) under the name
+ * Two of hipcomm's libraries, platforms/cpu and platforms/cuda, implement it (hip_functions.h) under the name
  * libamdhip64.so; the C core and hip-python call those, or ROCm's own library, without knowing which.
  * Values and layouts are those of HIP 6 and 7 (hipDeviceProp_tR0600); tests/test_platform_cpu_abi.py
  * compares them with the ones that hip-python was compiled with.

@@ -1,7 +1,7 @@
 /* HIP's error codes with the sentences that hipGetErrorString answers.
  *
- * One list, X(code, sentence), for both platform libraries; every code of hip_abi.h's hipError_t stands in
- * it once.
+ * One list, X(code, sentence), for both platform libraries; every code of hip_abi.h's hipError_t is in it
+ * once.
  */
 #ifndef HIPCOMM_PLATFORMS_HIP_ERROR_TABLE_H
 #define HIPCOMM_PLATFORMS_HIP_ERROR_TABLE_H

@@ -1,4 +1,4 @@
-/* The functions that both libraries of ours, platforms/cpu and platforms/cuda, export. */
+/* The functions that both platforms/cpu and platforms/cuda export. */
 #ifndef HIPCOMM_PLATFORMS_HIP_FUNCTIONS_H
 #define HIPCOMM_PLATFORMS_HIP_FUNCTIONS_H
 

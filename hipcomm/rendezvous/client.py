@@ -39,7 +39,7 @@ QUICK_TIMEOUT = 1.0  # the same for frames that must not hold up the caller
 
 
 class _Request:
-    """One all-gather of ours that is under way."""
+    """One of this rank's all-gathers that is under way."""
 
     __slots__ = ("done", "error", "parts")
 

@@ -1,4 +1,4 @@
-"""How ranks find the server where no launcher of ours tells them: a file that rank 0 writes.
+"""How ranks find the server without hipcomm-run: a file that rank 0 writes.
 
 The file holds ``host port token`` and lies in a directory that only its user can enter. Its name is
 made from the job's key, so that jobs side by side do not meet.
@@ -39,7 +39,7 @@ def directory(runtime_dir: str) -> Path:
     path = private / "hipcomm" if has_private else Path(f"/tmp/hipcomm-{uid}")
     try:
         path.mkdir(0o700, exist_ok=True)
-        # Whoever was first may have made it. Not stat(): a link leads into somebody else's directory.
+        # Another rank may have made it. Not stat(): a link leads into somebody else's directory.
         info = path.lstat()
     except OSError as error:
         raise RendezvousError(f"cannot make the directory {path}: {error.strerror}") from error
@@ -96,4 +96,4 @@ def withdraw(path: Path, endpoint: Endpoint) -> None:
         try:
             path.unlink()
         except OSError:
-            return  # a stale file does no harm: whoever reads it is refused and reads again
+            return  # a stale file does no harm: a rank that reads it is refused and reads again

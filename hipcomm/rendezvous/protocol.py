@@ -149,7 +149,7 @@ def unpack_result(payload: bytes) -> tuple[int, list[bytes]]:
 def pack_with_text(
     kind: wire.Type, fixed: wire.Refused | wire.Failed | wire.Abort | wire.Peer, text: str
 ) -> bytes:
-    """Build a frame that has a text behind its fixed part."""
+    """Build a frame that has a text after its fixed part."""
     return frame(kind, fixed.pack() + encode_text(text))
 
 

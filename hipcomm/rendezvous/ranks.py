@@ -1,8 +1,8 @@
 """The ranks of one communicator, as its control plane sees them.
 
 A process joins the job once, through one rendezvous client. Every communicator that it makes then, the
-first one and those split off from it, stands on a :class:`Ranks`: a group of the job's ranks with numbers
-of their own, whose exchanges cannot be mistaken for another group's.
+first one and those split off from it, uses a :class:`Ranks`: a group of the job's ranks with their own
+numbers, whose exchanges cannot be mistaken for another group's.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Server:
     # ---- called from other threads -----------------------------------------------------------
 
     def start(self) -> None:
-        """Start serving, in a thread of its own."""
+        """Start serving, in a new thread."""
         self._thread = threading.Thread(target=self._run, name="hipcomm-rendezvous", daemon=True)
         self._thread.start()
 

@@ -202,7 +202,7 @@ class World:
         return min([self.join_deadline, *deadlines])
 
     def leave(self, rank: int) -> None:
-        """Let a rank go in good order: no failure, save of those all-gathers that still need it."""
+        """Let a rank go in good order: no failure, except of all-gathers that still need it."""
         del self.members[rank]
         self._left.add(rank)
         if self._failure is None:

@@ -29,7 +29,7 @@ DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs&) {
     return *(const hipcommKernelArgs*)segment;
 }
 
-/* Keeps the scheduler from interleaving what stands before and after: the conditions of many independent
+/* Keeps the scheduler from interleaving what comes before and after: the conditions of many independent
  * computations at once need more scalar registers than there are. */
 DEVICE void one_by_one() { __builtin_amdgcn_sched_barrier(0); }
 

@@ -1,4 +1,4 @@
-/* Picks the target. Everything that differs between targets is behind this include. */
+/* Picks the target. Everything that differs between targets comes from this include. */
 #pragma once
 
 /* Moves code out of the way of what runs every time: a kernel this short waits for its instructions. */

@@ -2,7 +2,7 @@
 #pragma once
 
 /* "2": registers for two blocks of a kind on each SM, so that the launches of two communicators fit side by side:
- * blocks wait for their peers' blocks, and a launch that does not fit beside another one waits for its end. */
+ * blocks wait for their peers' blocks, and a launch that does not fit next to another one waits for its end. */
 #define BLOCK_BOUNDS(most_threads) launch_bounds(most_threads, 2)
 
 #include "gpu.h"

@@ -1,7 +1,7 @@
 /* A message that lies in rows of the caller's memory: what a rank has of an array that is gathered or
  * scattered along a dimension other than the first. A message in one piece is a message of one row.
  *
- * Packs are cut from the rows as if they stood one behind the other, so a row's length need not be a
+ * Packs are cut from the rows as if they were contiguous, so a row's length need not be a
  * multiple of a pack, and what travels has no gaps.
  */
 #pragma once
@@ -72,7 +72,7 @@ DEVICE void store_rows(const Rows& m, uint64_t index, Pack pack) {
     visit_bytes(m, index, place, [&](char* byte, uint32_t i) { *byte = char((i < 8 ? low : high) >> i % 8 * 8); });
 }
 
-/* All threads: copy packs of the caller's rows into staging memory, own or a peer's. */
+/* All threads: copy packs of the caller's rows into staging memory, this rank's or a peer's. */
 DEVICE void stage_rows(const Launch& launch, char* cell, const Rows& from, const Chunk& part) {
     if (from.one_row) return stage(launch, cell, from.all, part);
     const Geometry& g = launch.geometry;

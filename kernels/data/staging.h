@@ -65,7 +65,7 @@ struct Staging {
     }
 };
 
-/* All threads: copy packs of the caller's message into staging memory, own or a peer's. */
+/* All threads: copy packs of the caller's message into staging memory, this rank's or a peer's. */
 DEVICE void stage(const Launch& launch, char* cell, const Message& from, const Chunk& part) {
     const Geometry& g = launch.geometry;
     const uint32_t whole = whole_packs(from, part.first, part.packs);

@@ -34,8 +34,8 @@ DEVICE uint64_t address_of_place(const Launch& launch, uint32_t rank, uint64_t p
 }
 
 /* All threads: entry barrier. Afterwards all ranks' buffers may be read and written, and rank_buffers()
- * says where they are; false in all threads if the block has failed. Where each peer has a place of its own
- * in a rank's result, recv_offset(peer) says how far behind the beginning that is. */
+ * says where they are; false in all threads if the block has failed. Where each peer has its own place
+ * in a rank's result, recv_offset(peer) is its distance from the beginning. */
 template <class RecvOffset>
 DEVICE bool enter_direct(const Launch& launch, RecvOffset recv_offset) {
     if (is_behind_failure(launch)) return false;

@@ -1,7 +1,7 @@
 /* The epoch: one number per launch, the same on all ranks, kept in device memory so that a captured
  * launch finds the next one at every replay.
  *
- * Each block has an epoch word of its own, and reads no other. A launch of `blocks` blocks advances
+ * Each block has its own epoch word, and reads no other. A launch of `blocks` blocks advances
  * all words: block b those of b, b + blocks, b + 2 * blocks, ... Nobody else reads these during the
  * launch, and the next launch on the stream sees them all, whatever its number of blocks: no counter
  * that blocks contend for, no last block.

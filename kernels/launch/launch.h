@@ -59,7 +59,7 @@ DEVICE Pack* tile_memory(const Launch& launch) {
 }
 
 /* All threads, at the beginning of a launch; a block_barrier() must follow. Where an earlier launch has given up, this
- * one has failed from the start. Launches behind a failed one come from graphs, and from a host that was ahead. */
+ * one has failed from the start. Launches after a failed one come from graphs, and from a host that was ahead. */
 DEVICE void clear_block_state(const Launch& launch) {
     if (launch.geometry.thread != 0) return;
     const auto* claim = reinterpret_cast<const uint32_t*>(launch.args.own_control + HIPCOMM_FAULT_CLAIM_OFFSET);

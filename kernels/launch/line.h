@@ -1,5 +1,5 @@
 /* Flag-in-data lines: data travels in parts, each with a few words of data and the epoch, each stored and
- * loaded as one relaxed atomic. Whoever sees the epoch has the data: no fence, no barrier, any bit pattern
+ * loaded as one relaxed atomic. A reader that sees the epoch has the data: no fence, no barrier, any bit pattern
  * allowed. How much a part holds is the target's (kernels/arch/): 4 bytes in 8, or 12 in 16.
  *
  * A line is what one thread sends at a time, in as many parts as that takes: a pack; a wide line of as many

@@ -1,7 +1,7 @@
 /* All-gather, flag-in-data: every rank sends its message to every peer as lines. One one-way latency.
  *
  * Work is cut into tiles of 2^tile_shift lines; a block takes every blocks-th tile. Within a tile the
- * threads stand side by side for (peer, line). Line layout at the receiver: [sender][line].
+ * threads are numbered by (peer, line). Line layout at the receiver: [sender][line].
  */
 #include "../launch/epoch.h"
 #include "line_packs.h"

@@ -53,7 +53,7 @@ REDUCTION_KERNELS(all_reduce_one_shot, hipcommKernelArgs, HIPCOMM_MAX_UNIT_THREA
 
 #ifdef HAS_WIDE_LINES
 /* The same in wide lines, a thread for each line and rank. Work is cut into tiles of 2^tile_shift lines; a block
- * takes every blocks-th tile. Within a tile the threads stand side by side for (peer, line): they send to, and
+ * takes every blocks-th tile. Within a tile the threads are numbered by (peer, line): they send to, and
  * poll, different peers at once and meet in the block's scratch. Line layout at the receiver: [sender][line]. */
 template <class T, class Op>
 DEVICE void all_reduce_one_shot_wide(const hipcommKernelArgs& args, const Geometry& g) {

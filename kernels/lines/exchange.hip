@@ -1,4 +1,4 @@
-/* Exchange: every rank sends a segment to every rank, each of a length of its own. This is all_to_all with
+/* Exchange: every rank sends a segment to every rank, each of any length. This is all_to_all with
  * counts per peer; and the small messages of all_to_all, gather, scatter, all_gather with unequal counts and
  * along any dimension, whose large ones are exchange_pipelined.hip's.
  *
@@ -34,7 +34,7 @@ DEVICE bool has_step(const Launch& launch, uint64_t bytes, uint32_t step) {
 DEVICE uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
 
 /* ---- lines -----------------------------------------------------------------------------------------
- * Threads stand side by side for (peer, pack). Line layout at the receiver: [sender][pack]. */
+ * Threads are numbered by (peer, pack). Line layout at the receiver: [sender][pack]. */
 
 DEVICE void push_lines(const Launch& whole_launch, uint32_t most) {
     const Launch launch = new_phase(whole_launch);

@@ -28,7 +28,7 @@ DEVICE void meet_owners_of_nothing(const Launch& whole_launch) {
         if (peer != launch.args.rank) wait_for_signal(launch, peer, kCame, 1);
 }
 
-/* The line, of this launch's lines of a segment, that index i of a tile stands for. */
+/* The line, of this launch's lines of a segment, that index i of a tile means. */
 DEVICE uint32_t line_index(const Launch& launch, uint32_t tile, uint32_t i) {
     const uint32_t shift = launch.args.tile_shift;
     return (tile << shift) + (i & ((1u << shift) - 1));

@@ -1,4 +1,4 @@
-/* Reduce-scatter, flag-in-data one-shot: everybody sends each owner what it has of the owner's part, as lines;
+/* Reduce-scatter, flag-in-data one-shot: everybody sends each owner its contribution to that owner's part, as lines;
  * the owner reduces. One one-way latency; (n - 1)/n x bytes, and the flags, over the links.
  *
  * A thread takes a unit (lines/unit.h) of all parts. Line layout at the owner: [sender][unit]. Larger messages
@@ -27,12 +27,12 @@ DEVICE Words<kWords> load_in_rows(const hipcommSegmentArgs& args, uint32_t owner
 
 DEVICE bool in_rows(const hipcommSegmentArgs& args) { return UNLIKELY(args.row_bytes < args.common.bytes); }
 
-/* The i-th owner behind this rank. */
+/* The i-th owner after this rank. */
 DEVICE uint32_t owner_behind(const hipcommSegmentArgs& args, uint32_t i) {
     return rank_behind(args.common.rank, args.common.world, i);
 }
 
-/* A unit of the parts of kRanksInFlight owners, from the i-th rank behind this one on, loaded together. */
+/* A unit of the parts of kRanksInFlight owners, from the i-th rank after this one on, loaded together. */
 template <uint32_t kWords>
 DEVICE void load_for_owners(const hipcommSegmentArgs& args, uint32_t i, uint32_t unit,
                             Words<kWords> (&loaded)[kRanksInFlight]) {

@@ -109,12 +109,12 @@ DEVICE Words<kWords> load_from_rows(const Rows& m, uint64_t begin) {
     return unit;
 }
 
-/* The i-th rank behind `rank`, round the world; i < world. */
+/* The i-th rank after `rank`, round the world; i < world. */
 DEVICE uint32_t rank_behind(uint32_t rank, uint32_t world, uint32_t i) {
     return rank + i < world ? rank + i : rank + i - world;
 }
 
-/* Call visit(peer) for every other rank, beginning with the one behind this. kRanksInFlight of them are unrolled:
+/* Call visit(peer) for every other rank, beginning with the next one. kRanksInFlight of them are unrolled:
  * rolled up, the loop took 0.1 us longer on H200. */
 template <class Visit>
 DEVICE void for_each_peer(const Launch& launch, Visit visit) {

@@ -1,9 +1,9 @@
 /* All-reduce, staged: every rank leaves its message in its own staging memory, and everybody reduces all of it
  * from there. One hand-over, where the pipelined kernel has two; but (n - 1) bytes go from rank to rank per byte
- * of the message, and they are read, which over links is slower than to write. For machines where ranks wait for
+ * of the message, and they are read, which over links is slower than writing. For machines where ranks wait for
  * each other longer than for the data: small messages where all ranks have one memory (the CPU).
  *
- * Block b has a chunk of its own, alone with block b of the other ranks. Nobody overwrites what a slower peer
+ * Block b has its own chunk, shared only with block b of the other ranks. Nobody overwrites what a slower peer
  * still reads: staging memory exists twice (kernels/abi.h). A pack of the result is written by the thread that
  * has read this rank's contribution to it, and after the block has staged its chunk, so in-place calls are safe.
  */

@@ -6,9 +6,9 @@
  * what the turn before has written, and wait for what the next turn will read.
  *
  * So what is written in turn t is signalled during turn t + 1 and read in turn t + 2: kDelay. A ring of
- * 2 kDelay slots (staging.h) is enough: everybody has read it before anybody begins turn t + 2 kDelay. (But for
- * all_reduce on the CPU, where a result lies in the cell of the contribution: whoever writes there in turn
- * t + 2 kDelay has read it in that turn.)
+ * 2 kDelay slots (staging.h) is enough: everybody has read it before anybody begins turn t + 2 kDelay. (Except
+ * in all_reduce on the CPU, where a result lies in the cell of the contribution: the rank that writes there in
+ * turn t + 2 kDelay has read it in that turn.)
  *
  * Why all this: with stages one after the other, and release, signal and wait between turns, a turn cost
  * 2.6 us on top of what its bytes take over the links (docs/journal.md).
@@ -23,7 +23,7 @@ constexpr uint32_t kTurnsSignal = 0; /* the signal phase */
 
 /* Of the threads of a block, these signal and wait; the others work. */
 constexpr Part kControl{0, 1};
-constexpr uint32_t kWorkerEighths = 8 - kControl.eighths; /* of the block, behind those */
+constexpr uint32_t kWorkerEighths = 8 - kControl.eighths; /* of the block, after those */
 
 /* How a kernel's workers are shared out over its stages, when all of them have a step. */
 template <uint32_t kStages>
@@ -68,7 +68,7 @@ DEVICE void wait_for_turns(const Launch& launch, uint32_t turns) {
 
 /* All threads: a pipeline of `stages` stages over `steps` steps. work(turn) is called for every turn, with
  * everybody's turns up to turn - kDelay done and visible. Leaves early, in all threads alike, if the block has
- * failed. At least two stages: whoever leaves has then heard from everybody (kernels/abi.h). The blocks begin
+ * failed. At least two stages: a block that leaves has then heard from everybody (kernels/abi.h). The blocks begin
  * in `groups` groups (stagger.h). */
 template <class Work>
 DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, uint32_t groups, Work work) {

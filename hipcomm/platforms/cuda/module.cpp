@@ -15,7 +15,7 @@ namespace {
 
 using Bytes = std::unique_ptr<char[]>;
 
-// Reads a whole file and puts a NUL behind it, for PTX is text and has no length of its own.
+// Reads a whole file and puts a NUL after it, because PTX is text and does not carry its length.
 hipError_t read_file(const char* path, Bytes* contents) {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -114,7 +114,7 @@ hipError_t hipModuleGetGlobal(hipDeviceptr_t* pointer, size_t* bytes, hipModule_
 /* ---- functions ---------------------------------------------------------------------------------- */
 
 // hipFunction_attribute and hipFuncAttribute have CUDA's numbers.  `function` is a hipFunction_t also where
-// HIP declares const void*: a program without a host compiler of its own has no other handle.
+// HIP declares const void*: a program without a HIP host compiler has no other handle.
 hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipFunction_t function) {
     CUfunction_attribute cuda_attribute = attribute;
     return call(driver.cuFuncGetAttribute, value, cuda_attribute, function_of(function));
