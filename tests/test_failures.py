@@ -441,8 +441,8 @@ def leave(comm, rng, how):
         comm._session.leave_at_exit()
 
 
-def hear_of_leaving(comm, rng, operation, messages):
-    """Take what is on its way, after the other has left; then wait for more."""
+def take_what_is_on_its_way(comm, rng, messages):
+    """After the other has left."""
     deadline = time.monotonic() + SOON
     status = ffi.cast("uint32_t *", comm._session._status.host)
     while not status[7] >> VICTIM & 1:  # kernels/abi.h: hipcommStatus.left
@@ -452,6 +452,9 @@ def hear_of_leaving(comm, rng, operation, messages):
         region = buffer_of(101)
         comm.recv(region.address, VICTIM, count=100 + number, dtype="float32")
         comm.synchronize()
+
+
+def wait_for_more(comm, rng, operation):
     if operation == "recv":
         region = buffer_of(100)
         found, took = timed_attempt(
@@ -471,7 +474,12 @@ def test_a_rank_that_has_left_is_not_waited_for(own_ranks, operation, how):
     world.run(good_call)
     world.start(VICTIM, leave, how)
     for rank in others():
-        world.start(rank, hear_of_leaving, operation, 2 if rank == 0 else 0)
+        world.start(rank, take_what_is_on_its_way, 2 if rank == 0 else 0)
+    for rank in others():
+        reply = world.finish(rank)
+        assert reply.error is None, reply.error
+    for rank in others():  # now the first to miss the one that has left fails the job
+        world.start(rank, wait_for_more, operation)
     for rank in others():
         reply = world.finish(rank)
         assert reply.error is None, reply.error
