@@ -105,7 +105,7 @@ class Arguments:
         if hasattr(stream, "__cuda_stream__"):
             handle = stream.__cuda_stream__()[1]
         try:
-            # int() also takes hip-python's stream objects; but what is text or a fraction is no handle
+            # int() also takes hip-python's stream objects; but text or a fraction is not a handle
             value = -1 if isinstance(handle, (str, bytes, float, bool)) else int(handle)
         except (TypeError, ValueError):
             value = -1

@@ -476,7 +476,7 @@ class Collectives:
             stream: see the class.
 
         Raises:
-            InvalidArgument: see the class; also when *dest* is no other rank.
+            InvalidArgument: see the class; also when *dest* is not another rank.
             CallMismatch: the receiver expects another number of bytes; here or at a later call, for a short
                 message may be gone by then.
         """
@@ -497,7 +497,7 @@ class Collectives:
             stream: see the class.
 
         Raises:
-            InvalidArgument: see the class; also when *source* is no other rank.
+            InvalidArgument: see the class; also when *source* is not another rank.
             CallMismatch: the message is of another number of bytes.
         """
         buffer = self._arguments.buffer(buf, "buf", "recv", True, count, dtype)

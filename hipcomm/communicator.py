@@ -296,7 +296,7 @@ class Communicator(Norms):
     def close(self) -> None:
         """Leave together: wait for the device, then for the peers, then free the memory.
 
-        Collective, idempotent. After a failure it does not wait for anybody, and leaves this rank's
+        Collective, idempotent. After a failure it does not wait for other ranks, and leaves this rank's
         slabs to the end of the process: a peer's kernel might still write to them.
 
         A collective that another thread has begun is waited for, as long as for the peers; if it does not

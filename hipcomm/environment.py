@@ -102,7 +102,7 @@ class Variable(NamedTuple):
     """One row of the table.
 
     Attributes:
-        keyword: its name as an argument of ``init``; None: what reads it is no part of the Python package.
+        keyword: its name as an argument of ``init``; None: it is not read by the Python package.
         name: the variable.
         types: what the keyword takes.
         default: what an unset or empty variable means, as one would write it; None where

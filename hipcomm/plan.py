@@ -45,7 +45,7 @@ def algorithm_name(number: int) -> str:
 
 
 class Plan(NamedTuple):
-    """How a call is run. The same on all ranks, for it follows from what all ranks know.
+    """How a call is run. The same on all ranks, since it follows from what all ranks know.
 
     Attributes:
         algorithm: "one_shot", "two_shot", "staged", "pipelined", "direct", or "copy" in a world of one;

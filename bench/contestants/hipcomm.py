@@ -37,7 +37,7 @@ class Hipcomm(Contestant):
             self.version = "from a source tree"
 
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:
-        """Return this call, made with arrays: NumPy's, or such as say where they are on the device."""
+        """Return this call, made with arrays: NumPy's, or ones that say where they are on the device."""
         return self._call(call, buffers.send.array, buffers.recv.array)
 
     def _call(self, call: Call, send: Any, recv: Any, load: Any = nothing, store: Any = nothing) -> Prepared:

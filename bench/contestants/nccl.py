@@ -32,7 +32,7 @@ class Nccl(Contestant):
             library = nccl_api.open_library(session.platform)
         except OSError as error:
             reason = str(error)
-        # before anybody waits in ncclCommInitRank for a rank that has no library
+        # before any rank waits in ncclCommInitRank for a rank that has no library
         for rank, problem in enumerate(session.world.texts(reason)):
             if problem:
                 raise OSError(f"rank {rank}: {problem}")

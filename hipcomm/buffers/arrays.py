@@ -54,7 +54,7 @@ def foreign_buffer(obj: Any, name: str, writable: bool, host_is_device: bool) ->
     """The buffer of anything else that is an array.
 
     Raises:
-        InvalidArgument: it is no array, or one of the reasons of :func:`numpy_buffer`, or it is in
+        InvalidArgument: it is not an array, or one of the reasons of :func:`numpy_buffer`, or it is in
             host memory on a GPU platform.
     """
     cupy = sys.modules.get("cupy")

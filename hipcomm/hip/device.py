@@ -42,7 +42,7 @@ class Device(NamedTuple):
     def current(self) -> Iterator[None]:
         """Make it the calling thread's current one within a block; then that is current again which was.
 
-        Memory comes from the current device, and who waits for "the device" waits for that one: in a thread
+        Memory comes from the current device, and waiting for "the device" waits for that one: in a thread
         that has never called :meth:`use` it would be device 0.
         """
         before = call("hipGetDevice")

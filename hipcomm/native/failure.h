@@ -15,7 +15,7 @@ hipcommResult_t hip_error(hipcommComm_t comm, const char* function, hipError_t e
 
 /* The same within a collective on `stream`. It fails the communicator: the peers make this call, and this rank does
  * not; its epochs would be behind theirs from now on, and its next call would meet their last one, with wrong sums
- * and no error. Not so where it was to be captured, which nobody has run, nor where there are no peers. */
+ * and no error. Except in a capture, which has run nowhere, and where there are no peers. */
 hipcommResult_t hip_error_in_call(hipcommComm_t comm, const char* function, hipError_t error, hipStream_t stream);
 
 /* The failure that the communicator is in, or success. Two loads when all is well. */

@@ -423,7 +423,7 @@ class Client:
             request.done.set()
 
     def _fail(self, peer: int | None, reason: str, result: int = protocol.PEER_DIED) -> None:
-        """Note the first failure, wake everybody who waits and call the callbacks."""
+        """Note the first failure, wake all waiting threads and call the callbacks."""
         with self._lock:
             if self._failure is not None:
                 return
@@ -435,7 +435,7 @@ class Client:
             callback(peer, reason, result)
 
     def _release_requests(self) -> None:
-        """Wake all who wait for an answer that will not come; needs the lock."""
+        """Wake all threads that wait for an answer that will not come; needs the lock."""
         for request in self._requests.values():
             request.done.set()
 

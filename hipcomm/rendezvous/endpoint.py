@@ -39,7 +39,7 @@ def directory(runtime_dir: str) -> Path:
     path = private / "hipcomm" if has_private else Path(f"/tmp/hipcomm-{uid}")
     try:
         path.mkdir(0o700, exist_ok=True)
-        # Another rank may have made it. Not stat(): a link leads into somebody else's directory.
+        # Another rank may have made it. Not stat(): a link may lead into another user's directory.
         info = path.lstat()
     except OSError as error:
         raise RendezvousError(f"cannot make the directory {path}: {error.strerror}") from error

@@ -161,7 +161,7 @@ class Server:
             self._thread.join(CLOSE_TIMEOUT)
 
     def close_in_child(self) -> None:
-        """Let go of the sockets in a forked child, without telling anybody."""
+        """Close the sockets in a forked child, silently."""
         for sock in (self._listener, *self._connections):
             sock.close()
 

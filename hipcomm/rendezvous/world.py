@@ -129,7 +129,7 @@ class World:
                 each.send(welcome)
 
     def dissolve(self, code: wire.Refusal, peer: int, text: str) -> None:
-        """Send all members of a world that has not formed away, telling who came and who did not."""
+        """Refuse all members of a world that did not form, saying who came and who did not."""
         self._remember()
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
@@ -202,7 +202,7 @@ class World:
         return min([self.join_deadline, *deadlines])
 
     def leave(self, rank: int) -> None:
-        """Let a rank go in good order: no failure, except of all-gathers that still need it."""
+        """Let a rank leave in good order: no failure, except of all-gathers that still need it."""
         del self.members[rank]
         self._left.add(rank)
         if self._failure is None:

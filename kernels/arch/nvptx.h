@@ -44,7 +44,7 @@ DEVICE uint64_t clock_ticks() {
     return now;
 }
 
-/* Nothing at first: a pause would add to every call. But who has waited for 20 us polls less often: with all
+/* Nothing at first: a pause would add to every call. But a thread that has waited for 20 us polls less often: with all
  * threads of 128 blocks polling, lines of 256 KiB messages were now and then held up for 0.6 ms, until the
  * pollers turned to their time-out check. */
 DEVICE bool spin_pause(uint32_t spins) {

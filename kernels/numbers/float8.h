@@ -9,7 +9,7 @@
 #include "dtype.h"
 
 /* A format in numbers, so that conversions compare and need not branch. Codes are without the sign bit
- * unless said otherwise; kNever is no code. */
+ * unless said otherwise; kNever is not a code. */
 constexpr uint32_t kNever = 0x100;
 struct Float8Format {
     uint32_t mantissa_bits, bias;

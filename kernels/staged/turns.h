@@ -72,7 +72,7 @@ DEVICE void wait_for_turns(const Launch& launch, uint32_t turns) {
  * in `groups` groups (stagger.h). */
 template <class Work>
 DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, uint32_t groups, Work work) {
-    const uint32_t most = steps ? steps : 1; /* who has nothing to do says so */
+    const uint32_t most = steps ? steps : 1; /* a block with nothing to do says so */
     const uint32_t turns = most + (stages - 1) * kDelay;
     /* in the turns between, no stage has a step: fewer steps than the delay */
     const auto is_idle = [=](uint32_t turn) { return turn % kDelay >= most; };

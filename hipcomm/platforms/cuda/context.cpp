@@ -66,7 +66,7 @@ CUresult reset_device() {
         std::lock_guard<std::mutex> lock(contexts_mutex);
         result = driver.cuDevicePrimaryCtxReset_v2(device);
         if (result == CUDA_SUCCESS && device < kMaxDevices && contexts[device] != nullptr) {
-            // A reset leaves the references counted; ours is to a context that is no more.
+            // A reset leaves the references counted; ours is to a context that is gone.
             contexts[device] = nullptr;
             result = driver.cuDevicePrimaryCtxRelease_v2(device);
         }
