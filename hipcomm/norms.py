@@ -341,7 +341,7 @@ class Norms(Collectives):
             )
             raise self._arguments.refusal(operation, problem)
         stride = addresses.row_strides.pop(name, hidden)
-        if isinstance(stride, bool) or not isinstance(stride, (int, np.integer)) or not 0 < stride < 1 << 56:
+        if isinstance(stride, bool) or not isinstance(stride, (int, np.integer)) or not 0 <= stride < 1 << 56:
             raise self._arguments.refusal(operation, f"{name}: rows cannot lie {stride!r} elements apart")
         buffer = self._arguments.buffer(address, name, operation, False, tokens * hidden, addresses.dtype)
         return Rows(buffer.address, tokens, hidden, int(stride), buffer.dtype)

@@ -43,7 +43,7 @@ def any_norms(comm, rng, seed, count, fixed):
 @everywhere
 @with_every_algorithm
 def test_any_call(ranks, algorithm, world):
-    group = ranks.world(world, HIPCOMM_ALGORITHM=algorithm)
+    group = ranks.world(world, algorithm=algorithm)
     same_on_all_ranks(group.run(any_norms, ALGORITHMS.index(algorithm), 20, {}))
 
 
@@ -62,14 +62,14 @@ def every_dtype_and_kind(comm, rng, seed):
 @pytest.mark.parametrize("world", worlds(3))
 @with_every_algorithm
 def test_every_dtype_and_kind(ranks, algorithm, world):
-    same_on_all_ranks(ranks.world(world, HIPCOMM_ALGORITHM=algorithm).run(every_dtype_and_kind, 11))
+    same_on_all_ranks(ranks.world(world, algorithm=algorithm).run(every_dtype_and_kind, 11))
 
 
 @pytest.mark.parametrize("world", worlds(2, 16))
 @pytest.mark.parametrize("algorithm", ("one_shot", "pipelined", "staged"))
 def test_long_rows(ranks, algorithm, world):
     """Rows that shared memory does not hold, and so many ranks that staging memory holds few of them."""
-    group = ranks.world(world, HIPCOMM_ALGORITHM=algorithm)
+    group = ranks.world(world, algorithm=algorithm)
     for hidden in LONG if world == 2 else (65536,):
         count = 3 if world == 2 else 1
         same_on_all_ranks(group.run(any_norms, hidden, count, {"hidden": hidden, "tokens": 2}))
@@ -79,7 +79,7 @@ def test_long_rows(ranks, algorithm, world):
 @pytest.mark.parametrize("algorithm", ("staged", "pipelined"))
 def test_several_launches(ranks, algorithm, world):
     """A small staging slab: few rows a launch, the last one fewer; owners have different numbers of rows."""
-    group = ranks.world(world, HIPCOMM_ALGORITHM=algorithm, HIPCOMM_STAGING_BYTES="2M")
+    group = ranks.world(world, algorithm=algorithm, staging_bytes="2M")
     same_on_all_ranks(group.run(any_norms, 21, 4, {"hidden": 4096, "tokens": 67, "kind": "plain"}))
 
 
@@ -105,3 +105,15 @@ def equals_the_pair(comm, rng):
 @everywhere
 def test_equals_all_reduce_and_the_local_norm(ranks, world):
     ranks.world(world).run(equals_the_pair)
+
+
+def planned(comm, rng):
+    return comm.plan("all_reduce_rms_norm", 3 * 2880 * 2, "bfloat16", hidden=2880).algorithm
+
+
+@pytest.mark.parametrize("world", worlds(2))
+@with_every_algorithm
+def test_the_algorithm_that_is_asked_for_runs(ranks, algorithm, world):
+    """Or the tests above would all be of one."""
+    ran = ranks.world(world, algorithm=algorithm).run(planned)
+    assert len(set(ran)) == 1 and (algorithm == "auto" or ran[0] == algorithm)

@@ -74,3 +74,17 @@ def test_lines_are_moved_by_128_bit_atomics(arch, file):
         assert "st.relaxed.sys.global.b128" in body, name
         assert "ld.relaxed.sys.global.b128" in body, name
         assert "relaxed.sys.global.v2" not in body, f"{name}: two atomics, which come one by one"
+
+
+@on_every_arch
+@pytest.mark.parametrize("file", [file for file in FILES if "_norm" in file])
+def test_norms_round_every_operation(arch, file):
+    """What has no .rn may be fused by the assembler; what has .ftz loses denormals (docs/numbers.md)."""
+    found = set()
+    for name, body in entries(arch, file)[1].items():
+        for operation, modifiers in re.findall(
+            r"\b(add|sub|mul|div|sqrt|rsqrt|rcp|fma|mad)\.([a-z.]*)f32", body
+        ):
+            assert modifiers == "rn." and operation in ("add", "sub", "mul", "div", "sqrt", "rcp"), name
+            found.add(operation)
+    assert {"add", "mul", "div", "sqrt"} <= found

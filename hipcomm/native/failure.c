@@ -124,7 +124,10 @@ static void describe_call(const hipcommCheckedCall* side, char* text, size_t siz
     const hipcommRedOp_t op = side->call >> 16 & 0xff;
     int used = snprintf(text, size, "%s(", operation->name);
     if (operation->bytes != kBytesNone) {
-        if (operation->compared != kCompareCount)
+        if (operation->compared == kCompareCountAndRows)
+            used += snprintf(text + used, size - used, "count %llu in rows of %llu", (unsigned long long)side->count,
+                             (unsigned long long)side->sent);
+        else if (operation->compared != kCompareCount)
             used += snprintf(text + used, size - used, "%llu bytes to the other, %llu bytes from it",
                              (unsigned long long)side->sent, (unsigned long long)side->received);
         else

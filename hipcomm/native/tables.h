@@ -28,7 +28,7 @@ typedef struct Operation {
         kFamilyNorm,
         kFamilies
     } family;
-    enum Compared { kCompareNothing, kCompareCount, kComparePairs, kCompareCountAndPairs } compared;
+    enum Compared { kCompareNothing, kCompareCount, kComparePairs, kCompareCountAndPairs, kCompareCountAndRows } compared;
 } Operation;
 extern const Operation operations[hipcommNumOperations];
 
