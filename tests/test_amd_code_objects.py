@@ -44,8 +44,8 @@ needs_objdump = pytest.mark.skipif(
 )
 on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
-# Structs of kernels/abi.h: hipcommKernelArgs, or one that begins with it, by file; and where their tables
-# are: the mapped slabs, and the segments' offsets and lengths
+# Structs of hipcomm/abi/kernel_args.h: hipcommKernelArgs, or one that begins with it, by file; and where
+# their tables are: the mapped slabs, and the segments' offsets and lengths
 ARGUMENT_BYTES = 392
 LONGER_ARGUMENTS = {
     "exchange": 944,

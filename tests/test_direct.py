@@ -13,6 +13,7 @@ import pytest
 from cases import Case, random_case
 from harness import worlds
 from plans import PACK, make_plan
+from slabs import SLABS
 
 from hipcomm.core import ffi
 from hipcomm.errors import CallMismatch, PeerTimeout
@@ -302,15 +303,15 @@ def test_registered_is_agreed_by_the_plan():
 
 # ---- a peer that is held up inside -------------------------------------------------------------------------
 
-SIGNALS, SIGNALS_PER_PARITY, SLOT = 4096, 256 * 2 * 16 * 64, 64  # kernels/abi.h
 ENTERED, LEAVING = 0, 1  # phases of a direct kernel
-ALGORITHM_SHIFT, EPOCH_SHIFT = 24, 32
 
 
 def _slot(comm, rank, epoch, phase, sender):
     """Where block 0 of *sender* leaves word for *rank*."""
     slab = int(ffi.cast("uintptr_t", comm._session._slabs.control[rank]))
-    return slab + SIGNALS + epoch % 2 * SIGNALS_PER_PARITY + (phase * 16 + sender) * SLOT
+    slot = phase * SLABS["MAX_RANKS"] + sender
+    place = epoch % 2 * SLABS["SIGNALS_BYTES_PER_PARITY"] + slot * SLABS["SIGNAL_BYTES"]
+    return slab + SLABS["SIGNALS_OFFSET"] + place
 
 
 def wait_for_a_peer_inside(comm, rng, operation):
@@ -321,10 +322,11 @@ def wait_for_a_peer_inside(comm, rng, operation):
     comm.synchronize()
     if comm.rank == 0:
         return None
-    epoch = int.from_bytes(read_memory(_slot(comm, 1, 0, 0, 0) - SIGNALS, 4), "little")
+    epoch = int.from_bytes(read_memory(_slot(comm, 1, 0, 0, 0) - SLABS["SIGNALS_OFFSET"], 4), "little")
     region = 0  # the first that was registered
-    signal = epoch << EPOCH_SHIFT | NUMBERS["direct"] << ALGORITHM_SHIFT | 1
-    words = np.array([signal, region << 48, region << 48 | 4096], np.uint64)
+    signal = epoch << SLABS["SIGNAL_EPOCH_SHIFT"] | NUMBERS["direct"] << SLABS["SIGNAL_ALGORITHM_SHIFT"] | 1
+    place = region << SLABS["PLACE_OFFSET_BITS"]
+    words = np.array([signal, place, place | 4096], np.uint64)
     write_memory(_slot(comm, 1, epoch, ENTERED, 0), words.tobytes())
     with pytest.raises(PeerTimeout):
         if operation == "all_reduce":
@@ -333,7 +335,7 @@ def wait_for_a_peer_inside(comm, rng, operation):
             comm.broadcast(array.data_ptr, 1, count=256, dtype="float32")
         comm.synchronize()
     left = int.from_bytes(read_memory(_slot(comm, 0, epoch, LEAVING, 1), 8), "little")
-    return left >> EPOCH_SHIFT == epoch, left & 0xFFFFFF
+    return left >> SLABS["SIGNAL_EPOCH_SHIFT"] == epoch, left & SLABS["SIGNAL_STEPS_MASK"]
 
 
 @pytest.mark.parametrize("operation", ("all_reduce", "broadcast"))

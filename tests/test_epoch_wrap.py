@@ -10,14 +10,15 @@ import oracle
 import pytest
 from cases import Case, random_case
 from harness import ALGORITHMS, worlds
+from slabs import SLABS
 from test_mixed import mixed_calls
 
 from hipcomm.core import ffi
 from hipcomm.hip import call, hip
 
 LAST_EPOCH = 2**32 - 1
-SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: flags are wiped at 2 and 3 epochs past its multiples
-MAX_BLOCKS = 256  # epoch words at the beginning of the control slab
+SCRUB_PERIOD = SLABS["SCRUB_PERIOD"]  # flags are wiped at 2 and 3 epochs past its multiples
+MAX_BLOCKS = SLABS["MAX_BLOCKS"]  # epoch words at the beginning of the control slab
 LINES, PIPELINED = 5000, 50_000  # elements of calls that leave lines, and signals
 
 

@@ -349,7 +349,7 @@ def test_abort(own_ranks):
 
 def wait_for_itself(comm, rng):
     """What a kernel records whose blocks wait for others of its own (kernels/staged/stagger.h) in vain."""
-    status = ffi.cast("uint32_t *", comm._session._status.host)  # kernels/abi.h: hipcommStatus
+    status = ffi.cast("uint32_t *", comm._session._status.host)  # hipcomm/abi/status.h
     status[2], status[3] = lib.hipcommOpAllReduce, lib.hipcommAlgorithmPipelined
     status[4], status[5] = comm.rank, 2
     status[1] = 1  # HIPCOMM_FAULT_TIMEOUT
@@ -445,7 +445,7 @@ def take_what_is_on_its_way(comm, rng, messages):
     """After the other has left."""
     deadline = time.monotonic() + SOON
     status = ffi.cast("uint32_t *", comm._session._status.host)
-    while not status[7] >> VICTIM & 1:  # kernels/abi.h: hipcommStatus.left
+    while not status[7] >> VICTIM & 1:  # hipcomm/abi/status.h: left
         assert time.monotonic() < deadline
         time.sleep(0.01)
     for number in range(messages):

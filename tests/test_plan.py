@@ -16,32 +16,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plans import ALGORITHMS, NO_LIMIT, OPERATIONS, PACK, REDUCTIONS, Plan, make_plan
+from slabs import SLABS
 
 from hipcomm.core import ffi, lib
 from hipcomm.plan import TABLE_OF_OPERATIONS as OF
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NATIVE = REPOSITORY / "hipcomm" / "native"
-KERNELS = REPOSITORY / "kernels"
-MAX_BLOCKS = 256
+MAX_BLOCKS = SLABS["MAX_BLOCKS"]
 TILE_OFFSET = 64  # bytes of shared memory before the tile
-LINE, WIDE_LINE = 32, 64  # bytes
-WIDE_LINE_PACKS = 3
+LINE, WIDE_LINE = SLABS["LINE_BYTES"], SLABS["WIDE_LINE_BYTES"]
+WIDE_LINE_PACKS = SLABS["WIDE_LINE_PACKS"]
 MIB = 1 << 20
-# epochs, signals[parity][block][phase][sender], regions, channels: numbers, two tables of words, refusals,
-# envelopes, slots
-CHANNEL_LINES = 65536
-CHANNEL_STAGING = 2 * MIB
-CHANNELS = 2 * 16 * MAX_BLOCKS * 4 + 2 * 16 * MAX_BLOCKS * 8 + 16 * 64 + 16 * 64 * 32 + CHANNEL_LINES * 32
-CHANNEL_SLOTS, CHANNEL_RING = 8, 2  # kernels/abi.h
-LINES_OFFSET = 4096 + 2 * (MAX_BLOCKS * 2 * 16 * 64) + 256 * 16 * 8 + CHANNELS
 MESSAGES = [operation for operation in OPERATIONS if OF[operation].bytes == "Message"]
 PLANNED = [operation for operation in OPERATIONS if OF[operation].bytes not in ("None", "Message")]
 DIRECT = [operation for operation in OPERATIONS if OF[operation].reads or OF[operation].writes]
 EXCHANGES = [operation for operation in OPERATIONS if OF[operation].family == "Exchange"]
 WORLDS = (2, 3, 4, 5, 8, 9, 16)  # both ends of each class, and odd ones
 
-RING = 2 * int(re.search(r"HIPCOMM_TURN_DELAY (\d+)", (KERNELS / "abi.h").read_text())[1])
+RING = SLABS["RING_SLOTS"]
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 DEVICES = {
     "x86_64": "x86_64",
@@ -229,7 +222,7 @@ def check_fits(request):
 
 def check_direct(request, plan):
     assert plan.bytes_per_launch == NO_LIMIT
-    assert plan.shared_bytes >= TILE_OFFSET + 2 * 16 * 8  # rank_buffers.h: two of every rank
+    assert plan.shared_bytes >= TILE_OFFSET + 2 * SLABS["MAX_RANKS"] * 8  # rank_buffers.h: two of every rank
     packs = -(-request.nbytes // PACK)
     if request.operation in ("all_reduce", "broadcast"):  # in shards, one for each rank
         packs = -(-packs // request.world)
@@ -296,11 +289,11 @@ def check_units(request, row, plan):
     units = -(-min(request.nbytes, plan.bytes_per_launch) // plan.unit_bytes)
     line = LINE if plan.unit_bytes != 12 else 16
     assert units * request.world * line <= row["line_capacity"] * LINE
-    assert plan.threads <= 256  # kernels/abi.h
+    assert plan.threads <= SLABS["MAX_UNIT_THREADS"]
     assert (plan.blocks - 1) * plan.threads < units
     if plan.blocks * plan.threads < units:
         assert plan.blocks == min(request.max_blocks or row["max_blocks"], row["max_blocks"])
-        assert plan.threads == min(256, row["threads"])
+        assert plan.threads == min(SLABS["MAX_UNIT_THREADS"], row["threads"])
     assert plan.shared_bytes == TILE_OFFSET
     assert plan.line_packs == plan.tile_shift == 0
 
@@ -391,7 +384,7 @@ def test_plans_fit_around_thresholds(pattern, world):
 
 def slot_bytes(world):
     """The longest message that a slot of a channel can hold: whole groups of 64 lines."""
-    return CHANNEL_LINES // CHANNEL_SLOTS // world // 64 * 64 * PACK
+    return SLABS["CHANNEL_SLOT_LINES"](world) * PACK
 
 
 @every_row
@@ -418,7 +411,8 @@ def test_plans_of_messages(pattern, world, algorithm):
             assert 1 <= plan.blocks <= min(row["max_blocks"], max_blocks or MAX_BLOCKS)
             assert plan.threads == row["threads"] and plan.bytes_per_launch == NO_LIMIT
             assert bool(plan.chunk_packs) == (plan.algorithm == "pipelined")
-            assert plan.blocks * CHANNEL_RING * plan.chunk_packs * PACK <= CHANNEL_STAGING // world
+            staging = SLABS["CHANNEL_STAGING_BYTES"] // world
+            assert plan.blocks * SLABS["CHANNEL_RING"] * plan.chunk_packs * PACK <= staging
 
 
 def kernel_name(plan):
@@ -575,9 +569,11 @@ def test_the_layout_holds_what_the_kernels_use(pattern):
     layout = ffi.new("hipcommLayout *")
     for staging_bytes in (0, 1, 2 * MIB, 2 * MIB + 1, 100 * MIB):
         assert lib.hipcommGetLayout(arch_of(pattern).encode(), staging_bytes, layout) == lib.hipcommSuccess
-        assert layout.control_bytes >= LINES_OFFSET + 2 * row["line_capacity"] * LINE
+        assert layout.control_bytes >= SLABS["LINES_OFFSET"] + 2 * row["line_capacity"] * LINE
         assert layout.control_bytes % (2 * MIB) == layout.staging_bytes % (2 * MIB) == 0
-        assert layout.staging_bytes >= (staging_bytes or row["staging_bytes"]) + CHANNEL_STAGING
+        assert (
+            layout.staging_bytes >= (staging_bytes or row["staging_bytes"]) + SLABS["CHANNEL_STAGING_BYTES"]
+        )
         assert layout.max_blocks == row["max_blocks"] <= MAX_BLOCKS
     lib.hipcommGetLayout(arch_of(pattern).encode(), 0, layout)
     assert layout.control_bytes + layout.staging_bytes <= 64 * MIB  # what a communicator may cost

@@ -17,6 +17,7 @@ from harness import worlds
 from messages import Message, random_message
 from plans import PACK, make_plan
 from regions import POISON, Arena
+from slabs import SLABS
 from test_threads import run as in_one_process
 
 import hipcomm
@@ -24,9 +25,9 @@ from hipcomm.core import ffi
 from hipcomm.hip import call, hip
 
 LAST_NUMBER = 2**32 - 1
-SCRUB_PERIOD = 2**30  # HIPCOMM_SCRUB_PERIOD: the last SLOTS messages before its multiples wipe old flags
-SLOTS = 8  # HIPCOMM_CHANNEL_SLOTS: short messages that may be sent before the first is received
-RING = 2  # HIPCOMM_CHANNEL_RING
+SCRUB_PERIOD = SLABS["SCRUB_PERIOD"]  # the last SLOTS messages before its multiples wipe old flags
+SLOTS = SLABS["CHANNEL_SLOTS"]  # short messages that may be sent before the first is received
+RING = SLABS["CHANNEL_RING"]
 with_every_algorithm = pytest.mark.parametrize("algorithm", ("auto", "one_shot", "pipelined"))
 
 
@@ -401,12 +402,13 @@ def test_numbers_wrap(ranks, algorithm, first, world):
 
 
 class Channels:
-    """The channels' part of this rank's control slab (kernels/abi.h)."""
+    """The channels' part of this rank's control slab (hipcomm/abi/slabs.h)."""
 
-    OFFSET = 4096 + 2 * (256 * 2 * 16 * 64) + 256 * 16 * 8
-    NUMBERS, ARRIVED, TAKEN, REFUSALS, ENVELOPES, SLOTS, END = np.cumsum(
-        [OFFSET, 2 * 16 * 256 * 4, 16 * 256 * 8, 16 * 256 * 8, 16 * 64, 16 * 64 * 32, 65536 * 32]
-    ).tolist()
+    NUMBERS, ARRIVED, TAKEN, REFUSALS, ENVELOPES, SLOTS = (
+        SLABS[f"CHANNEL_{part}_OFFSET"]
+        for part in ("NUMBERS", "ARRIVED", "TAKEN", "REFUSALS", "ENVELOPES", "SLOTS")
+    )
+    WORDS, DONE, END = SLABS["CHANNEL_WORDS"], SLABS["CHANNEL_DONE"], SLABS["LINES_OFFSET"]
 
     def __init__(self, comm):
         self._base = int(ffi.cast("uintptr_t", comm._session._slabs.control[comm.rank]))
@@ -425,8 +427,9 @@ class Channels:
 def go_to_number(comm, rng, number):
     """What billions of messages would do. No rank may be in a call."""
     channels = Channels(comm)
-    channels.write(Channels.NUMBERS, np.full(2 * 16 * 256, number, np.uint32))
-    channels.write(Channels.TAKEN, np.full(16 * 256, (number - 1) << 32 | 0xFFFFFFFF, np.uint64))
+    channels.write(Channels.NUMBERS, np.full(2 * Channels.WORDS, number, np.uint32))
+    taken = (number - 1) << 32 | Channels.DONE
+    channels.write(Channels.TAKEN, np.full(Channels.WORDS, taken, np.uint64))
 
 
 def numbers_in_flags(comm, rng):

@@ -15,7 +15,7 @@ _UNCACHED = 0x3  # hipDeviceMallocUncached; hip-python has no name for it
 
 
 class Slabs:
-    """The control and staging slabs of all ranks (kernels/abi.h says what is in them).
+    """The control and staging slabs of all ranks (hipcomm/abi/slabs.h says what is in them).
 
     Attributes:
         control: cffi ``void *[world]``, as mapped in this process.

@@ -5,7 +5,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "../../kernels/abi.h"
+#include "../abi/kernel_args.h"
+#include "../abi/slabs.h"
 #include "hip_api.h"
 #include "hipcomm.h"
 #include "plan.h"

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "../../kernels/abi.h"
 #include "../abi/kernels.def"
+#include "../abi/slabs.h"
 #include "kernel_table.h"
 #include "row_plan.h"
 #include "tables.h"

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "../../kernels/abi.h"
+#include "../abi/slabs.h"
 
 typedef struct Region {
     uintptr_t base; /* as this rank addresses its own part */

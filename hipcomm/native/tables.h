@@ -4,8 +4,7 @@
 
 #include <stdbool.h>
 
-#include "../../kernels/abi.h"
-#include "../abi/limits.h"
+#include "../abi/kernel_args.h"
 #include "hipcomm.h"
 
 /* A row of operations.def, which says what the columns mean. */

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../hipcomm/abi/limits.h"
+#include "../../hipcomm/abi/kernel_args.h"
+#include "../../hipcomm/abi/slabs.h"
 #include "../../hipcomm/platforms/cpu/kernel_abi.h"
-#include "../abi.h"
 
 /* The compiler decides what to inline: to force it takes three times as long to compile and leaves the loops as they
  * are. */

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#include "../../hipcomm/abi/limits.h"
-#include "../abi.h"
+#include "../../hipcomm/abi/kernel_args.h"
+#include "../../hipcomm/abi/slabs.h"
 
 #define DEVICE static inline __attribute__((device, always_inline))
 #define DEVICE_MEMBER __attribute__((device, always_inline))

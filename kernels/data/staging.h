@@ -4,7 +4,7 @@
  * block b is chunk s * blocks + b of the message. Chunks wait in a ring of slots (turns.h): the first
  * slots of all blocks, their second slots, ..., so that few steps may have large chunks. A slot has areas (one
  * per stage), an area has one cell per sender.
- * The slab exists twice, by the parity of the epoch (kernels/abi.h says why).
+ * The slab exists twice, by the parity of the epoch (hipcomm/abi/slabs.h says why).
  */
 #pragma once
 

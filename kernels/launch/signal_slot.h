@@ -1,4 +1,4 @@
-/* Where signals are, and what one says (kernels/abi.h has the layout). */
+/* Where signals are, and what one says (hipcomm/abi/slabs.h has the layout). */
 #pragma once
 
 #include "launch.h"

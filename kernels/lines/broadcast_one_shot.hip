@@ -1,7 +1,7 @@
 /* Broadcast, flag-in-data: the root sends its message to every peer as lines. One one-way latency.
  *
  * Everybody also tells everybody that it has come: no rank may leave an epoch before it has heard from
- * all (kernels/abi.h), and the lines alone would tell only of the root. */
+ * all (hipcomm/abi/slabs.h), and the lines alone would tell only of the root. */
 #include "../data/pack.h"
 #include "../launch/epoch.h"
 

@@ -7,7 +7,7 @@
  * pairs are all of one kind skips the loops of the other.
  *
  * Where nothing is sent, a signal of no steps is: no rank may leave an epoch before it has heard from
- * all (kernels/abi.h).
+ * all (hipcomm/abi/slabs.h).
  */
 #include "../data/own_segment.h"
 #include "../launch/epoch.h"

@@ -4,7 +4,7 @@
  *
  * A segment is cut into tiles of 2^tile_shift lines; a block takes every blocks-th tile. Line layout at
  * the owner: [sender][line]. An owner of nothing hears from its peers by a signal: no rank may leave an
- * epoch before it has heard from all (kernels/abi.h).
+ * epoch before it has heard from all (hipcomm/abi/slabs.h).
  */
 #include "../data/segments.h"
 #include "../launch/epoch.h"

@@ -1,4 +1,4 @@
-/* Channels: what send and recv move their messages through. kernels/abi.h has the layout.
+/* Channels: what send and recv move their messages through. hipcomm/abi/slabs.h has the layout.
  *
  * A channel leads from one rank to one other, and both ends number its messages alike. The number is kept
  * as the epoch is (epoch.h): a word per block, which no other block reads, and a launch of b blocks

@@ -142,10 +142,10 @@ struct Reduction<Float8, AnyOperation, Bits> {
         UNROLL(16)
         for (int i = 0; i < kElements; ++i) {
             const float a = total[i], b = widen_float8(elements.at[i], format);
-            const float extreme = reduction == HIPCOMM_REDUCTION_MAX ? Max::combine<float>(a, b)
-                                                                     : Min::combine<float>(a, b);
-            const float ordered = reduction == HIPCOMM_REDUCTION_PROD ? Prod::combine<float>(a, b) : extreme;
-            total[i] = reduction == HIPCOMM_REDUCTION_SUM ? Sum::combine<float>(a, b) : ordered;
+            const float extreme =
+                reduction == hipcommReductionMax ? Max::combine<float>(a, b) : Min::combine<float>(a, b);
+            const float ordered = reduction == hipcommReductionProd ? Prod::combine<float>(a, b) : extreme;
+            total[i] = reduction == hipcommReductionSum ? Sum::combine<float>(a, b) : ordered;
             one_by_one();
         }
     }

@@ -4,7 +4,7 @@
  * each other longer than for the data: small messages where all ranks have one memory (the CPU).
  *
  * Block b has its own chunk, shared only with block b of the other ranks. Nobody overwrites what a slower peer
- * still reads: staging memory exists twice (kernels/abi.h). A pack of the result is written by the thread that
+ * still reads: staging memory exists twice (hipcomm/abi/slabs.h). A pack of the result is written by the thread that
  * has read this rank's contribution to it, and after the block has staged its chunk, so in-place calls are safe.
  */
 #include "../launch/epoch.h"
