@@ -6,11 +6,12 @@ import cases
 import numpy as np
 import oracle
 import pytest
-from cases import COLLECTIVES, IN_PARTS, random_case
+from cases import COLLECTIVES, IN_PARTS, Case, Made, random_case
 from harness import worlds
 from regions import DeviceArray
 
 import hipcomm
+from hipcomm.plan import TABLE_OF_OPERATIONS
 
 WORLD = 3
 pytestmark = pytest.mark.skipif(not worlds(WORLD), reason=f"needs {WORLD} devices")
@@ -22,21 +23,25 @@ MISMATCHES = {
     "nothing": (("all_reduce", {}), ("all_reduce", {"count": 0}), "count 8,", "count 0,"),
     "dtype": (("all_reduce", {}), ("all_reduce", {"dtype": "int32"}), "float32", "int32"),
     "reduction": (("all_reduce", {}), ("all_reduce", {"op": "max"}), "float32, sum)", "float32, max)"),
-    "root": (("broadcast", {}), ("broadcast", {"root": 1}), "root 0)", "root 1)"),
-    "gather's root": (("gather", {}), ("gather", {"root": 2}), "root 0)", "root 2)"),
 }
 
+# What rank 1 does otherwise in any operation whose counts are compared, and how each side is called
+ARGUMENTS = {"count": (8, 9), "dtype": ("float32", "int32"), "op": ("sum", "max"), "root": (0, 2)}
+DIFFERENCES = [
+    (row.name, argument)
+    for row in TABLE_OF_OPERATIONS.values()
+    if row.compared == "Count" and row.bytes != "None"
+    for argument in ARGUMENTS
+    if (argument != "op" or row.reduces) and (argument != "root" or row.root != "None")
+]
 
-def call(comm, operation, count=8, dtype="float32", op="sum", root=0):
+
+def call(comm, operation, count=8, dtype="float32", op="sum"):
     memory = cases.arena()
     send, recv = memory.region(4096).address, memory.region(4096).address
     where = {"count": count, "dtype": dtype}
     if operation == "barrier":
         comm.barrier()
-    elif operation == "broadcast":
-        comm.broadcast(send, root, **where)
-    elif operation == "gather":
-        comm.gather(send, recv, root, **where)
     else:
         comm.all_reduce(send, recv, op, **where)
 
@@ -70,6 +75,37 @@ def test_all_ranks_see_both_calls(own_ranks, name):
         rank0, rank1 = first.split("rank 0 calls ")[1].split(", rank 1 calls ")
         assert ours in rank0 and theirs in rank1, first
         assert second == first  # a communicator that has failed stays failed
+
+
+def argument_differs(comm, rng, operation, argument):
+    ours, theirs = ARGUMENTS[argument]
+    arguments = {"count": 8, "rows": 2 if operation == "all_gather_rows" else 1}
+    arguments[argument] = theirs if comm.rank == 1 else ours
+    made = Made(comm, cases.arena(), Case(operation, **arguments))
+
+    def wrong():
+        made.make()
+        comm.synchronize()
+
+    return message_of(wrong)
+
+
+@pytest.mark.parametrize(("operation", "argument"), DIFFERENCES)
+def test_one_rank_that_differs_is_found(own_ranks, operation, argument):
+    """Whichever kernels run the operation: also where each pair of ranks has a segment of its own."""
+    ours, theirs = ARGUMENTS[argument]
+    if argument == "count":
+        rows = 2 if operation == "all_gather_rows" else 1
+        ours, theirs = f"count {8 * rows},", f"count {9 * rows},"
+    elif argument == "root":
+        ours, theirs = f"root {ours})", f"root {theirs})"
+    for rank, message in enumerate(
+        own_ranks.world(WORLD, check=True).run(argument_differs, operation, argument)
+    ):
+        rank0, rank1 = message.split("rank 0 calls ")[1].split(", rank 1 calls ")
+        assert rank0.startswith(f"{operation}(") and ours in rank0, message
+        assert rank1.startswith(f"{operation}(") and theirs in rank1, message
+        assert message.startswith(f"rank {rank}: call 1 differs between ranks: "), message
 
 
 def pair_differs(comm, rng):
