@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "../../kernels/fused/args.h"
+#include "../abi/norm_args.h"
 #include "call_check.h"
 #include "call_log.h"
 #include "row_plan.h"

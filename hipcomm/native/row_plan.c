@@ -1,6 +1,6 @@
 #include "row_plan.h"
 
-#include "../../kernels/fused/args.h"
+#include "../abi/norm_args.h"
 #include "tables.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }

@@ -3,7 +3,7 @@
  * ranks have one memory (the CPU): see all_reduce_staged.hip.
  *
  * Block b takes every blocks-th row, alone with block b of the other ranks. Nobody overwrites what a slower peer still
- * reads: staging memory exists twice (kernels/abi.h). Behind the rows that the peers read, as many that they do not.
+ * reads: staging memory exists twice (hipcomm/abi/slabs.h). Behind the rows that the peers read, as many that they do not.
  */
 #include "../launch/epoch.h"
 #include "sources.h"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "../arch/arch.h"
-#include "args.h"
+#include "../../hipcomm/abi/norm_args.h"
 
 struct Owners {
     uint64_t least, longer; /* rows of an owner, and how many have one more */

@@ -4,7 +4,7 @@
 
 #include "../data/pack.h"
 #include "../numbers/norm.h"
-#include "args.h"
+#include "../../hipcomm/abi/norm_args.h"
 
 template <class T>
 constexpr uint32_t kSlice = HIPCOMM_SLICE_ELEMENTS(kOneThread, sizeof(T));

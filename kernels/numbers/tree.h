@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../arch/arch.h"
-#include "../fused/args.h"
+#include "../../hipcomm/abi/norm_args.h"
 
 template <uint32_t n>
 DEVICE float subtree(const float (&terms)[n]) {

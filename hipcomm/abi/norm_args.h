@@ -1,8 +1,8 @@
-/* What the host core and the kernels of norms must agree on. Plain C, like kernels/abi.h. */
-#ifndef HIPCOMM_KERNELS_FUSED_ARGS_H
-#define HIPCOMM_KERNELS_FUSED_ARGS_H
+/* What the kernels of norms are launched with. */
+#ifndef HIPCOMM_ABI_NORM_ARGS_H
+#define HIPCOMM_ABI_NORM_ARGS_H
 
-#include "../abi.h"
+#include "kernel_args.h"
 
 /* Shared memory of a row's sums: floats of one, of which there are two (kernels/numbers/tree.h). A pass has one for each
  * warp; plans have so many threads that they suffice for HIPCOMM_MAX_HIDDEN elements. */
