@@ -68,7 +68,7 @@ DEVICE void wait_for_turns(const Launch& launch, uint32_t turns) {
 
 /* All threads: a pipeline of `stages` stages over `steps` steps. work(turn) is called for every turn, with
  * everybody's turns up to turn - kDelay done and visible. Leaves early, in all threads alike, if the block has
- * failed. At least two stages: a block that leaves has then heard from everybody (hipcomm/abi/slabs.h). The blocks begin
+ * failed. At least two stages: a block that leaves has then heard from everybody (hipcomm/abi/slabs.h). Blocks begin
  * in `groups` groups (stagger.h). */
 template <class Work>
 DEVICE void in_turns(const Launch& launch, uint32_t steps, uint32_t stages, uint32_t groups, Work work) {
