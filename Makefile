@@ -45,7 +45,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 	HIPCOMM_PLATFORM=cpu $(RUN)/hipcomm-bench -g 2 -g 4 --compare hipcomm-symm,openmpi,gloo,copies --budget 0.25 --output build/cpu-compare
 
 clean: ## remove what make has built (not .venv)
-	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
+	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/_tables.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
 .PHONY: help types all run test test-amd test-gpu amd-software lint bench clean venv native cpu-native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
@@ -83,6 +83,7 @@ build/%.d: ;
 CORE      := hipcomm/lib/libhipcomm.so
 FFI       := hipcomm/_ffi.py
 WIRE      := hipcomm/_wire.py
+TABLES    := hipcomm/_tables.py
 CPU_HIP   := hipcomm/platforms/cpu/lib/libamdhip64.so
 CUDA_HIP  := hipcomm/platforms/cuda/lib/libamdhip64.so
 AMD_HIP   := hipcomm/platforms/amd_software/lib/libamdhip64.so
@@ -91,12 +92,12 @@ AMD_HIP   := hipcomm/platforms/amd_software/lib/libamdhip64.so
 # the toolchain's may both call apt-get, which takes one at a time.
 FFI_PYTHON ?= $(RUN)/python
 ifeq ($(FFI_PYTHON),$(RUN)/python)
-$(FFI) $(WIRE): | $(VENV)/.runtime
+$(FFI) $(WIRE) $(TABLES): | $(VENV)/.runtime
 toolchain: | venv
 endif
 
 native: cpu-native $(CUDA_HIP) ## the C core and the two HIP libraries
-cpu-native: $(CORE) $(FFI) $(WIRE) $(CPU_HIP)
+cpu-native: $(CORE) $(FFI) $(WIRE) $(TABLES) $(CPU_HIP)
 
 CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
@@ -129,6 +130,9 @@ $(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.
 
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py
 	$(FFI_PYTHON) hipcomm/native/build_wire.py $@
+
+$(TABLES): hipcomm/abi/limits.h hipcomm/abi/algorithms.def hipcomm/native/build_tables.py
+	$(FFI_PYTHON) hipcomm/native/build_tables.py $@
 
 # The AMD GPU in software: an interpreter of code objects, with memory, streams, events and graphs of the CPU platform.
 # What it replaces of that has the same file name.

@@ -13,17 +13,12 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hipcomm.core import lib
+from hipcomm._tables import ALGORITHMS, MAX_RANKS, MAX_STAGING_BYTES, MAX_TIMEOUT_SECONDS
 from hipcomm.errors import InvalidArgument
-from hipcomm.plan import ALGORITHMS
 
 PLATFORMS = ("auto", "amd", "nvidia", "cpu", "amd-software")
 LOG_LEVELS = ("warning", "info", "debug")
-MAX_WORLD_SIZE: int = lib.HIPCOMM_MAX_RANKS
-MAX_SECONDS: int = lib.HIPCOMM_MAX_TIMEOUT_SECONDS  # so that every clock can count it; there is no "for ever"
-MAX_STAGING_BYTES: int = lib.HIPCOMM_MAX_STAGING_BYTES
-
-_FORCEABLE = tuple(name for name in ALGORITHMS if name != "copy")  # which is what a world of one does
+MAX_SECONDS = MAX_TIMEOUT_SECONDS  # so that every clock can count it; there is no "for ever"
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -163,7 +158,7 @@ VARIABLES = (
         "HIPCOMM_WORLD_SIZE",
         (int,),
         None,
-        f"1 to {MAX_WORLD_SIZE}",
+        f"1 to {MAX_RANKS}",
         "The number of ranks.",
         _integer(1),
     ),
@@ -264,9 +259,9 @@ VARIABLES = (
         "HIPCOMM_ALGORITHM",
         (str,),
         "auto",
-        ", ".join(_FORCEABLE),
+        ", ".join(ALGORITHMS),
         "Forces one algorithm, for tests and for the curious; the same on all ranks.",
-        _choice(*_FORCEABLE),
+        _choice(*ALGORITHMS),
     ),
     Variable(
         "staging_bytes",
@@ -488,8 +483,8 @@ class Identity(NamedTuple):
                 (rank_as_said, world_as_said) if rank is None else (world_as_said, rank_as_said)
             )
             raise InvalidArgument(f"{missing}: not set, but {present} is")
-        if world_size > MAX_WORLD_SIZE:
-            raise InvalidArgument(f"{world_as_said}: hipcomm joins {MAX_WORLD_SIZE} ranks at most")
+        if world_size > MAX_RANKS:
+            raise InvalidArgument(f"{world_as_said}: hipcomm joins {MAX_RANKS} ranks at most")
         if rank >= world_size:
             raise InvalidArgument(f"{rank_as_said}: not below {world_as_said}")
         local_rank, _ = _number("local_rank", launcher.local_rank, 0, env, said)

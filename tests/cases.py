@@ -19,12 +19,20 @@ from oracle import Array
 from plans import boundary_sizes
 from regions import POISON, Arena, DeviceArray, Region, arena
 
+from hipcomm.plan import TABLE_OF_OPERATIONS
+
+OF = {  # messages and norms have cases of their own
+    name: row
+    for name, row in TABLE_OF_OPERATIONS.items()
+    if row.bytes not in ("None", "Message") and not name.endswith("_norm")
+}
 COLLECTIVES = ("all_reduce", "all_gather", "broadcast")  # those called by address and count
-REDUCTIONS = ("reduce_scatter", "reduce")
-MOVEMENTS = ("all_to_all", "all_to_all_v", "all_gather_v", "all_gather_rows", "gather", "scatter")
-IN_PARTS = REDUCTIONS + MOVEMENTS
+IN_PARTS = tuple(name for name in OF if name not in COLLECTIVES)
+REDUCTIONS = tuple(name for name in IN_PARTS if OF[name].reduces)
+MOVEMENTS = tuple(name for name in IN_PARTS if not OF[name].reduces)
 OPERATIONS = COLLECTIVES + IN_PARTS
 REDUCING = ("all_reduce", *REDUCTIONS)
+DIRECT = tuple(name for name in OF if OF[name].reads or OF[name].writes)
 
 
 @dataclass(frozen=True)
@@ -64,19 +72,19 @@ class Case:
         counts = self.counts(world)
         if counts is not None:
             return int(counts[rank].sum() if self.operation == "all_to_all_v" else counts[rank, 0])
-        if self.operation in ("scatter", "broadcast") and rank != self.root:
+        if OF[self.operation].root == "Sends" and rank != self.root:
             return 0
-        parts = world if self.operation in ("reduce_scatter", "all_to_all", "scatter") else 1
+        parts = world if OF[self.operation].sent == "Each" else 1
         return self.rows * self.count * parts
 
     def receives(self, rank: int, world: int) -> int | None:
         """How many elements *rank* receives; None: it has no recvbuf."""
-        if self.operation in oracle.ROOTED and rank != self.root:
+        if OF[self.operation].root == "Receives" and rank != self.root:
             return None
         counts = self.counts(world)
         if counts is not None:
             return int(counts[:, rank].sum())
-        parts = world if self.operation in ("all_gather", "all_gather_rows", "all_to_all", "gather") else 1
+        parts = world if OF[self.operation].received == "Each" else 1
         return self.rows * self.count * parts
 
     def sent_by(self, rank: int, world: int) -> Array:

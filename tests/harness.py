@@ -31,12 +31,13 @@ import checking
 import rank_worker
 from rank_worker import Call, Close, Open, Reply
 
+from hipcomm import environment
 from hipcomm.rendezvous import Server
 
 PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
 SHARED = os.environ.get("HIPCOMM_SHARE_DEVICES", "0")  # 1: all worlds on however few devices there are
 PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
-ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
+ALGORITHMS = tuple(name for name in environment.ALGORITHMS if name not in ("auto", "direct"))
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 
 # Ranks are forked from a process that has imported what takes long, and has made no HIP call.

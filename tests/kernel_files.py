@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from hipcomm.core import ffi, lib
 
-_SOURCES = {path.stem for path in Path(__file__).resolve().parent.parent.glob("kernels/*/*.hip")}
+_REPOSITORY = Path(__file__).resolve().parent.parent
+_SOURCES = {path.stem: path for path in _REPOSITORY.glob("kernels/*/*.hip")}
+_ARGUMENTS = dict(
+    re.findall(
+        r"X\((\w+), \w+, [A-Z]\w*, (\w+), \w+, __VA_ARGS__\)",
+        (_REPOSITORY / "hipcomm/abi/kernels.def").read_text(),
+    )
+)
+# The kernel files in each folder of kernels/.
+ROOMS = {
+    room: {file for file, path in _SOURCES.items() if path.parent.name == room}
+    for room in {path.parent.name for path in _SOURCES.values()}
+}
+
+
+def files_with(text: str) -> set[str]:
+    """The kernel files that have a text in them."""
+    return {file for file, path in _SOURCES.items() if text in path.read_text()}
+
+
+def arguments_of(name: str) -> str:
+    """The struct that a kernel is launched with, by hipcomm/abi/kernels.def."""
+    kernels = [kernel for kernel in _ARGUMENTS if f"{name}_".startswith(f"hipcomm_{kernel}_")]
+    return _ARGUMENTS[max(kernels, key=len)]
 
 
 def source_of(file: str) -> str:

@@ -16,17 +16,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from hipcomm.buffers.dtypes import CODES
+from hipcomm.plan import REDUCTIONS
+
 Array = np.ndarray[Any, Any]
 
-FLOATS = ("float16", "bfloat16", "float32", "float64")
-INTEGERS = ("int8", "uint8", "int32", "uint32", "int64", "uint64")
-DTYPES = FLOATS + INTEGERS
-FLOAT8 = tuple(
-    f"float8_{name}"
-    for name in ("e4m3fn", "e5m2", "e4m3", "e3m4", "e4m3fnuz", "e4m3b11fnuz", "e5m2fnuz", "e8m0fnu")
-)
-ALL_DTYPES = DTYPES + FLOAT8
-OPERATIONS = ("sum", "avg", "max", "min", "prod")
+ALL_DTYPES = tuple(dtype.name for dtype in CODES)
+FLOAT8 = tuple(name for name in ALL_DTYPES if name.startswith("float8"))
+DTYPES = tuple(name for name in ALL_DTYPES if name not in FLOAT8)
+FLOATS = tuple(name for name in DTYPES if "float" in name)
+OPERATIONS = tuple(REDUCTIONS)
 KINDS = ("bits", "plain", "special")
 ROOTED = ("reduce", "gather")  # only the root receives
 

@@ -17,7 +17,6 @@ from cases import COLLECTIVES, MOVEMENTS, OPERATIONS, REDUCING, Case, random_cas
 from harness import RankPool
 from regions import Arena
 
-ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
 MEDIUM, LARGE = 20_011, 700_003  # elements of all ranks together: beyond the small messages' algorithms
 SYMMETRIC = 64 << 20  # bytes
 

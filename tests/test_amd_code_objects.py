@@ -27,7 +27,7 @@ from amd_objects import (
     object_path,
     read_object,
 )
-from kernel_files import kernels_by_file, source_of
+from kernel_files import ROOMS, arguments_of, files_with, kernels_by_file, source_of
 
 # .ci/run sets CI: there the objects are always built, and what is missing fails the tests.
 IN_CI = bool(os.environ.get("CI"))
@@ -44,18 +44,13 @@ needs_objdump = pytest.mark.skipif(
 )
 on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 
-# Structs of hipcomm/abi/kernel_args.h: hipcommKernelArgs, or one that begins with it, by file; and where
-# their tables are: the mapped slabs, and the segments' offsets and lengths
-ARGUMENT_BYTES = 392
-LONGER_ARGUMENTS = {
-    "exchange": 944,
-    "exchange_direct": 944,
-    "exchange_pipelined": 944,
-    "reduce_one_shot": 944,
-    "reduce_pipelined": 944,
-    "reduce_scatter_direct": 944,
-    "reduce_scatter_one_shot": 944,
-    "check_call": 664,
+# Bytes of the structs that kernels are launched with (kernel_args.h, norm_args.h), which begin with
+# hipcommKernelArgs; and where their tables are: the mapped slabs, and the segments' offsets and lengths
+ARGUMENT_BYTES = {
+    "hipcommKernelArgs": 392,
+    "hipcommSegmentArgs": 944,
+    "hipcommCheckArgs": 664,
+    "hipcommNormArgs": 512,
 }
 TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 
@@ -63,43 +58,20 @@ TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 # they have the conditions of sixteen conversions to keep.
 SPILLS_ALLOWED = {(".sgpr_spill_count", "float8"): 16}
 
-SIGNALLING = {  # beside the signals with which the wipe of old flags ends (launch/epoch.h)
-    "barrier",
-    "broadcast_direct",
-    "broadcast_one_shot",
-    "broadcast_pipelined",
-    "all_gather_direct",
-    "all_gather_pipelined",
-    "all_reduce_direct",
-    "all_reduce_pipelined",
-    "all_reduce_staged",
-    "reduce_one_shot",
-    "reduce_pipelined",
-    "reduce_scatter_direct",
-    "exchange",
-    "exchange_direct",
-    "exchange_pipelined",
-    "send",
-    "recv",
+# By what rooms of kernels/ are for, and what else is like them.
+SIGNALLING = {  # apart from the signals with which the wipe of old flags ends (launch/epoch.h)
+    *ROOMS["direct"],
+    *ROOMS["staged"],
+    *ROOMS["messages"],
+    *("all_reduce_norm_pipelined", "all_reduce_norm_staged"),
+    *("barrier", "broadcast_one_shot", "exchange", "reduce_one_shot"),
 }
-STAGING = {  # payload of peers is moved with system scope
-    "all_gather_direct",
-    "all_reduce_direct",
-    "broadcast_direct",
-    "broadcast_pipelined",
-    "all_gather_pipelined",
-    "all_reduce_pipelined",
-    "all_reduce_staged",
-    "reduce_pipelined",
-    "exchange",
-    "exchange_direct",
-    "exchange_pipelined",
-}
-READING = STAGING | {"reduce_scatter_direct", "recv"}  # likewise, but results are this rank's own
-WRITING = STAGING | {"send"}
-WITHOUT_EPOCH = {"send", "recv"}
-IN_UNITS = {"all_reduce_one_shot", "reduce_scatter_one_shot"}
-
+OWN_RESULTS = {"reduce_scatter_direct"}  # reads what peers have, and writes what is this rank's own
+STAGING = ROOMS["staged"] | ROOMS["direct"] | {"exchange"}  # payload of peers is moved with system scope
+READING = STAGING | {"recv"}
+WRITING = STAGING - OWN_RESULTS | {"send"}
+WITHOUT_EPOCH = ROOMS["messages"] | {"add_norm"}
+IN_UNITS = files_with("HIPCOMM_MAX_UNIT_THREADS")
 
 FILES = kernels_by_file("gfx942")  # of all AMD targets
 
@@ -159,9 +131,9 @@ def test_a_block_fits_the_registers(target: Target) -> None:
 @on_every_target
 def test_arguments_are_one_struct(target: Target) -> None:
     """The C core passes the struct and nothing else: a hidden argument would be garbage."""
-    for file, code in objects(target):
-        size = LONGER_ARGUMENTS.get(file, ARGUMENT_BYTES)
+    for _, code in objects(target):
         for name, kernel in code.kernels.items():
+            size = ARGUMENT_BYTES[arguments_of(name)]
             assert kernel[".kernarg_segment_size"] == size, name
             assert [argument[".value_kind"] for argument in kernel[".args"]] == ["by_value"], name
             assert kernel[".args"][0][".offset"] == 0, name
@@ -324,7 +296,7 @@ def test_stores_are_complete_when_one_wave_signals(target: Target) -> None:
         unfinished = reached(target, program, stores, blocked_by=target.store_wait)
         if target.write_back is None:  # a release shows as nothing but its wait: scrub, and signal
             waited = [i for i in barriers if re.match(target.store_wait, text[i - 1])]
-            assert len(waited) >= (2 if file in STAGING else 1), name
+            assert len(waited) >= (2 if file in STAGING - OWN_RESULTS else 1), name
             continue
         releases_of_signals = signal_releases(target, text)
         assert releases_of_signals, name

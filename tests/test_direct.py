@@ -21,17 +21,8 @@ from hipcomm.memory.peers import read_memory, write_memory
 from hipcomm.plan import ALGORITHMS as NUMBERS
 
 DIRECT = {"algorithm": "direct"}
-OPERATIONS = (
-    "all_reduce",
-    "all_gather",
-    "broadcast",
-    "reduce_scatter",
-    "all_to_all",
-    "all_gather_v",
-    "all_gather_rows",
-)
 everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 6, 7, 8))
-every_operation = pytest.mark.parametrize("operation", OPERATIONS)
+every_operation = pytest.mark.parametrize("operation", cases.DIRECT)
 
 
 @contextlib.contextmanager
@@ -280,14 +271,14 @@ def test_calls_in_registered_memory_are_direct(own_ranks, world):
     """Those of the operations that have such an algorithm, and no others."""
     for ran in own_ranks.world(world, log="debug", **DIRECT).run(algorithms_that_ran, 40_000):
         for (operation, registered), direct in ran.items():
-            assert direct == [registered and operation in OPERATIONS], (operation, registered)
+            assert direct == [registered and operation in cases.DIRECT], (operation, registered)
     own_ranks.end()
 
 
 def test_registered_is_agreed_by_the_plan():
     for arch in ("x86_64", "gfx942"):  # on sm_90 some operations never take it
         for world in (2, 4, 8):
-            for operation in OPERATIONS:
+            for operation in cases.DIRECT:
                 smallest = next(
                     nbytes
                     for nbytes in (1 << n for n in range(40))

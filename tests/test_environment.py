@@ -364,3 +364,11 @@ def test_keywords_that_do_not_fit(environ, given, message):
 def test_rendezvous_as_keyword_needs_a_token():
     with pytest.raises(InvalidArgument, match=r"^HIPCOMM_TOKEN='': rendezvous is set"):
         Settings.read({}, {"rendezvous": "localhost:1"})
+
+
+def test_settings_are_read_without_the_core():
+    """The doctor of an installation whose library is missing reads them too."""
+    hidden = "import sys; sys.modules['hipcomm.core'] = None"
+    code = f"{hidden}; from hipcomm import environment; print(environment.ALGORITHMS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "one_shot" in done.stdout

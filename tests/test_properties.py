@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from regions import Arena
 
-ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined", "direct")
+from hipcomm.environment import ALGORITHMS
+
 SYMMETRIC_BYTES = 8 << 20
 
 reproducible = settings(
@@ -38,7 +39,7 @@ def calls(draw, operation):
     count = draw(st.one_of(st.integers(0, 40), st.integers(0, 700), st.integers(0, 12_000)))
     has_rows = operation in ("reduce_scatter", "all_gather_rows")
     rows = draw(st.integers(1, 7)) if has_rows else 1
-    reduces = operation in ("all_reduce", "reduce_scatter", "reduce")
+    reduces = operation in cases.REDUCING
     fields = {
         "operation": operation,
         "count": count // rows,

@@ -6,7 +6,9 @@ import functools
 
 import pytest
 from harness import SHARED, device_count
-from same_bits import ALGORITHMS, Outcome, differences, on_platform
+from same_bits import Outcome, differences, on_platform
+
+from hipcomm.environment import ALGORITHMS
 
 SEED = 71
 
