@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 
-JOIN, GATHER, WAITING, ABORT, LEAVE = 1, 2, 3, 4, 5
+JOIN, GATHER, WAITING, ABORT, LEAVE, CLOSING = 1, 2, 3, 4, 5, 6
 ACCEPTED, WELCOME, REFUSED, RESULT, FAILED, PEER_LOST, ABORTED, PEER_LEFT = range(16, 24)
 
 
@@ -63,8 +63,10 @@ class ThirdClient:
         return self.requests
 
     def result(self, request):
-        """Wait for a RESULT; the parts."""
+        """Wait for a RESULT; the parts. That a peer closes one of its communicators may come in between."""
         kind, payload = self.receive()
+        while kind == PEER_LEFT and payload[8:]:
+            kind, payload = self.receive()
         assert kind == RESULT
         number, count = struct.unpack_from("<II", payload)
         assert number == request
@@ -84,6 +86,9 @@ class ThirdClient:
         kind, payload = self.receive()
         assert kind in (PEER_LOST, ABORTED, PEER_LEFT)
         return kind, *struct.unpack_from("<II", payload), payload[8:].decode()
+
+    def closing(self, name):
+        self.send(CLOSING, name.encode())
 
     def abort(self, result, reason):
         self.send(ABORT, struct.pack("<I", result) + reason.encode())

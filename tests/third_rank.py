@@ -149,6 +149,7 @@ class Communicator:
             hip("hipIpcCloseMemHandle", self.mapped.pop())
 
     def close(self, arenas=()):
+        self.client.closing(self.name)
         self.gather("close")
         self.unmap()
         self.gather("unmapped")
