@@ -295,6 +295,8 @@ class Server:
             else:
                 world.lose(missed, f"it has left the job, and rank {member.rank} waited for it")
         elif frame.type == wire.Type.CLOSING:
+            if not frame.payload:  # the PEER_LEFT that it becomes would say that the rank has left the job
+                raise ProtocolError("a CLOSING without a name")
             world.closing(member.rank, protocol.decode_text(frame.payload))
         elif frame.type == wire.Type.LEAVE:
             world.leave(member.rank)
