@@ -191,8 +191,10 @@ class Made:
             comm.all_gather(send, recv, dim=1, stream=stream)
         elif case.operation == "gather":
             comm.gather(send, recv, case.root, stream=stream)
-        else:
+        elif case.operation == "scatter":
             comm.scatter(send if comm.rank == case.root else None, recv, case.root, stream=stream)
+        else:
+            raise NotImplementedError(f"how {case.operation} is called")
 
     def check(self, comm: Any) -> None:
         """Raise AssertionError unless this rank got what it should and nothing else was touched."""

@@ -15,6 +15,21 @@ _ARGUMENTS = dict(
         (_REPOSITORY / "hipcomm/abi/kernels.def").read_text(),
     )
 )
+
+
+def _runs() -> dict[tuple[str, str], str]:
+    abi = _REPOSITORY / "hipcomm" / "abi"
+    python = dict(re.findall(r"X\((\w+), (\w+), \d+, ", (abi / "operations.def").read_text()))
+    python |= re.findall(r"X\((\w+), (\w+), \d+, ", (abi / "algorithms.def").read_text())
+    rows = re.findall(
+        r"X\(([A-Z]\w*), ([A-Z]\w*), (\w+), \w+, __VA_ARGS__\)", (abi / "kernels.def").read_text()
+    )
+    return {(python[operation], python[algorithm]): kernel for operation, algorithm, kernel in rows}
+
+
+# The kernel that runs an operation by an algorithm: HIPCOMM_RUNS of kernels.def.
+RUNS = _runs()
+
 # The kernel files in each folder of kernels/.
 ROOMS = {
     room: {file for file, path in _SOURCES.items() if path.parent.name == room}

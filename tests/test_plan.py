@@ -15,6 +15,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_files import RUNS
 from plans import ALGORITHMS, NO_LIMIT, OPERATIONS, PACK, REDUCTIONS, Plan, make_plan
 from slabs import SLABS
 
@@ -446,9 +447,8 @@ def test_the_kernel_is_that_of_the_call(algorithm):
         file = "exchange_pipelined" if in_turns else "exchange"
         assert kernel_name(plan) == (file, f"hipcomm_{file}")
     for operation in DIRECT:
-        family = "exchange" if operation in EXCHANGES else operation
         plan = make_plan(operation, 1 << 30, 4, "gfx942", registered=True)
-        assert kernel_name(plan)[0] == f"{family}_direct" + ("_sum" if OF[operation].reduces else "")
+        assert kernel_name(plan)[0] == RUNS[operation, "direct"] + ("_sum" if OF[operation].reduces else "")
 
 
 def test_every_kernel_has_its_own_name():
