@@ -194,7 +194,7 @@ def fuzz_rank(rng, server):
         elif kind in (wire.Type.PEER_LOST, wire.Type.ABORTED, wire.Type.PEER_LEFT):
             event, text = protocol.unpack_with_text(wire.Peer, payload)
             assert event.peer == 1
-            ends += not (kind == wire.Type.PEER_LEFT and text)  # with a name it closes a communicator, and stays
+            ends += not (kind == wire.Type.PEER_LEFT and text)  # named: of a communicator; stays
     assert ends == 1, kinds
     assert kinds[:2] == [wire.Type.ACCEPTED, wire.Type.WELCOME]
     honest.send(rng, protocol.frame(wire.Type.LEAVE))
