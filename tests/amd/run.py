@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,12 @@ def run_tests(
         "HIPCOMM_CPU_DEVICES": str(devices),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, timeout=timeout).returncode
+    with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as tests:
+        try:
+            return tests.wait(timeout)
+        except BaseException:  # a time-out or Ctrl-C: the ranks end too
+            os.killpg(tests.pid, signal.SIGKILL)
+            raise
 
 
 def main() -> int:
