@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hipcomm.plan import TABLE_OF_OPERATIONS
+
 
 @dataclass(frozen=True)
 class Op:
@@ -17,17 +19,31 @@ class Op:
         name: as the Python API spells it.
         bus_factor: by world size, what turns size / time into the bandwidth that every link must carry,
             whatever the algorithm. A factor of 0 (a world of one) means that no link is used.
-        divided: whether a message consists of one share per rank.
-        send_shares, recv_shares: whether that buffer holds one share (True) or the whole message (False).
-        reduces: whether it computes, so that the reduction operation matters.
     """
 
     name: str
     bus_factor: Callable[[int], float]
-    divided: bool = True
-    send_shares: bool = False
-    recv_shares: bool = False
-    reduces: bool = False
+
+    @property
+    def divided(self) -> bool:
+        """Whether a message consists of one share per rank."""
+        row = TABLE_OF_OPERATIONS[self.name]
+        return "Each" in (row.sent, row.received)
+
+    @property
+    def send_shares(self) -> bool:
+        """Whether the send buffer holds one share, and not the whole message."""
+        return self.divided and TABLE_OF_OPERATIONS[self.name].sent == "One"
+
+    @property
+    def recv_shares(self) -> bool:
+        """Whether the receive buffer does."""
+        return self.divided and TABLE_OF_OPERATIONS[self.name].received == "One"
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it computes, so that the reduction operation matters."""
+        return TABLE_OF_OPERATIONS[self.name].reduces
 
     def elements(self, size: int, itemsize: int, world_size: int) -> tuple[int, int]:
         """Return how many elements the (send, receive) buffer of one rank has for a message of `size` bytes.
@@ -48,11 +64,11 @@ def _all_but_own(world_size: int) -> float:
 OPS = {
     op.name: op
     for op in (
-        Op("all_reduce", lambda n: 2 * _all_but_own(n), divided=False, reduces=True),
-        Op("all_gather", _all_but_own, send_shares=True),
-        Op("reduce_scatter", _all_but_own, recv_shares=True, reduces=True),
+        Op("all_reduce", lambda n: 2 * _all_but_own(n)),
+        Op("all_gather", _all_but_own),
+        Op("reduce_scatter", _all_but_own),
         Op("all_to_all", _all_but_own),
-        Op("broadcast", lambda n: float(n > 1), divided=False),
+        Op("broadcast", lambda n: float(n > 1)),
     )
 }
 
