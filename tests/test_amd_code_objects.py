@@ -27,7 +27,7 @@ from amd_objects import (
     object_path,
     read_object,
 )
-from kernel_files import ROOMS, arguments_of, files_with, kernels_by_file, source_of
+from kernel_files import ROOMS, RUNS, arguments_of, files_with, kernels_by_file, source_of
 
 # .ci/run sets CI: there the objects are always built, and what is missing fails the tests.
 IN_CI = bool(os.environ.get("CI"))
@@ -70,7 +70,8 @@ OWN_RESULTS = {"reduce_scatter_direct"}  # reads what peers have, and writes wha
 STAGING = ROOMS["staged"] | ROOMS["direct"] | {"exchange"}  # payload of peers is moved with system scope
 READING = STAGING | {"recv"}
 WRITING = STAGING - OWN_RESULTS | {"send"}
-WITHOUT_EPOCH = ROOMS["messages"] | {"add_norm"}
+WITHOUT_EPOCH = ROOMS["messages"]
+LOCAL = {kernel for (_, algorithm), kernel in RUNS.items() if algorithm == "local"}  # have no peers
 IN_UNITS = files_with("HIPCOMM_MAX_UNIT_THREADS")
 
 FILES = kernels_by_file("gfx942")  # of all AMD targets
@@ -168,18 +169,20 @@ OFFSET = re.compile(r"offset:(-?\d+)")
 BRANCH = re.compile(r"s_(cbranch|branch|setpc|endpgm)")
 
 
-def programs(target: Target) -> Iterator[tuple[str, str, Program]]:
+def programs(target: Target, without: set[str] = LOCAL) -> Iterator[tuple[str, str, Program]]:
     """(kernel file, kernel, program)"""
     for file in FILES:
+        if source_of(file) in without:
+            continue
         kernels = disassemble(object_path(target, file))
         assert set(kernels) == FILES[file]
         for name, program in kernels.items():
             yield source_of(file), name, program
 
 
-def all_instructions(target: Target) -> Iterator[tuple[str, str, list[str]]]:
+def all_instructions(target: Target, without: set[str] = LOCAL) -> Iterator[tuple[str, str, list[str]]]:
     """(kernel file, kernel, instructions)"""
-    for file, name, program in programs(target):
+    for file, name, program in programs(target, without):
         yield file, name, program.text
 
 
@@ -327,7 +330,7 @@ def test_flat_instructions_move_no_data(target: Target) -> None:
     """An access whose address space the compiler does not know occupies LDS and memory path both. Left are
     the word that says that the block has failed, and the fault record."""
     problems = []
-    for _, name, instructions in all_instructions(target):
+    for _, name, instructions in all_instructions(target, without=set()):
         for instruction in instructions:
             assert not instruction.startswith(("scratch_", "s_swappc", "s_setpc")), f"{name}: {instruction}"
             opcode = instruction.split()[0]
