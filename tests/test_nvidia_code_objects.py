@@ -73,7 +73,9 @@ def test_lines_are_moved_by_128_bit_atomics(arch, file):
     for name, body in entries(arch, file)[1].items():
         assert "st.relaxed.sys.global.b128" in body, name
         assert "ld.relaxed.sys.global.b128" in body, name
-        assert "relaxed.sys.global.v2" not in body, f"{name}: two atomics, which come one by one"
+        # rows that wait for their norm are read as two words: they have no flag in them
+        if "_norm" not in file:
+            assert "relaxed.sys.global.v2" not in body, f"{name}: two atomics, which come one by one"
 
 
 @on_every_arch

@@ -416,8 +416,8 @@ def many_regions(comm, rng):
 
 
 @pytest.mark.parametrize("world", worlds(1, 2))
-def test_many_regions(ranks, world):
-    ranks.world(world).run(many_regions)
+def test_many_regions(own_ranks, world):  # of other tests' arrays some regions may be left
+    own_ranks.world(world).run(many_regions)
 
 
 def registered_array(comm, rng):

@@ -231,13 +231,13 @@ typedef struct {
     hipcommRedOp_t op;
     uint64_t bytes; /* count times the size of an element: of a rank's part, of a pair's part
                        (all_to_all), of the largest part (all_gather_v); all_to_all_v: not looked at */
-    uint32_t hidden; /* norms: elements of a row, of which bytes are whole ones; others: 0 */
     int world;
     const char* arch;             /* gcnArchName of the devices */
     uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */
     hipcommAlgorithm_t algorithm; /* hipcommAlgorithmAuto, or one to force */
     uint64_t staging_bytes;       /* of the staging slab; 0: the default */
     int registered;               /* the buffers that the direct algorithm touches are registered */
+    uint32_t hidden;              /* norms: elements of a row, of which bytes are whole ones; others: 0 */
 } hipcommPlanRequest;
 
 typedef struct {
