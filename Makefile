@@ -131,7 +131,7 @@ $(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py
 	$(FFI_PYTHON) hipcomm/native/build_wire.py $@
 
-$(TABLES): hipcomm/abi/limits.h hipcomm/abi/algorithms.def hipcomm/native/build_tables.py
+$(TABLES): $(addprefix hipcomm/abi/,limits.h algorithms.def settings.def launchers.def platforms.def) hipcomm/native/build_tables.py
 	$(FFI_PYTHON) hipcomm/native/build_tables.py $@
 
 # The AMD GPU in software: an interpreter of code objects, with memory, streams, events and graphs of the CPU platform.

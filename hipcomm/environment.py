@@ -1,4 +1,4 @@
-"""Every setting of hipcomm in one table: its keyword at ``init``, its environment variable, its default.
+"""The settings of hipcomm, of the table ``hipcomm/abi/settings.def``: keyword, environment variable, default.
 
 :class:`Identity` says which rank this process is, :class:`Settings` how the library shall behave. Both are
 made once, at ``init``, of its keywords and of the environment; nothing reads the environment afterwards.
@@ -13,10 +13,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from hipcomm._tables import ALGORITHMS, MAX_RANKS, MAX_STAGING_BYTES, MAX_TIMEOUT_SECONDS
+from hipcomm import _tables
+from hipcomm._tables import ALGORITHMS, LAUNCHERS, MAX_RANKS, MAX_STAGING_BYTES, MAX_TIMEOUT_SECONDS, SETTINGS
 from hipcomm.errors import InvalidArgument
 
-PLATFORMS = ("auto", "amd", "nvidia", "cpu", "amd-software")
+PLATFORMS = ("auto", *(name for name, _, _ in _tables.PLATFORMS))
 LOG_LEVELS = ("warning", "info", "debug")
 MAX_SECONDS = MAX_TIMEOUT_SECONDS  # so that every clock can count it; there is no "for ever"
 
@@ -149,157 +150,50 @@ class Variable(NamedTuple):
         raise ValueError(f"not of type {' or '.join(kind.__name__ for kind in self.types)}")
 
 
-VARIABLES = (
-    Variable(
-        "rank", "HIPCOMM_RANK", (int,), None, "0 to world size - 1", "This process's rank.", _integer(0)
-    ),
-    Variable(
-        "world_size",
-        "HIPCOMM_WORLD_SIZE",
-        (int,),
-        None,
-        f"1 to {MAX_RANKS}",
-        "The number of ranks.",
-        _integer(1),
-    ),
-    Variable(
-        "local_rank",
-        "HIPCOMM_LOCAL_RANK",
-        (int,),
-        None,
-        "0 or more",
-        "This process's number on its machine; by default its rank.",
-        _integer(0),
-    ),
-    Variable(
-        "rendezvous",
-        "HIPCOMM_RENDEZVOUS",
-        (str, tuple),
-        None,
-        "host:port",
-        "The rendezvous server. Unset: rank 0 hosts one and tells the others through a file.",
-        _endpoint,
-    ),
-    Variable(
-        "token",
-        "HIPCOMM_TOKEN",
-        (str,),
-        None,
-        "1 to 128 bytes",
-        "The job's secret, shown to the server.",
-        _token,
-        is_secret=True,
-    ),
-    Variable(
-        "job_id",
-        "HIPCOMM_JOB_ID",
-        (str,),
-        None,
-        "any text",
-        "Tells jobs apart that run side by side without `hipcomm-run`.",
-        _text,
-    ),
-    Variable(
-        "platform",
-        "HIPCOMM_PLATFORM",
-        (str,),
-        "auto",
-        ", ".join(PLATFORMS),
-        "Where to run; `auto` takes the first of amd, nvidia, cpu that has a device. `amd-software` is an "
-        "AMD GPU in software, which executes the AMD kernels, slowly: for tests (amd.md).",
-        _choice(*PLATFORMS),
-    ),
-    Variable(
-        "device",
-        "HIPCOMM_DEVICE",
-        (int, str),
-        None,
-        "ordinal, PCI bus id or UUID",
-        "This rank's device; by default its local rank.",
-        _text,
-    ),
-    Variable(
-        None,
-        "HIPCOMM_CPU_DEVICES",
-        (int,),
-        "16",
-        "1 to 254",
-        "How many devices the CPU platform has.",
-        _integer(1, 254),
-    ),
-    Variable(
-        None,
-        "HIPCOMM_AMD_SOFTWARE",
-        (str,),
-        None,
-        "key=value, with commas between",
-        "What GPU the platform `amd-software` is, and how it behaves: `arch`, `cus`, `seed`, … (amd.md).",
-        _text,
-    ),
-    Variable(
-        "timeout",
-        "HIPCOMM_TIMEOUT",
-        (int, float),
-        "60",
-        "seconds up to a million",
-        "How long a collective waits for a peer.",
-        _seconds,
-    ),
-    Variable(
-        "join_timeout",
-        "HIPCOMM_JOIN_TIMEOUT",
-        (int, float),
-        "60",
-        "seconds up to a million",
-        "How long a rank waits for all to join.",
-        _seconds,
-    ),
-    Variable(
-        "algorithm",
-        "HIPCOMM_ALGORITHM",
-        (str,),
-        "auto",
-        ", ".join(ALGORITHMS),
-        "Forces one algorithm, for tests and for the curious; the same on all ranks.",
-        _choice(*ALGORITHMS),
-    ),
-    Variable(
-        "staging_bytes",
-        "HIPCOMM_STAGING_BYTES",
-        (int, str),
-        None,
-        "bytes up to 64G; K, M, G for powers of 1024",
-        "Device memory for staging, the same on all ranks; by default what suits the architecture.",
-        _byte_count,
-    ),
-    Variable(
-        "share_devices",
-        "HIPCOMM_SHARE_DEVICES",
-        (bool,),
-        "0",
-        "0, 1 (False, True)",
-        "1: ranks may share a device, to try a program with more ranks than devices; slow on GPUs.",
-        _switch,
-    ),
-    Variable(
-        "check",
-        "HIPCOMM_CHECK",
-        (bool,),
-        "0",
-        "0, 1 (False, True)",
-        "1: ranks compare every call; a mismatch is an error.",
-        _switch,
-    ),
-    Variable(
-        "log",
-        "HIPCOMM_LOG",
-        (str,),
-        "warning",
-        ", ".join(LOG_LEVELS),
-        "How much is logged.",
-        _choice(*LOG_LEVELS),
-    ),
-)
+class _Kind(NamedTuple):
+    """What a setting takes; see :class:`Variable`."""
+
+    types: tuple[type, ...]
+    values: str
+    parse: Callable[[str], Any]
+    is_secret: bool = False
+
+
+_KINDS = {
+    "rank": _Kind((int,), "0 to world size - 1", _integer(0)),
+    "world_size": _Kind((int,), f"1 to {MAX_RANKS}", _integer(1)),
+    "local_rank": _Kind((int,), "0 or more", _integer(0)),
+    "endpoint": _Kind((str, tuple), "host:port", _endpoint),
+    "token": _Kind((str,), "1 to 128 bytes", _token, is_secret=True),
+    "text": _Kind((str,), "any text", _text),
+    "platform": _Kind((str,), ", ".join(PLATFORMS), _choice(*PLATFORMS)),
+    "device": _Kind((int, str), "ordinal, PCI bus id or UUID", _text),
+    "cpu_devices": _Kind((int,), "1 to 254", _integer(1, 254)),
+    "amd_software": _Kind((str,), "key=value, with commas between", _text),
+    "seconds": _Kind((int, float), "seconds up to a million", _seconds),
+    "algorithm": _Kind((str,), ", ".join(ALGORITHMS), _choice(*ALGORITHMS)),
+    "bytes": _Kind((int, str), "bytes up to 64G; K, M, G for powers of 1024", _byte_count),
+    "truth": _Kind((bool,), "0, 1 (False, True)", _switch),
+    "log": _Kind((str,), ", ".join(LOG_LEVELS), _choice(*LOG_LEVELS)),
+}
+
+
+def _variable(keyword: str, name: str, kind: str, default: str, meaning: str) -> Variable:
+    """A row of ``hipcomm/abi/settings.def``."""
+    takes = _KINDS[kind]
+    return Variable(
+        keyword=None if keyword == "none" else keyword,
+        name=name,
+        types=takes.types,
+        default=default or None,
+        values=takes.values,
+        meaning=meaning,
+        parse=takes.parse,
+        is_secret=takes.is_secret,
+    )
+
+
+VARIABLES = tuple(_variable(*row) for row in SETTINGS)
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 _BY_KEYWORD = {variable.keyword: variable for variable in VARIABLES if variable.keyword}
@@ -402,36 +296,7 @@ class _Launcher(NamedTuple):
     job: tuple[str, ...]  # the job's name is made of those of these that are set
 
 
-# In the order in which they are asked. Under hipcomm-run the other launchers' variables may be there
-# as well (a job step that calls hipcomm-run); ours come first because ours are the innermost.
-_LAUNCHERS = (
-    _Launcher("hipcomm", "HIPCOMM_RANK", "HIPCOMM_WORLD_SIZE", "HIPCOMM_LOCAL_RANK", "", ()),
-    _Launcher(
-        "torchrun",
-        "RANK",
-        "WORLD_SIZE",
-        "LOCAL_RANK",
-        "LOCAL_WORLD_SIZE",
-        ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT"),
-    ),
-    _Launcher(
-        "Open MPI",
-        "OMPI_COMM_WORLD_RANK",
-        "OMPI_COMM_WORLD_SIZE",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_LOCAL_SIZE",
-        ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid"),
-    ),
-    _Launcher("PMI", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS", ()),
-    _Launcher(
-        "Slurm",
-        "SLURM_PROCID",
-        "SLURM_NTASKS",
-        "SLURM_LOCALID",
-        "",
-        ("SLURM_JOB_ID", "SLURM_STEP_ID"),
-    ),
-)
+_LAUNCHERS = tuple(_Launcher(*row[:5], tuple(row[5].split())) for row in LAUNCHERS)  # as they are asked
 
 _KEYWORDS = _Launcher("keywords", "", "", "", "", ())
 

@@ -12,13 +12,14 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hipcomm._tables import PLATFORMS
 from hipcomm.environment import Settings
 from hipcomm.errors import InvalidArgument, PlatformError
 from hipcomm.hip import bind, text
 from hipcomm.installation import PACKAGE
 
-# Where the HIP libraries are that this package brings: all but ROCm's own.
-_DIRECTORIES = {"nvidia": "cuda", "cpu": "cpu", "amd-software": "amd_software"}
+_DIRECTORIES = {name: directory for name, directory, _ in PLATFORMS}
+_AUTOMATIC = [name for name, _, is_automatic in PLATFORMS if is_automatic]
 
 
 class Platform(NamedTuple):
@@ -79,7 +80,7 @@ def _find(name: str, asked_by: str) -> Platform:
 
 def _find_automatically() -> Platform:
     reasons = []
-    for name in ("amd", "nvidia", "cpu"):
+    for name in _AUTOMATIC:
         library = _library(name)
         devices = f"no libamdhip64.so ({_where(name)})" if library is None else _count_devices(library)
         if isinstance(devices, int):
@@ -95,7 +96,7 @@ def _where(name: str) -> str:
 
 
 def _library(name: str) -> str | None:
-    if name != "amd":
+    if _DIRECTORIES[name]:
         path = PACKAGE / "platforms" / _DIRECTORIES[name] / "lib" / "libamdhip64.so"
         return str(path) if path.exists() else None
     from rocm.bindings.util.paths import get_library_path
