@@ -100,3 +100,19 @@ def test_device_properties_layout(tmp_path: Path) -> None:
         wanted = [offset + index * width for index in range(count)]
         value = seen["values"][name]
         assert (value if isinstance(value, list) else [value]) == wanted, name
+
+
+def test_every_function_is_needed() -> None:
+    """Of HIP's hundreds of functions, the platforms have those that the product or a test calls."""
+    header = (PLATFORMS / "hip_functions.h").read_text()
+    functions = re.findall(r"^(?:hipError_t|const char\*) (hip\w+)\(", header, re.MULTILINE)
+    assert len(functions) > 90
+    top = PLATFORMS.parents[1]
+    files = [
+        file for folder in ("hipcomm", "launcher", "bench", "tests") for file in (top / folder).rglob("*.*")
+    ]
+    files = [file for file in files if file.suffix in (".py", ".c", ".cpp") and file != Path(__file__)]
+    # a platform may use its own functions, but not only define them
+    text = "\n".join(re.sub(r"^hipError_t \w+", "", file.read_text(), flags=re.MULTILINE) for file in files)
+    used = set(re.findall(r"\bhip[A-Z]\w+", text))
+    assert sorted(set(functions) - used) == []

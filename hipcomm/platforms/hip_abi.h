@@ -382,10 +382,6 @@ typedef struct hipIpcMemHandle_t {
     char reserved[HIP_IPC_HANDLE_SIZE];
 } hipIpcMemHandle_t;
 
-typedef struct hipIpcEventHandle_t {
-    char reserved[HIP_IPC_HANDLE_SIZE];
-} hipIpcEventHandle_t;
-
 #define hipIpcMemLazyEnablePeerAccess 0x1u
 
 /* ---- streams and events ------------------------------------------------------------------------- */
@@ -447,22 +443,6 @@ typedef enum hipFuncAttribute {
     hipFuncAttributeMaxDynamicSharedMemorySize = 8,
     hipFuncAttributePreferredSharedMemoryCarveout = 9
 } hipFuncAttribute;
-
-typedef struct hipFuncAttributes {
-    int binaryVersion;
-    int cacheModeCA;
-    size_t constSizeBytes;
-    size_t localSizeBytes;
-    int maxDynamicSharedSizeBytes;
-    int maxThreadsPerBlock;
-    int numRegs;
-    int preferredShmemCarveout;
-    int ptxVersion;
-    size_t sharedSizeBytes;
-} hipFuncAttributes;
-
-/* Options of hipModuleLoadDataEx; both platforms accept and ignore them. */
-typedef int hipJitOption;
 
 /* ---- graphs ------------------------------------------------------------------------------------- */
 

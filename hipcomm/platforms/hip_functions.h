@@ -27,14 +27,11 @@ hipError_t hipGetDeviceCount(int* count);
 hipError_t hipSetDevice(int device);
 hipError_t hipGetDevice(int* device);
 hipError_t hipSetDeviceFlags(unsigned int flags);
-hipError_t hipGetDeviceFlags(unsigned int* flags);
-hipError_t hipDeviceGet(hipDevice_t* device, int ordinal);
 hipError_t hipDeviceGetName(char* name, int length, hipDevice_t device);
 hipError_t hipDeviceGetUuid(hipUUID* uuid, hipDevice_t device);
 hipError_t hipDeviceGetPCIBusId(char* pci_bus_id, int length, int device);
 hipError_t hipDeviceGetByPCIBusId(int* device, const char* pci_bus_id);
 hipError_t hipDeviceTotalMem(size_t* bytes, hipDevice_t device);
-hipError_t hipDeviceComputeCapability(int* major, int* minor, hipDevice_t device);
 hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t attribute, int device);
 hipError_t hipGetDevicePropertiesR0600(hipDeviceProp_tR0600* properties, int device);
 hipError_t hipGetDeviceProperties(hipDeviceProp_tR0600* properties, int device);
@@ -53,15 +50,10 @@ hipError_t hipFree(void* pointer);
 hipError_t hipFreeAsync(void* pointer, hipStream_t stream);
 hipError_t hipMemGetInfo(size_t* free_bytes, size_t* total_bytes);
 hipError_t hipMemGetAddressRange(hipDeviceptr_t* base, size_t* bytes, hipDeviceptr_t pointer);
-hipError_t hipMemPtrGetInfo(void* pointer, size_t* bytes);
 hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void* pointer);
-hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attribute, hipDeviceptr_t pointer);
 
 hipError_t hipHostMalloc(void** pointer, size_t bytes, unsigned int flags);
-hipError_t hipHostAlloc(void** pointer, size_t bytes, unsigned int flags);
-hipError_t hipMallocHost(void** pointer, size_t bytes);
 hipError_t hipHostFree(void* pointer);
-hipError_t hipFreeHost(void* pointer);
 hipError_t hipHostGetDevicePointer(void** device_pointer, void* host_pointer, unsigned int flags);
 hipError_t hipHostGetFlags(unsigned int* flags, void* host_pointer);
 hipError_t hipHostRegister(void* pointer, size_t bytes, unsigned int flags);
@@ -69,31 +61,21 @@ hipError_t hipHostUnregister(void* pointer);
 
 hipError_t hipMemcpy(void* dst, const void* src, size_t bytes, hipMemcpyKind kind);
 hipError_t hipMemcpyAsync(void* dst, const void* src, size_t bytes, hipMemcpyKind kind, hipStream_t stream);
-hipError_t hipMemcpyWithStream(void* dst, const void* src, size_t bytes, hipMemcpyKind kind,
-                               hipStream_t stream);
 hipError_t hipMemcpyHtoD(hipDeviceptr_t dst, const void* src, size_t bytes);
 hipError_t hipMemcpyDtoH(void* dst, hipDeviceptr_t src, size_t bytes);
 hipError_t hipMemcpyDtoD(hipDeviceptr_t dst, hipDeviceptr_t src, size_t bytes);
-hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, const void* src, size_t bytes, hipStream_t stream);
-hipError_t hipMemcpyDtoHAsync(void* dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream);
-hipError_t hipMemcpyDtoDAsync(hipDeviceptr_t dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream);
 hipError_t hipMemcpyPeer(void* dst, int dst_device, const void* src, int src_device, size_t bytes);
-hipError_t hipMemcpyPeerAsync(void* dst, int dst_device, const void* src, int src_device, size_t bytes,
-                              hipStream_t stream);
 hipError_t hipMemset(void* dst, int value, size_t bytes);
 hipError_t hipMemsetAsync(void* dst, int value, size_t bytes, hipStream_t stream);
 hipError_t hipMemsetD8(hipDeviceptr_t dst, unsigned char value, size_t count);
 hipError_t hipMemsetD16(hipDeviceptr_t dst, unsigned short value, size_t count);
 hipError_t hipMemsetD32(hipDeviceptr_t dst, int value, size_t count);
 hipError_t hipMemsetD8Async(hipDeviceptr_t dst, unsigned char value, size_t count, hipStream_t stream);
-hipError_t hipMemsetD16Async(hipDeviceptr_t dst, unsigned short value, size_t count, hipStream_t stream);
 hipError_t hipMemsetD32Async(hipDeviceptr_t dst, int value, size_t count, hipStream_t stream);
 
 hipError_t hipIpcGetMemHandle(hipIpcMemHandle_t* handle, void* pointer);
 hipError_t hipIpcOpenMemHandle(void** pointer, hipIpcMemHandle_t handle, unsigned int flags);
 hipError_t hipIpcCloseMemHandle(void* pointer);
-hipError_t hipIpcGetEventHandle(hipIpcEventHandle_t* handle, hipEvent_t event);
-hipError_t hipIpcOpenEventHandle(hipEvent_t* event, hipIpcEventHandle_t handle);
 
 hipError_t hipStreamCreate(hipStream_t* stream);
 hipError_t hipStreamCreateWithFlags(hipStream_t* stream, unsigned int flags);
@@ -121,13 +103,10 @@ hipError_t hipEventElapsedTime(float* milliseconds, hipEvent_t start, hipEvent_t
 
 hipError_t hipModuleLoad(hipModule_t* module, const char* path);
 hipError_t hipModuleLoadData(hipModule_t* module, const void* image);
-hipError_t hipModuleLoadDataEx(hipModule_t* module, const void* image, unsigned int option_count,
-                               hipJitOption* options, void** option_values);
 hipError_t hipModuleUnload(hipModule_t module);
 hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t module, const char* name);
 hipError_t hipModuleGetGlobal(hipDeviceptr_t* pointer, size_t* bytes, hipModule_t module, const char* name);
 hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipFunction_t function);
-hipError_t hipFuncGetAttributes(hipFuncAttributes* attributes, const void* function);
 hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute, int value);
 hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFunction_t function,
                                                               int block_size, size_t shared_bytes);
@@ -155,7 +134,6 @@ hipError_t hipStreamGetCaptureInfo_v2(hipStream_t stream, hipStreamCaptureStatus
                                       unsigned long long* id, hipGraph_t* graph,
                                       const hipGraphNode_t** dependencies, size_t* dependency_count);
 hipError_t hipThreadExchangeStreamCaptureMode(hipStreamCaptureMode* mode);
-hipError_t hipGraphCreate(hipGraph_t* graph, unsigned int flags);
 hipError_t hipGraphDestroy(hipGraph_t graph);
 hipError_t hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t* nodes, size_t* count);
 hipError_t hipGraphNodeGetType(hipGraphNode_t node, hipGraphNodeType* type);

@@ -31,19 +31,6 @@ hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipF
     });
 }
 
-hipError_t hipFuncGetAttributes(hipFuncAttributes* attributes, const void* function) {
-    return api([&] {
-        if (attributes == nullptr) return hipErrorInvalidValue;
-        const ihipModuleSymbol_t* const found = find_function(function);
-        if (found == nullptr) return hipErrorInvalidDeviceFunction;
-        *attributes = {};
-        attributes->maxThreadsPerBlock = 1024;
-        attributes->sharedSizeBytes = found->kernel->shared_bytes;
-        attributes->maxDynamicSharedSizeBytes = int(found->kernel->target->shared_bytes - found->kernel->shared_bytes);
-        return hipSuccess;
-    });
-}
-
 hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute, int value) {
     return api([&] {
         const ihipModuleSymbol_t* const found = find_function(function);

@@ -149,32 +149,6 @@ hipError_t hipMemcpyAsync(void* dst, const void* src, size_t bytes, hipMemcpyKin
     return api([&] { return copy_on(stream, {dst, src, bytes, kind}); });
 }
 
-hipError_t hipMemcpyWithStream(void* dst, const void* src, size_t bytes, hipMemcpyKind kind,
-                               hipStream_t stream) {
-    return api([&] {
-        const hipError_t permitted = check_stream_use(stream);
-        return permitted == hipSuccess ? copy_on(stream, {dst, src, bytes, kind}) : permitted;
-    });
-}
-
-hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, const void* src, size_t bytes, hipStream_t stream) {
-    return hipMemcpyAsync(dst, src, bytes, hipMemcpyHostToDevice, stream);
-}
-
-hipError_t hipMemcpyDtoHAsync(void* dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream) {
-    return hipMemcpyAsync(dst, src, bytes, hipMemcpyDeviceToHost, stream);
-}
-
-hipError_t hipMemcpyDtoDAsync(hipDeviceptr_t dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream) {
-    return hipMemcpyAsync(dst, src, bytes, hipMemcpyDeviceToDevice, stream);
-}
-
-hipError_t hipMemcpyPeerAsync(void* dst, int dst_device, const void* src, int src_device, size_t bytes,
-                              hipStream_t stream) {
-    if (!is_device(dst_device) || !is_device(src_device)) return report(hipErrorInvalidDevice);
-    return hipMemcpyAsync(dst, src, bytes, hipMemcpyDeviceToDevice, stream);
-}
-
 hipError_t hipMemset(void* dst, int value, size_t bytes) {
     return hipMemsetD8(dst, static_cast<unsigned char>(value), bytes);
 }
@@ -197,10 +171,6 @@ hipError_t hipMemsetAsync(void* dst, int value, size_t bytes, hipStream_t stream
 
 hipError_t hipMemsetD8Async(hipDeviceptr_t dst, unsigned char value, size_t count, hipStream_t stream) {
     return api([&] { return fill_on(stream, Fill<uint8_t>{dst, value, count}); });
-}
-
-hipError_t hipMemsetD16Async(hipDeviceptr_t dst, unsigned short value, size_t count, hipStream_t stream) {
-    return api([&] { return fill_on(stream, Fill<uint16_t>{dst, value, count}); });
 }
 
 hipError_t hipMemsetD32Async(hipDeviceptr_t dst, int value, size_t count, hipStream_t stream) {

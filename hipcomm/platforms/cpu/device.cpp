@@ -140,19 +140,6 @@ hipError_t hipSetDeviceFlags(unsigned int flags) {
     return hipSuccess;
 }
 
-hipError_t hipGetDeviceFlags(unsigned int* flags) {
-    if (flags == nullptr) return report(hipErrorInvalidValue);
-    *flags = schedule_flags;
-    return hipSuccess;
-}
-
-hipError_t hipDeviceGet(hipDevice_t* device, int ordinal) {
-    if (device == nullptr) return report(hipErrorInvalidValue);
-    if (!is_device(ordinal)) return report(hipErrorInvalidDevice);
-    *device = ordinal;
-    return hipSuccess;
-}
-
 hipError_t hipDeviceGetName(char* name, int length, hipDevice_t device) {
     return api([&] {
         if (name == nullptr || length <= 0) return hipErrorInvalidValue;

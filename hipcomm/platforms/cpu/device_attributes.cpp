@@ -126,15 +126,3 @@ hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t attribute, int
     });
 }
 
-hipError_t hipDeviceComputeCapability(int* major, int* minor, hipDevice_t device) {
-    return api([&] {
-        if (major == nullptr || minor == nullptr) return hipErrorInvalidValue;
-        if (!is_device(device)) return hipErrorInvalidDevice;
-        hipDeviceProp_tR0600 properties;
-        const hipError_t result = describe_device(properties, device);
-        if (result != hipSuccess) return result;
-        *major = properties.major;
-        *minor = properties.minor;
-        return hipSuccess;
-    });
-}

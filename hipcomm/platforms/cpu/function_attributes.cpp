@@ -27,17 +27,6 @@ hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute, hipF
     });
 }
 
-hipError_t hipFuncGetAttributes(hipFuncAttributes* attributes, const void* function) {
-    return api([&] {
-        if (attributes == nullptr) return hipErrorInvalidValue;
-        if (find_function(function) == nullptr) return hipErrorInvalidDeviceFunction;
-        *attributes = {};
-        attributes->maxThreadsPerBlock = 1;
-        attributes->maxDynamicSharedSizeBytes = HIPCOMM_CPU_MAX_SHARED_BYTES;
-        return hipSuccess;
-    });
-}
-
 hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute, int value) {
     return api([&] {
         if (find_function(function) == nullptr) return hipErrorInvalidDeviceFunction;

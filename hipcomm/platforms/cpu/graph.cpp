@@ -57,14 +57,6 @@ ihipGraph::~ihipGraph() {
     for (const hipGraphNode_t node : nodes) hipcomm::cpu::nodes.destroy(node);
 }
 
-hipError_t hipGraphCreate(hipGraph_t* graph, unsigned int flags) {
-    return api([&] {
-        if (graph == nullptr || flags != 0) return hipErrorInvalidValue;
-        *graph = create_graph();
-        return hipSuccess;
-    });
-}
-
 hipError_t hipGraphDestroy(hipGraph_t handle) {
     return api([&] {
         ihipGraph* const graph = graphs.find(handle);

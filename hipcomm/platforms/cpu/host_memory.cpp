@@ -61,19 +61,9 @@ hipError_t hipHostMalloc(void** pointer, size_t bytes, unsigned int flags) {
     return api([&] { return allocate(pointer, bytes, flags); });
 }
 
-hipError_t hipHostAlloc(void** pointer, size_t bytes, unsigned int flags) {
-    return hipHostMalloc(pointer, bytes, flags);
-}
-
-hipError_t hipMallocHost(void** pointer, size_t bytes) {
-    return hipHostMalloc(pointer, bytes, hipHostMallocDefault);
-}
-
 hipError_t hipHostFree(void* pointer) {
     return api([&] { return release(pointer); });
 }
-
-hipError_t hipFreeHost(void* pointer) { return hipHostFree(pointer); }
 
 hipError_t hipHostGetDevicePointer(void** device_pointer, void* host_pointer, unsigned int flags) {
     return api([&] {

@@ -176,11 +176,3 @@ hipError_t hipIpcCloseMemHandle(void* pointer) {
     });
 }
 
-// Events carry no state that another process could wait for: work is complete when it is submitted.
-hipError_t hipIpcGetEventHandle(hipIpcEventHandle_t* handle, hipEvent_t) {
-    return report(handle == nullptr ? hipErrorInvalidValue : hipErrorNotSupported);
-}
-
-hipError_t hipIpcOpenEventHandle(hipEvent_t* event, hipIpcEventHandle_t) {
-    return report(event == nullptr ? hipErrorInvalidValue : hipErrorNotSupported);
-}

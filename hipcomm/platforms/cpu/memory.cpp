@@ -159,16 +159,6 @@ hipError_t hipMemGetAddressRange(hipDeviceptr_t* base, size_t* bytes, hipDevicep
     });
 }
 
-hipError_t hipMemPtrGetInfo(void* pointer, size_t* bytes) {
-    return api([&] {
-        if (pointer == nullptr || bytes == nullptr) return hipErrorInvalidValue;
-        const auto region = Regions::instance().find(pointer);
-        if (region == nullptr) return hipErrorInvalidValue;
-        *bytes = region->bytes;
-        return hipSuccess;
-    });
-}
-
 hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void* pointer) {
     return api([&] {
         if (attributes == nullptr || pointer == nullptr) return hipErrorInvalidValue;
@@ -191,31 +181,3 @@ hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void
     });
 }
 
-hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attribute, hipDeviceptr_t pointer) {
-    return api([&] {
-        if (data == nullptr || pointer == nullptr) return hipErrorInvalidValue;
-        const auto region = Regions::instance().find(pointer);
-        if (region == nullptr) return hipErrorInvalidValue;
-        switch (attribute) {
-            case HIP_POINTER_ATTRIBUTE_MEMORY_TYPE: *static_cast<unsigned*>(data) = type_of(*region); break;
-            case HIP_POINTER_ATTRIBUTE_DEVICE_POINTER: *static_cast<void**>(data) = pointer; break;
-            case HIP_POINTER_ATTRIBUTE_HOST_POINTER:
-                if (!region->is_host()) return hipErrorInvalidValue;
-                *static_cast<void**>(data) = pointer;
-                break;
-            case HIP_POINTER_ATTRIBUTE_BUFFER_ID: *static_cast<unsigned long long*>(data) = region->id; break;
-            case HIP_POINTER_ATTRIBUTE_IS_MANAGED: *static_cast<bool*>(data) = false; break;
-            case HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int*>(data) = region->device; break;
-            case HIP_POINTER_ATTRIBUTE_IS_LEGACY_HIP_IPC_CAPABLE:
-                *static_cast<bool*>(data) = region->kind == RegionKind::kDevice;
-                break;
-            case HIP_POINTER_ATTRIBUTE_RANGE_START_ADDR:
-                *static_cast<void**>(data) = region->pointer();
-                break;
-            case HIP_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t*>(data) = region->bytes; break;
-            case HIP_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool*>(data) = true; break;
-            default: return hipErrorInvalidValue;
-        }
-        return hipSuccess;
-    });
-}

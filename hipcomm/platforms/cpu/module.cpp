@@ -184,15 +184,6 @@ hipError_t hipModuleLoadData(hipModule_t* module, const void* image) {
     return api([&] { return load(module, image, kUnknownLength); });
 }
 
-hipError_t hipModuleLoadDataEx(hipModule_t* module, const void* image, unsigned int option_count,
-                               hipJitOption* options, void** option_values) {
-    return api([&] {
-        // The options steer a compiler that a ready shared object does not need.
-        if (option_count > 0 && (options == nullptr || option_values == nullptr)) return hipErrorInvalidValue;
-        return load(module, image, kUnknownLength);
-    });
-}
-
 hipError_t hipModuleLoad(hipModule_t* module, const char* path) {
     return api([&] { return load_file(module, path); });
 }

@@ -30,12 +30,6 @@ hipError_t hipMemcpyAsync(void* dst, const void* src, size_t bytes, hipMemcpyKin
     return bytes == 0 ? hipSuccess : call(driver.cuMemcpyAsync, dst, address(src), bytes, stream);
 }
 
-hipError_t hipMemcpyWithStream(void* dst, const void* src, size_t bytes, hipMemcpyKind kind,
-                               hipStream_t stream) {
-    hipError_t error = hipMemcpyAsync(dst, src, bytes, kind, stream);
-    return error == hipSuccess ? hipStreamSynchronize(stream) : error;
-}
-
 hipError_t hipMemcpyHtoD(hipDeviceptr_t dst, const void* src, size_t bytes) {
     return bytes == 0 ? hipSuccess : call(driver.cuMemcpyHtoD_v2, dst, src, bytes);
 }
@@ -46,18 +40,6 @@ hipError_t hipMemcpyDtoH(void* dst, hipDeviceptr_t src, size_t bytes) {
 
 hipError_t hipMemcpyDtoD(hipDeviceptr_t dst, hipDeviceptr_t src, size_t bytes) {
     return bytes == 0 ? hipSuccess : call(driver.cuMemcpyDtoD_v2, dst, src, bytes);
-}
-
-hipError_t hipMemcpyHtoDAsync(hipDeviceptr_t dst, const void* src, size_t bytes, hipStream_t stream) {
-    return bytes == 0 ? hipSuccess : call(driver.cuMemcpyHtoDAsync_v2, dst, src, bytes, stream);
-}
-
-hipError_t hipMemcpyDtoHAsync(void* dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream) {
-    return bytes == 0 ? hipSuccess : call(driver.cuMemcpyDtoHAsync_v2, dst, src, bytes, stream);
-}
-
-hipError_t hipMemcpyDtoDAsync(hipDeviceptr_t dst, hipDeviceptr_t src, size_t bytes, hipStream_t stream) {
-    return bytes == 0 ? hipSuccess : call(driver.cuMemcpyDtoDAsync_v2, dst, src, bytes, stream);
 }
 
 hipError_t hipMemcpyPeer(void* dst, int dst_device, const void* src, int src_device, size_t bytes) {
@@ -71,20 +53,6 @@ hipError_t hipMemcpyPeer(void* dst, int dst_device, const void* src, int src_dev
         return report(result);
     }
     return call(driver.cuMemcpyPeer, dst, dst_context, address(src), src_context, bytes);
-}
-
-hipError_t hipMemcpyPeerAsync(void* dst, int dst_device, const void* src, int src_device, size_t bytes,
-                              hipStream_t stream) {
-    CUcontext dst_context;
-    CUcontext src_context;
-    CUresult result = primary_context(dst_device, &dst_context);
-    if (result == CUDA_SUCCESS) {
-        result = primary_context(src_device, &src_context);
-    }
-    if (result != CUDA_SUCCESS || bytes == 0) {
-        return report(result);
-    }
-    return call(driver.cuMemcpyPeerAsync, dst, dst_context, address(src), src_context, bytes, stream);
 }
 
 /* ---- fills -------------------------------------------------------------------------------------- */
@@ -111,10 +79,6 @@ hipError_t hipMemsetD32(hipDeviceptr_t dst, int value, size_t count) {
 
 hipError_t hipMemsetD8Async(hipDeviceptr_t dst, unsigned char value, size_t count, hipStream_t stream) {
     return count == 0 ? hipSuccess : call(driver.cuMemsetD8Async, dst, value, count, stream);
-}
-
-hipError_t hipMemsetD16Async(hipDeviceptr_t dst, unsigned short value, size_t count, hipStream_t stream) {
-    return count == 0 ? hipSuccess : call(driver.cuMemsetD16Async, dst, value, count, stream);
 }
 
 hipError_t hipMemsetD32Async(hipDeviceptr_t dst, int value, size_t count, hipStream_t stream) {

@@ -27,7 +27,6 @@ using CUgraphNode = hipGraphNode_t;
 using CUgraphExec = hipGraphExec_t;
 using CUgraphNodeType = hipGraphNodeType;
 using CUipcMemHandle = hipIpcMemHandle_t;
-using CUipcEventHandle = hipIpcEventHandle_t;
 using CUuuid = hipUUID;
 using CUhostFn = hipHostFn_t;
 using CUstreamCaptureMode = hipStreamCaptureMode;
@@ -270,7 +269,6 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuDevicePrimaryCtxRelease_v2, (CUdevice device))                                                  \
     F(cuDevicePrimaryCtxReset_v2, (CUdevice device))                                                    \
     F(cuDevicePrimaryCtxSetFlags_v2, (CUdevice device, unsigned flags))                                 \
-    F(cuDevicePrimaryCtxGetState, (CUdevice device, unsigned* flags, int* active))                      \
     F(cuCtxGetCurrent, (CUcontext* context))                                                            \
     F(cuCtxSetCurrent, (CUcontext context))                                                             \
     F(cuCtxGetDevice, (CUdevice* device))                                                               \
@@ -284,7 +282,6 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuMemFreeAsync, (CUdeviceptr pointer, CUstream stream))                                           \
     F(cuMemGetInfo_v2, (size_t* free_bytes, size_t* total_bytes))                                       \
     F(cuMemGetAddressRange_v2, (CUdeviceptr* base, size_t* bytes, CUdeviceptr pointer))                 \
-    F(cuPointerGetAttribute, (void* data, CUpointer_attribute attribute, CUdeviceptr pointer))          \
     F(cuPointerGetAttributes,                                                                           \
       (unsigned count, CUpointer_attribute* attributes, void** data, CUdeviceptr pointer))              \
     F(cuMemHostAlloc, (void** pointer, size_t bytes, unsigned flags))                                   \
@@ -297,25 +294,17 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuMemcpyAsync, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream))                 \
     F(cuMemcpyPeer,                                                                                     \
       (CUdeviceptr dst, CUcontext dst_context, CUdeviceptr src, CUcontext src_context, size_t bytes))   \
-    F(cuMemcpyPeerAsync, (CUdeviceptr dst, CUcontext dst_context, CUdeviceptr src,                      \
-                          CUcontext src_context, size_t bytes, CUstream stream))                        \
     F(cuMemcpyHtoD_v2, (CUdeviceptr dst, const void* src, size_t bytes))                                \
     F(cuMemcpyDtoH_v2, (void* dst, CUdeviceptr src, size_t bytes))                                      \
     F(cuMemcpyDtoD_v2, (CUdeviceptr dst, CUdeviceptr src, size_t bytes))                                \
-    F(cuMemcpyHtoDAsync_v2, (CUdeviceptr dst, const void* src, size_t bytes, CUstream stream))          \
-    F(cuMemcpyDtoHAsync_v2, (void* dst, CUdeviceptr src, size_t bytes, CUstream stream))                \
-    F(cuMemcpyDtoDAsync_v2, (CUdeviceptr dst, CUdeviceptr src, size_t bytes, CUstream stream))          \
     F(cuMemsetD8_v2, (CUdeviceptr dst, unsigned char value, size_t count))                              \
     F(cuMemsetD16_v2, (CUdeviceptr dst, unsigned short value, size_t count))                            \
     F(cuMemsetD32_v2, (CUdeviceptr dst, unsigned value, size_t count))                                  \
     F(cuMemsetD8Async, (CUdeviceptr dst, unsigned char value, size_t count, CUstream stream))           \
-    F(cuMemsetD16Async, (CUdeviceptr dst, unsigned short value, size_t count, CUstream stream))         \
     F(cuMemsetD32Async, (CUdeviceptr dst, unsigned value, size_t count, CUstream stream))               \
     F(cuIpcGetMemHandle, (CUipcMemHandle * handle, CUdeviceptr pointer))                                \
     F(cuIpcOpenMemHandle_v2, (CUdeviceptr* pointer, CUipcMemHandle handle, unsigned flags))             \
     F(cuIpcCloseMemHandle, (CUdeviceptr pointer))                                                       \
-    F(cuIpcGetEventHandle, (CUipcEventHandle * handle, CUevent event))                                  \
-    F(cuIpcOpenEventHandle, (CUevent* event, CUipcEventHandle handle))                                  \
     F(cuModuleLoadDataEx, (CUmodule* module, const void* image, unsigned option_count,                  \
                            CUjit_option* options, void** option_values))                                \
     F(cuModuleUnload, (CUmodule module))                                                                \
@@ -356,7 +345,6 @@ using CUstreamCallback = void (*)(CUstream stream, CUresult status, void* user_d
     F(cuEventSynchronize, (CUevent event))                                                              \
     F(cuEventQuery, (CUevent event))                                                                    \
     F(cuEventElapsedTime, (float* milliseconds, CUevent start, CUevent end))                            \
-    F(cuGraphCreate, (CUgraph* graph, unsigned flags))                                                  \
     F(cuGraphDestroy, (CUgraph graph))                                                                  \
     F(cuGraphGetNodes, (CUgraph graph, CUgraphNode* nodes, size_t* count))                              \
     F(cuGraphNodeGetType, (CUgraphNode node, CUgraphNodeType* type))                                    \

@@ -42,10 +42,6 @@ hipError_t hipGetDeviceCount(int* count) {
     return report(result);
 }
 
-hipError_t hipDeviceGet(hipDevice_t* device, int ordinal) {
-    return call(driver.cuDeviceGet, device, ordinal);
-}
-
 hipError_t hipSetDevice(int device) { return report(use_device(device)); }
 
 hipError_t hipGetDevice(int* device) {
@@ -67,19 +63,6 @@ hipError_t hipSetDeviceFlags(unsigned int flags) {
         return report(result);
     }
     return call(driver.cuDevicePrimaryCtxSetFlags_v2, device, flags & ~hipDeviceMapHost);
-}
-
-hipError_t hipGetDeviceFlags(unsigned int* flags) {
-    if (flags == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    int device;
-    int active;
-    CUresult result = current_device(&device);
-    if (result != CUDA_SUCCESS) {
-        return report(result);
-    }
-    return call(driver.cuDevicePrimaryCtxGetState, device, flags, &active);
 }
 
 hipError_t hipDeviceSynchronize() { return call(driver.cuCtxSynchronize); }

@@ -36,10 +36,6 @@ hipError_t hipThreadExchangeStreamCaptureMode(hipStreamCaptureMode* mode) {
 
 /* ---- graphs ------------------------------------------------------------------------------------- */
 
-hipError_t hipGraphCreate(hipGraph_t* graph, unsigned int flags) {
-    return call(driver.cuGraphCreate, graph, flags);
-}
-
 hipError_t hipGraphDestroy(hipGraph_t graph) { return call(driver.cuGraphDestroy, graph); }
 
 hipError_t hipGraphGetNodes(hipGraph_t graph, hipGraphNode_t* nodes, size_t* count) {

@@ -23,16 +23,3 @@ hipError_t hipIpcCloseMemHandle(void* pointer) {
     return pointer == nullptr ? report(hipErrorInvalidValue) : call(driver.cuIpcCloseMemHandle, pointer);
 }
 
-hipError_t hipIpcGetEventHandle(hipIpcEventHandle_t* handle, hipEvent_t event) {
-    if (handle == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    return call(driver.cuIpcGetEventHandle, handle, event);
-}
-
-hipError_t hipIpcOpenEventHandle(hipEvent_t* event, hipIpcEventHandle_t handle) {
-    if (event == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    return call(driver.cuIpcOpenEventHandle, event, handle);
-}

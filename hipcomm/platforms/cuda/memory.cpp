@@ -61,14 +61,6 @@ hipError_t hipMemGetAddressRange(hipDeviceptr_t* base, size_t* bytes, hipDevicep
     return call(driver.cuMemGetAddressRange_v2, base, bytes, pointer);
 }
 
-hipError_t hipMemPtrGetInfo(void* pointer, size_t* bytes) {
-    if (bytes == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    void* base;
-    return call(driver.cuMemGetAddressRange_v2, &base, bytes, pointer);
-}
-
 // Memory that the driver does not know is not an error: its type is hipMemoryTypeUnregistered.
 hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void* pointer) {
     if (attributes == nullptr || pointer == nullptr) {
@@ -111,7 +103,3 @@ hipError_t hipPointerGetAttributes(hipPointerAttribute_t* attributes, const void
     return hipSuccess;
 }
 
-hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attribute, hipDeviceptr_t pointer) {
-    CUpointer_attribute cuda_attribute = attribute;
-    return call(driver.cuPointerGetAttribute, data, cuda_attribute, pointer);
-}

@@ -75,10 +75,6 @@ hipError_t hipModuleLoadData(hipModule_t* module, const void* image) {
     return error;
 }
 
-hipError_t hipModuleLoadDataEx(hipModule_t* module, const void* image, unsigned int, hipJitOption*, void**) {
-    return hipModuleLoadData(module, image);
-}
-
 hipError_t hipModuleLoad(hipModule_t* module, const char* path) {
     if (module == nullptr || path == nullptr) {
         return report(hipErrorInvalidValue);
@@ -124,33 +120,6 @@ hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute,
     CUfunction_attribute cuda_attribute = attribute;
     CUfunction handle = function_of(static_cast<hipFunction_t>(const_cast<void*>(function)));
     return call(driver.cuFuncSetAttribute, handle, cuda_attribute, value);
-}
-
-hipError_t hipFuncGetAttributes(hipFuncAttributes* attributes, const void* function) {
-    if (attributes == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    CUfunction handle = function_of(static_cast<hipFunction_t>(const_cast<void*>(function)));
-    constexpr int attribute_count = HIP_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT + 1;
-    int values[attribute_count];
-    for (CUfunction_attribute attribute = 0; attribute < attribute_count; ++attribute) {
-        CUresult result = attempt(driver.cuFuncGetAttribute, &values[attribute], attribute, handle);
-        if (result != CUDA_SUCCESS) {
-            return report(result);
-        }
-    }
-    *attributes = {};
-    attributes->maxThreadsPerBlock = values[HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK];
-    attributes->sharedSizeBytes = static_cast<size_t>(values[HIP_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES]);
-    attributes->constSizeBytes = static_cast<size_t>(values[HIP_FUNC_ATTRIBUTE_CONST_SIZE_BYTES]);
-    attributes->localSizeBytes = static_cast<size_t>(values[HIP_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES]);
-    attributes->numRegs = values[HIP_FUNC_ATTRIBUTE_NUM_REGS];
-    attributes->ptxVersion = values[HIP_FUNC_ATTRIBUTE_PTX_VERSION];
-    attributes->binaryVersion = values[HIP_FUNC_ATTRIBUTE_BINARY_VERSION];
-    attributes->cacheModeCA = values[HIP_FUNC_ATTRIBUTE_CACHE_MODE_CA];
-    attributes->maxDynamicSharedSizeBytes = values[HIP_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES];
-    attributes->preferredShmemCarveout = values[HIP_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT];
-    return hipSuccess;
 }
 
 hipError_t hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, hipFunction_t function,

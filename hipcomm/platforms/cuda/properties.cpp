@@ -320,13 +320,3 @@ hipError_t hipDeviceTotalMem(size_t* bytes, hipDevice_t device) {
     return call(driver.cuDeviceTotalMem_v2, bytes, device);
 }
 
-hipError_t hipDeviceComputeCapability(int* major, int* minor, hipDevice_t device) {
-    if (major == nullptr || minor == nullptr) {
-        return report(hipErrorInvalidValue);
-    }
-    CUresult result = query(major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device);
-    if (result == CUDA_SUCCESS) {
-        result = query(minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device);
-    }
-    return report(result);
-}
