@@ -301,9 +301,14 @@ _LAUNCHERS = tuple(_Launcher(*row[:5], tuple(row[5].split())) for row in LAUNCHE
 _KEYWORDS = _Launcher("keywords", "", "", "", "", ())
 
 
-def _is_slurm_batch_script(environ: Mapping[str, str]) -> bool:
-    """Tell a batch script, which carries SLURM_PROCID=0 and the task count as well, from a task."""
-    return bool(environ.get("SLURM_JOB_ID")) and not environ.get("SLURM_STEP_ID")
+# Slurm's own steps have these numbers: interactive shells (salloc), batch scripts, external processes.
+_SLURM_SPECIAL_STEPS = ("4294967290", "4294967291", "4294967292")
+
+
+def _is_slurm_task(environ: Mapping[str, str]) -> bool:
+    """Tell a task of srun from a batch script or a shell, which carry SLURM_PROCID=0 and a task count too."""
+    step = environ.get("SLURM_STEP_ID", "")
+    return step not in _SLURM_SPECIAL_STEPS and not (environ.get("SLURM_JOB_ID") and not step)
 
 
 class Identity(NamedTuple):
@@ -369,10 +374,11 @@ class Identity(NamedTuple):
 
 def _launcher_of(env: Mapping[str, str]) -> _Launcher | None:
     for launcher in _LAUNCHERS:
-        if launcher.name == "Slurm" and _is_slurm_batch_script(env):
+        if launcher.name == "Slurm" and not _is_slurm_task(env):
             continue
         if env.get(launcher.rank) or (launcher.name == "hipcomm" and env.get(launcher.world_size)):
-            return launcher
+            is_step = launcher.name == "Slurm" and env.get("SLURM_STEP_NUM_TASKS")  # else: perhaps the job's
+            return launcher._replace(world_size="SLURM_STEP_NUM_TASKS") if is_step else launcher
     return None
 
 

@@ -226,6 +226,17 @@ def test_a_slurm_batch_script_is_no_task():
     assert Identity.read(batch) == Identity()
 
 
+@pytest.mark.parametrize("step", ["4294967290", "4294967291", "4294967292"])
+def test_slurms_own_steps_are_no_tasks(step):
+    """Of the shell of an interactive allocation, which has the job's task count, above all."""
+    assert Identity.read({**SLURM, "SLURM_STEP_ID": step}) == Identity()
+
+
+def test_the_tasks_of_a_slurm_step_count_not_those_of_its_job():
+    step = {**SLURM, "SLURM_STEP_NUM_TASKS": "6"}
+    assert Identity.read(step) == Identity.read(SLURM)._replace(world_size=6)
+
+
 @pytest.mark.parametrize(
     ("environ", "named"),
     [

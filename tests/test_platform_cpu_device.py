@@ -39,11 +39,22 @@ def test_identities_are_the_same_in_every_process() -> None:
     assert json.loads(run_python(DESCRIBE)) == here
 
 
-def test_number_of_devices_and_visible_devices() -> None:
+def test_number_of_devices() -> None:
     here = [[pci_bus_id(device), uuid(device)] for device in range(16)]
     assert json.loads(run_python(DESCRIBE, HIPCOMM_CPU_DEVICES="3")) == here[:3]
-    # A hidden device keeps its identity under another ordinal; the list ends at the first bad entry.
-    assert json.loads(run_python(DESCRIBE, HIP_VISIBLE_DEVICES="5,2,99,1")) == [here[5], here[2]]
+
+
+@pytest.mark.parametrize("variable", ["HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"])
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [("5", [5]), ("5,2,GPU-7,1", [5, 2]), ("0,0", [0]), ("1,999", [1]), ("", []), ("-1", []), ("none", [])],
+)
+def test_visible_gpus_take_no_device_away_and_name_the_devices(variable, value, named) -> None:
+    here = [pci_bus_id(device) for device in range(16)]
+    there = [bus_id for bus_id, _ in json.loads(run_python(DESCRIBE, **{variable: value}))]
+    assert there[len(named) :] == here[len(named) :]
+    assert there[: len(named)] == [f"c001:{number + 1:02x}:00.0" for number in named]
+    assert len(set(there)) == 16
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "4x", "255"])

@@ -281,3 +281,52 @@ def test_withdraw_leaves_a_successors_file_alone(tmp_path):
     assert look_up(path) == theirs
     withdraw(path, theirs)
     assert look_up(path) is None
+
+
+def test_two_processes_that_claim_rank_0_are_told(tmp_path):
+    settings = Settings(runtime_dir=str(tmp_path), join_timeout=1.0)
+    zero, _ = identities_of("key")
+    with ThreadPoolExecutor(2) as pool:
+        errors = [pool.submit(connect, zero, settings).exception for _ in range(2)]
+        told = sorted(str(error(PATIENCE)) for error in errors)
+    assert f"rank 0 of 2: join: rank 0 has joined already, as process {os.getpid()}" in told[0]
+    assert f"rank 0 is process {os.getpid()}, and {os.getpid()} claimed it too" in told[1]
+    assert list((tmp_path / "hipcomm").iterdir()) == []
+
+
+def test_a_second_rank_0_does_no_harm(tmp_path):
+    settings = Settings(runtime_dir=str(tmp_path), join_timeout=PATIENCE)
+    zero, one = identities_of("key")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(connect, zero, settings)
+        path = file_path(str(tmp_path), "key")
+        while look_up(path) is None:
+            time.sleep(0.01)
+        with pytest.raises(RendezvousError, match="rank 0 has joined already"):
+            connect(zero, settings)
+        close_all([connect(one, settings), first.result(PATIENCE)])
+
+
+def test_what_killed_processes_left_is_swept_by_the_next_job(tmp_path):
+    settings = Settings(runtime_dir=str(tmp_path), join_timeout=PATIENCE)
+    killed = file_path(str(tmp_path), "killed")
+    publish(killed, Endpoint("127.0.0.1", 1, "token"))
+    unfinished = killed.with_name(f"{killed.name}.4194304")  # no process has such a number
+    unfinished.write_text("127.0.0.1 1 token")
+    living = connect_all(identities_of("living"), settings)
+    clients = connect_all(identities_of("key"), settings)
+    assert not killed.exists()
+    assert not unfinished.exists()
+    assert file_path(str(tmp_path), "living").exists()
+    close_all(living + clients)
+
+
+def test_a_lock_that_is_held_delays_and_does_not_stop(tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "LOCK_PATIENCE", 0.3)
+    path = file_path(str(tmp_path), "key")
+    with endpoint.publishing(path):
+        began = time.monotonic()
+        close_all(
+            connect_all(identities_of("key"), Settings(runtime_dir=str(tmp_path), join_timeout=PATIENCE))
+        )
+    assert time.monotonic() - began >= 0.3

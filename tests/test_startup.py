@@ -135,6 +135,26 @@ def test_two_ranks_on_one_device_are_refused(world):
     assert all("ranks 0 and 1 are on the same device" in line and "HIPCOMM_DEVICE" in line for line in lines)
 
 
+@pytest.mark.skipif(PLATFORM != "cpu", reason="GPUs that ranks see are real")
+@pytest.mark.parametrize(("visible", "fails"), [(("0", "1"), False), (("1", "1"), True)])
+def test_ranks_that_each_see_one_device(visible, fails):
+    """Everybody's is number 0, and its bus id tells whether they are one."""
+    code = (
+        "import os, hipcomm, numpy as np\n"
+        f"os.environ['HIP_VISIBLE_DEVICES'] = {visible!r}[int(os.environ['HIPCOMM_RANK'])]\n"
+        "with hipcomm.init() as comm:\n"
+        "    x = np.full(3, comm.rank + 1)\n"
+        "    comm.all_reduce(x)\n"
+        "    print(comm.device.ordinal, x)\n"
+    )
+    settings = ("--env", "HIPCOMM_CPU_DEVICES=1")
+    result = hipcomm_run("-n", "2", *settings, "--no-tag", sys.executable, "-c", code)
+    if fails:
+        assert "ranks 0 and 1 are on the same device, c001:02:00.0" in result.stderr
+    else:
+        assert result.stdout.splitlines() == ["0 [3 3 3]"] * 2, result.stderr
+
+
 def test_ranks_share_devices_if_asked_to():
     """Three ranks, two devices: the third begins again with the first one; both kernels have to fit on it."""
     code = (

@@ -80,9 +80,10 @@ def open_device(settings: Settings, local_rank: int) -> Device:
     """Make a device current: the one that the settings name, or that of the local rank.
 
     Args:
-        settings: *device* is an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None; with
-            *share_devices* local ranks beyond the last device begin with the first one again.
-        local_rank: the ordinal where no device is named.
+        settings: *device* is an ordinal, a PCI bus id, a UUID ("GPU-…" or hexadecimal), or None.
+        local_rank: the ordinal where no device is named. Beyond the last device it begins with the first one
+            again: each rank may see devices of its own (Slurm's --gpus-per-task, Ray). Ranks that then are on
+            the same device are found out when they compare their bus ids.
 
     Raises:
         InvalidArgument: there is no such device.
@@ -90,13 +91,9 @@ def open_device(settings: Settings, local_rank: int) -> Device:
     """
     count = int(call("hipGetDeviceCount"))
     named = f"{settings.name_of('device')}={settings.device!r}"
-    if settings.device is not None:
-        index = _device_index(settings.device, count, named)
-    else:
-        index = local_rank % count if settings.share_devices and count else local_rank
+    index = local_rank % count if settings.device is None else _device_index(settings.device, count, named)
     if not 0 <= index < count:
-        wanted = f"local rank {local_rank}" if settings.device is None else named
-        raise InvalidArgument(f"{wanted}: there are {count} devices, 0 to {count - 1}")
+        raise InvalidArgument(f"{named}: there are {count} devices, 0 to {count - 1}")
     call("hipSetDevice", index)
     properties = call("hipGetDeviceProperties", index)
     return Device(

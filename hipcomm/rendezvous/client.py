@@ -14,13 +14,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from hipcomm import _wire as wire
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.forking import belongs_to_this_process
-from hipcomm.rendezvous import joining, protocol
+from hipcomm.rendezvous import endpoint, joining, protocol
 from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
 from hipcomm.waiting import wait
@@ -61,13 +61,28 @@ class _Hosted:
         self.server: Server = Server(
             identity.world_size, token, join_timeout=settings.join_timeout, single=True
         )
-        try:
-            self.server.start()
-            self.endpoint = Endpoint(*self.server.address, token)
-            publish(self._path, self.endpoint)
-        except BaseException:
-            self.server.close()
-            raise
+        self.endpoint = Endpoint(*self.server.address, token)
+
+    def join(self, name: str, join: wire.Join, timeout: float) -> socket.socket:
+        """Serve, join as the first, and only then tell the others where: they find rank 0 there.
+
+        Raises what :func:`joining.join_server` does; the server is closed then.
+        """
+        with ExitStack() as publishing:
+
+            def accepted() -> None:
+                publish(self._path, self.endpoint)
+                publishing.close()  # for another rank 0 to look
+
+            try:
+                publishing.enter_context(endpoint.publishing(self._path))
+                joining.check_unclaimed(name, join, self._path)
+                endpoint.sweep(self._path)
+                self.server.start()
+                return joining.join_server(name, join, self.endpoint, timeout, accepted)
+            except BaseException:
+                self.close(0)
+                raise
 
     def close(self, patience: float) -> None:
         """End the server once everybody has left; wait for that for *patience* seconds at most."""
@@ -489,17 +504,13 @@ def connect(identity: Identity, settings: Settings) -> Client:
     name = f"rank {rank} of {world_size}"
     join = wire.Join(rank, world_size, timeout_ms=0, pid=0, token=b"")
     if settings.rendezvous is not None:
-        endpoint = Endpoint(*settings.rendezvous, settings.token)
-        sock = joining.join_server(name, join, endpoint, settings.join_timeout)
+        server = Endpoint(*settings.rendezvous, settings.token)
+        sock = joining.join_server(name, join, server, settings.join_timeout)
         return Client(rank, world_size, sock)
     if rank != 0:
         path = file_path(settings.runtime_dir, identity.job_key)
         sock = joining.join_published(name, join, path, settings.join_timeout)
         return Client(rank, world_size, sock, server_rank=0)
     hosted = _Hosted(identity, settings)
-    try:
-        sock = joining.join_server(name, join, hosted.endpoint, settings.join_timeout)
-    except BaseException:
-        hosted.close(0)
-        raise
+    sock = hosted.join(name, join, settings.join_timeout)
     return Client(rank, world_size, sock, hosted=hosted, patience=settings.timeout)

@@ -6,13 +6,23 @@ made from the job's key, so that jobs side by side do not meet.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import socket
 import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from hipcomm.errors import RendezvousError
+
+LOCK_PATIENCE = 10.0  # seconds; another rank 0 holds the lock while it looks around and publishes
+POLL_INTERVAL = 0.02  # seconds between two attempts to get it
+SWEPT_FILES = 100  # of other jobs that are looked at, at most
+PROBE_TIMEOUT = 0.2  # seconds for a connection on this machine
 
 
 class Endpoint(NamedTuple):
@@ -97,3 +107,49 @@ def withdraw(path: Path, endpoint: Endpoint) -> None:
             path.unlink()
         except OSError:
             return  # a stale file does no harm: a rank that reads it is refused and reads again
+
+
+@contextmanager
+def publishing(path: Path) -> Iterator[None]:
+    """Keep other ranks 0 of this user from publishing meanwhile, so that each sees those before it."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + LOCK_PATIENCE
+    try:
+        while not _try_lock(descriptor) and time.monotonic() < deadline:
+            time.sleep(POLL_INTERVAL)
+        yield
+    finally:
+        os.close(descriptor)  # and the lock with it
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def sweep(path: Path) -> None:
+    """Remove the files that killed processes have left around *path*, tokens in them. Within publishing()."""
+    for other in sorted(path.parent.iterdir())[:SWEPT_FILES]:
+        owner = other.suffix.removeprefix(".")  # of a file that was being written
+        endpoint = look_up(other)
+        is_dead = (
+            not Path(f"/proc/{owner}").exists()
+            if owner.isdecimal()
+            else endpoint is not None and _is_refused(endpoint)
+        )
+        if is_dead:
+            with suppress(OSError):
+                other.unlink()
+
+
+def _is_refused(endpoint: Endpoint) -> bool:
+    try:
+        socket.create_connection((endpoint.host, endpoint.port), PROBE_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

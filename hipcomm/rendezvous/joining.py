@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from hipcomm import _wire as wire
@@ -19,6 +20,7 @@ from hipcomm.rendezvous.protocol import Frame, ProtocolError
 ACCEPT_TIMEOUT = wire.ACCEPT_MS / 1000  # seconds from our JOIN to the server's answer, which it sends at once
 ANSWER_SLACK = wire.ANSWER_SLACK_MS / 1000  # seconds beyond a time-out for the server to tell us
 HUNG_UP_PATIENCE = 1.0  # seconds to try again where the server hangs up on us unheard
+PROBE_TIMEOUT = 1.0  # seconds for a server that may be a leftover to answer
 POLL_INTERVAL = 0.02  # seconds between two looks at the endpoint file, or two attempts to connect
 
 
@@ -34,7 +36,31 @@ class HungUp(TryAgain):
     """
 
 
-def join_server(identity_name: str, join: wire.Join, endpoint: Endpoint, timeout: float) -> socket.socket:
+def check_unclaimed(identity_name: str, join: wire.Join, path: Path) -> None:
+    """See that no other process has claimed this rank at the server that the endpoint file *path* names.
+
+    Raises:
+        RendezvousError: one has, and waits there for the other ranks.
+    """
+    endpoint = look_up(path)
+    if endpoint is None:
+        return
+    try:
+        sock, _ = _knock(identity_name, join, endpoint, PROBE_TIMEOUT)
+    except TryAgain:
+        return  # a leftover: nobody is there, or all ranks have come already
+    except (OSError, PeerDied):
+        return
+    sock.close()
+
+
+def join_server(
+    identity_name: str,
+    join: wire.Join,
+    endpoint: Endpoint,
+    timeout: float,
+    accepted: Callable[[], object] | None = None,
+) -> socket.socket:
     """Join at a known server.
 
     Args:
@@ -42,6 +68,7 @@ def join_server(identity_name: str, join: wire.Join, endpoint: Endpoint, timeout
         join: the JOIN to send; its time-out is replaced by what is left of *timeout*.
         endpoint: the server.
         timeout: seconds until all ranks must have joined.
+        accepted: called when the server has let us in, and others are still missing.
 
     Returns:
         The socket, non-blocking, after the WELCOME.
@@ -54,7 +81,7 @@ def join_server(identity_name: str, join: wire.Join, endpoint: Endpoint, timeout
     heard_by = float("inf")
     while True:
         try:
-            return _attempt(identity_name, join, endpoint, deadline)
+            return _attempt(identity_name, join, endpoint, deadline, accepted)
         except ConnectionRefusedError as error:
             # Nobody listens there yet: a server may be started after its ranks.
             if time.monotonic() + POLL_INTERVAL >= deadline:
@@ -97,10 +124,40 @@ def join_published(identity_name: str, join: wire.Join, path: Path, timeout: flo
         time.sleep(POLL_INTERVAL)
 
 
-def _attempt(identity_name: str, join: wire.Join, endpoint: Endpoint, deadline: float) -> socket.socket:
+def _attempt(
+    identity_name: str,
+    join: wire.Join,
+    endpoint: Endpoint,
+    deadline: float,
+    accepted: Callable[[], object] | None = None,
+) -> socket.socket:
     """Try once. Raises ConnectionRefusedError, TryAgain, or what is final."""
-    where = f"the server at {endpoint.host}:{endpoint.port}"
     remaining = max(deadline - time.monotonic(), 0.001)
+    sock, decoder = _knock(identity_name, join, endpoint, remaining)
+    try:
+        if accepted is not None:
+            accepted()
+        second = _receive(sock, decoder, deadline + ANSWER_SLACK)
+        _check(identity_name, second, wire.Type.WELCOME)
+        sock.setblocking(False)
+    except (OSError, ProtocolError) as error:
+        sock.close()
+        raise TryAgain(f"{_where(endpoint)} was lost before all ranks had come ({error})") from error
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _where(endpoint: Endpoint) -> str:
+    return f"the server at {endpoint.host}:{endpoint.port}"
+
+
+def _knock(
+    identity_name: str, join: wire.Join, endpoint: Endpoint, remaining: float
+) -> tuple[socket.socket, protocol.Decoder]:
+    """Connect, send the JOIN and hear that the server lets us in; as :func:`_attempt`."""
+    where = _where(endpoint)
     token = protocol.pad_token(endpoint.token)
     join = join._replace(timeout_ms=protocol.milliseconds(remaining), pid=os.getpid(), token=token)
     try:
@@ -109,7 +166,6 @@ def _attempt(identity_name: str, join: wire.Join, endpoint: Endpoint, deadline: 
         raise
     except OSError as error:
         raise RendezvousError(f"{identity_name}: cannot connect to {where}: {error}") from error
-    stage, is_heard = "did not let us in; a wrong token looks like this", False
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -117,19 +173,15 @@ def _attempt(identity_name: str, join: wire.Join, endpoint: Endpoint, deadline: 
         decoder = protocol.Decoder(wire.Refused.size() + wire.MAX_TEXT)
         first = _receive(sock, decoder, time.monotonic() + min(ACCEPT_TIMEOUT, remaining))
         _check(identity_name, first, wire.Type.ACCEPTED)
-        stage, is_heard = "was lost before all ranks had come", True
-        second = _receive(sock, decoder, deadline + ANSWER_SLACK)
-        _check(identity_name, second, wire.Type.WELCOME)
-        sock.setblocking(False)
     except (OSError, ProtocolError) as error:
         sock.close()
         # A wrong token or protocol version is met with silence: the connection closes at once.
-        kind = HungUp if isinstance(error, ConnectionError) and not is_heard else TryAgain
-        raise kind(f"{where} {stage} ({error})") from error
+        kind = HungUp if isinstance(error, ConnectionError) else TryAgain
+        raise kind(f"{where} did not let us in; a wrong token looks like this ({error})") from error
     except BaseException:
         sock.close()
         raise
-    return sock
+    return sock, decoder
 
 
 def _receive(sock: socket.socket, decoder: protocol.Decoder, deadline: float) -> Frame:

@@ -99,6 +99,7 @@ class World:
         self.formed = False
         self.members: dict[int, Member] = {}
         self.join_deadline = float("inf")
+        self._rivals: dict[int, int] = {}  # processes that claimed a rank that had joined, by rank
         self._left: set[int] = set()
         self._lost: set[int] = set()
         self._failure: tuple[int, str] | None = None
@@ -115,6 +116,7 @@ class World:
         """Take *member* in; form the world when it was the last one. Raises :class:`Refused`."""
         if member.rank in self.members:
             other = self.members[member.rank]
+            self._rivals[member.rank] = member.pid
             raise Refused(
                 wire.Refusal.DUPLICATE_RANK, f"rank {member.rank} has joined already, as process {other.pid}"
             )
@@ -134,6 +136,11 @@ class World:
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
         text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
+        for rank, rival in self._rivals.items():
+            owner = self.members.get(rank)
+            text += (
+                "" if owner is None else f"; rank {rank} is process {owner.pid}, and {rival} claimed it too"
+            )
         for member in self.members.values():
             member.send(protocol.pack_with_text(wire.Type.REFUSED, wire.Refused(code, peer), text))
         self.members.clear()

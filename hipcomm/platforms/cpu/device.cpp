@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdio>
@@ -18,11 +19,12 @@ namespace {
 
 constexpr int kDefaultDevices = 16;
 
-// A PCI domain where no machine has anything, so that nobody takes the bus id of a CPU device for that of a
-// network card or a disk.
+// PCI domains where no machine has anything, so that nobody takes the bus id of a CPU device for that of a
+// network card or a disk: of devices as they are, and of those that the environment names.
 constexpr unsigned kPciDomain = 0xc000;
+constexpr unsigned kNamedPciDomain = 0xc001;
 
-int physical_device_count() {
+int count_devices() {
     const char* text = std::getenv("HIPCOMM_CPU_DEVICES");
     if (text == nullptr || *text == '\0') return kDefaultDevices;
     char* end = nullptr;
@@ -34,34 +36,48 @@ int physical_device_count() {
     return static_cast<int>(count);
 }
 
-// The visible devices' physical numbers.  As in HIP, the list of HIP_VISIBLE_DEVICES ends at the first entry
-// that names no device.
-std::vector<int> find_devices() {
-    const int count = physical_device_count();
-    std::vector<int> visible;
-    const char* list = std::getenv("HIP_VISIBLE_DEVICES");
-    if (list == nullptr) {
-        for (int device = 0; device < count; ++device) visible.push_back(device);
-        return visible;
+// What the environment says of visible GPUs.  It takes no CPU device away: a job on the CPU must not fail, or shrink,
+// because of a variable that is about GPUs.
+const char* visible_gpus() {
+    for (const char* name : {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES"}) {
+        const char* list = std::getenv(name);
+        if (list != nullptr && *list != '\0') return list;
     }
-    while (*list != '\0') {
+    return "";
+}
+
+// The GPUs' numbers, by the device that takes the name.  As in HIP, the list ends at the first entry that is no
+// number, or that has been there before.
+std::vector<int> find_names() {
+    std::vector<int> names;
+    const char* list = visible_gpus();
+    while (*list != '\0' && static_cast<int>(names.size()) < device_count()) {
         char* end = nullptr;
         errno = 0;
-        const long device = std::strtol(list, &end, 10);
-        if (errno != 0 || end == list || (*end != ',' && *end != '\0') || device < 0 || device >= count)
-            break;
-        visible.push_back(static_cast<int>(device));
+        const long number = std::strtol(list, &end, 10);
+        if (errno != 0 || end == list || (*end != ',' && *end != '\0') || number < 0 || number >= kMaxDevices) break;
+        const int name = static_cast<int>(number);
+        if (std::find(names.begin(), names.end(), name) != names.end()) break;
+        names.push_back(name);
         list = *end == ',' ? end + 1 : end;
     }
-    return visible;
+    return names;
 }
 
-const std::vector<int>& devices() {
-    static const std::vector<int> visible = find_devices();
-    return visible;
+// Where launchers give each rank one GPU, everybody's device is number 0, and its bus id tells them apart.  So that
+// such a job can be tried on the CPU, a device's bus id comes from the number of the GPU in its place.
+const std::vector<int>& names() {
+    static const std::vector<int> found = find_names();
+    return found;
 }
 
-unsigned pci_bus(int device) { return static_cast<unsigned>(devices()[static_cast<size_t>(device)]) + 1; }
+bool is_named(int device) { return device < static_cast<int>(names().size()); }
+
+unsigned pci_domain(int device) { return is_named(device) ? kNamedPciDomain : kPciDomain; }
+
+unsigned pci_bus(int device) {
+    return static_cast<unsigned>(is_named(device) ? names()[static_cast<size_t>(device)] : device) + 1;
+}
 
 thread_local int current = 0;
 thread_local unsigned schedule_flags = hipDeviceScheduleAuto;
@@ -69,11 +85,8 @@ thread_local unsigned schedule_flags = hipDeviceScheduleAuto;
 }  // namespace
 
 int device_count() noexcept {
-    try {
-        return static_cast<int>(devices().size());
-    } catch (...) {
-        return 0;  // no memory for the list: no devices, which every caller reports
-    }
+    static const int count = count_devices();
+    return count;
 }
 
 int current_device() noexcept { return current; }
@@ -144,8 +157,7 @@ hipError_t hipDeviceGetName(char* name, int length, hipDevice_t device) {
     return api([&] {
         if (name == nullptr || length <= 0) return hipErrorInvalidValue;
         if (!is_device(device)) return hipErrorInvalidDevice;
-        std::snprintf(name, static_cast<size_t>(length), "%s %d", device_kind(),
-                      devices()[static_cast<size_t>(device)]);
+        std::snprintf(name, static_cast<size_t>(length), "%s %d", device_kind(), device);
         return hipSuccess;
     });
 }
@@ -156,7 +168,7 @@ hipError_t hipDeviceGetUuid(hipUUID* uuid, hipDevice_t device) {
         if (!is_device(device)) return hipErrorInvalidDevice;
         // 16 characters without a terminator, as on AMD GPUs; the same in every process of the machine.
         char text[sizeof uuid->bytes + 1];
-        std::snprintf(text, sizeof text, "hipcomm-cpu-%04x", devices()[static_cast<size_t>(device)] & 0xffff);
+        std::snprintf(text, sizeof text, "hipcomm-cpu-%04x", device & 0xffff);
         std::memcpy(uuid->bytes, text, sizeof uuid->bytes);
         return hipSuccess;
     });
@@ -167,7 +179,7 @@ hipError_t hipDeviceGetPCIBusId(char* pci_bus_id, int length, int device) {
         if (pci_bus_id == nullptr || length <= 0) return hipErrorInvalidValue;
         if (!is_device(device)) return hipErrorInvalidDevice;
         char text[16];
-        const int needed = std::snprintf(text, sizeof text, "%04x:%02x:00.0", kPciDomain, pci_bus(device));
+        const int needed = std::snprintf(text, sizeof text, "%04x:%02x:00.0", pci_domain(device), pci_bus(device));
         if (needed >= length) return hipErrorInvalidValue;
         std::memcpy(pci_bus_id, text, static_cast<size_t>(needed) + 1);
         return hipSuccess;
@@ -185,7 +197,7 @@ hipError_t hipDeviceGetByPCIBusId(int* device, const char* pci_bus_id) {
             return hipErrorInvalidValue;
         }
         for (int candidate = 0; candidate < device_count(); ++candidate) {
-            if (domain == kPciDomain && bus == pci_bus(candidate) && slot == 0 && function == 0) {
+            if (domain == pci_domain(candidate) && bus == pci_bus(candidate) && slot == 0 && function == 0) {
                 *device = candidate;
                 return hipSuccess;
             }

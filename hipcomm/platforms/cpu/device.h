@@ -7,7 +7,7 @@ namespace hipcomm::cpu {
 
 constexpr int kMaxDevices = 254;  // PCI bus numbers 1 to 254
 
-// Devices that this process sees: HIPCOMM_CPU_DEVICES, then HIP_VISIBLE_DEVICES.
+// How many there are: HIPCOMM_CPU_DEVICES.
 int device_count() noexcept;
 
 inline bool is_device(int device) noexcept { return device >= 0 && device < device_count(); }
