@@ -161,7 +161,8 @@ vpath %.hip $(wildcard kernels/*)
 
 OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
-NVIDIA_ARCHS := sm_80 sm_90 sm_100
+# PTX runs on every later chip too: sm_90 is the last that kernels/arch/nvptx.h asks for.
+NVIDIA_ARCHS := sm_80 sm_90
 CUBIN_ARCHS  ?= $(shell command -v ptxas >/dev/null && echo sm_90)
 
 # The CPU's forms: any x86-64, and those with AVX2, whose wider vectors give the same bits. What runs takes the form

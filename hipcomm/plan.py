@@ -75,9 +75,6 @@ def describe(plan: Any, nbytes: int, operation: str, world_size: int) -> Plan:
     lib.hipcommKernelInfo(plan.kernel, file, kernel)
     if operation == "reduce" and plan.chunk_packs:  # each rank has a part of the message to reduce
         nbytes = -(-nbytes // world_size)
-    piece = int(plan.chunk_packs) * _PACK_BYTES or min(int(plan.bytes_per_launch), max(nbytes, 1))
+    piece = int(plan.chunk_packs) * lib.HIPCOMM_PACK_BYTES or min(int(plan.bytes_per_launch), max(nbytes, 1))
     chunks = max(1, -(-nbytes // piece))
     return Plan(name, ffi.string(kernel[0]).decode(), plan.blocks, plan.threads, chunks, piece)
-
-
-_PACK_BYTES = 16

@@ -226,10 +226,11 @@ class RankPool:
         self._key: object = None
 
     def world(self, size: int, first_epoch: int = 0, **settings: Any) -> World:
-        """The world of this size whose ranks have these settings.
+        """The world of this size whose ranks have these settings, keywords of :func:`hipcomm.init`.
 
         The same as last time if it is asked for again: a communicator in the middle of its life.
         """
+        environment.check_keywords(settings, "world")
         key = (size, first_epoch, settings)
         if self._world is not None and self._world.broken:
             self.end()
