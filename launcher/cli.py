@@ -13,7 +13,7 @@ import click
 from hipcomm.environment import MAX_SECONDS, PLATFORMS, Settings
 from hipcomm.errors import Error, InvalidArgument
 
-from .job import Job
+from .job import run_job
 from .spec import (
     RESERVED,
     CommandError,
@@ -113,6 +113,14 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
     metavar="SECONDS",
     help="Time between SIGTERM and SIGKILL.",
 )
+@click.option(
+    "--max-restarts",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="K",
+    help="Start the whole job again after a rank has failed, K times at most.",
+)
 @click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
 @click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
@@ -127,6 +135,7 @@ def main(
     timeout: float | None,
     unwind: float,
     grace: float,
+    max_restarts: int,
     env: dict[str, str],
     dry_run: bool,
     program: tuple[str, ...],
@@ -136,7 +145,7 @@ def main(
     A .py file and a module (-m) run with this Python, anything else is looked for in PATH. The first
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
     130: Ctrl-C, a second one kills at once. 141: the reader of the output has gone. 1: it could not be
-    written.
+    written. Ctrl-Z stops all ranks until the job goes on.
     """
     _open_standard_descriptors()
     if nproc is None:
@@ -166,6 +175,7 @@ def main(
         unwind=unwind,
         grace=grace,
         join_timeout=settings.join_timeout,
+        max_restarts=max_restarts,
     )
     if dry_run:
         _print_commands(command, options)
@@ -173,7 +183,7 @@ def main(
     try:
         if log_dir is not None:
             log_dir.mkdir(parents=True, exist_ok=True)
-        exit_code = Job(command, options).run()
+        exit_code = run_job(command, options)
     except (Error, OSError) as error:
         _fail(str(error), 1)
     raise SystemExit(exit_code)

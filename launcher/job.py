@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from hipcomm.rendezvous.server import Server
 from hipcomm.rendezvous.world import RankStatus
@@ -65,11 +65,17 @@ class Job:
     Args:
         command: the argument vector of every rank, its first element an executable's path.
         options: how to run it.
+        restart: how often it has been started before.
+        spent: seconds of the time that it may take which are over.
     """
 
-    def __init__(self, command: Sequence[str], options: Options) -> None:
+    def __init__(
+        self, command: Sequence[str], options: Options, restart: int = 0, spent: float = 0.0
+    ) -> None:
         self._command = command
         self._options = options
+        self._restart = restart
+        self._spent = spent
         self._job_id = os.urandom(8).hex()
         self._workers: list[Worker] = []
         self._open_streams: list[Stream] = []
@@ -77,7 +83,9 @@ class Job:
         # One queue where both are one file (2>&1, a terminal), or else their lines could tear.
         self._stderr = self._stdout if os.path.sameopenfile(1, 2) else Terminal(2)
         self._selector = selectors.PollSelector()  # unlike epoll, it takes regular files
-        self._signals: list[int] = []  # those that ask us to stop
+        self._signals: list[int] = []  # those that ask us to end
+        self._is_suspending = False  # Ctrl-Z
+        self._suspended = 0.0  # seconds
         self._phase = _Phase.RUNNING
         self._phase_end = float("inf")
         self._outcome = _Outcome(0)
@@ -96,7 +104,7 @@ class Job:
         self._server = Server(options.nproc, token, join_timeout=options.join_timeout)
         try:
             host, port = self._server.address
-            endpoints = Endpoints(f"{host}:{port}", token, self._job_id, free_port())
+            endpoints = Endpoints(f"{host}:{port}", token, self._job_id, free_port(), self._restart)
             with self._caught_signals(), self._guardian():
                 try:
                     self._start_workers(endpoints)
@@ -111,6 +119,11 @@ class Job:
             self._selector.close()
         return self._outcome.exit_code
 
+    @property
+    def failed_by_itself(self) -> bool:
+        """Whether a rank has failed, and nobody has asked for the job's end."""
+        return self._outcome.culprit is not None and not self._signals
+
     # ---- starting ----------------------------------------------------------------------------
 
     @contextmanager
@@ -122,9 +135,10 @@ class Job:
         self._selector.register(receiver, selectors.EVENT_READ, lambda: self._take_signals(receiver))
         previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         previous = {}
-        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
-            # Under nohup a hang-up is none of our business.
-            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        for number in (*_STOP_SIGNALS, signal.SIGTSTP, signal.SIGCHLD):
+            # Under nohup a hang-up is none of our business, and some shells know no Ctrl-Z.
+            may_be_ignored = number in (signal.SIGHUP, signal.SIGTSTP)
+            if not may_be_ignored or signal.getsignal(number) != signal.SIG_IGN:
                 previous[number] = signal.signal(number, lambda *_: None)
         try:
             yield
@@ -136,7 +150,9 @@ class Job:
             sender.close()
 
     def _take_signals(self, receiver: socket.socket) -> None:
-        self._signals += [number for number in receiver.recv(4096) if number in _STOP_SIGNALS]
+        numbers = receiver.recv(4096)
+        self._signals += [number for number in numbers if number in _STOP_SIGNALS]
+        self._is_suspending |= signal.SIGTSTP in numbers
 
     @contextmanager
     def _guardian(self) -> Iterator[None]:
@@ -199,9 +215,10 @@ class Job:
         directory = self._options.log_dir
         if directory is None:
             return None, None
+        mode: Literal["ab", "wb"] = "ab" if self._restart else "wb"
         with ExitStack() as opened:  # closes the first if the second cannot be opened
             out, err = (
-                opened.enter_context((directory / f"rank{rank}.{name}").open("wb", buffering=0))
+                opened.enter_context((directory / f"rank{rank}.{name}").open(mode, buffering=0))
                 for name in ("out", "err")
             )
             opened.pop_all()
@@ -213,6 +230,8 @@ class Job:
         while self._phase is not _Phase.OVER:
             self._turn(self._pause())
             self._notice_ends()
+            if self._is_suspending:
+                self._suspend()
             if self._phase is _Phase.RUNNING:
                 self._look_for_reasons_to_stop()
             else:
@@ -248,13 +267,33 @@ class Job:
         self._open_streams.remove(stream)
         stream.close()
 
+    def _suspend(self) -> None:
+        """Stop all ranks, which are in sessions of their own, and ourselves, until we are continued."""
+        self._is_suspending = False
+        began = time.monotonic()
+        self._signal_all(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._signal_all(signal.SIGCONT)
+        self._suspended += time.monotonic() - began
+
+    def _signal_all(self, number: int) -> None:
+        """Signal all processes of the job."""
+        running = [worker for worker in self._workers if worker.result is None]
+        groups = {worker.pid for worker in running}
+        strays = {pid for pid, group in self._find_processes().items() if group not in groups}
+        for worker in running:
+            worker.signal_group(number)
+        for pid in strays:
+            guardian.send_signal(pid, number)
+
     def _pause(self) -> float | None:
         """Return how long to wait for events, None for however long; the end of a rank is an event."""
         if self._phase is not _Phase.RUNNING or self._failed:
             return POLL_INTERVAL
         deadline = min((stream.deadline for stream in self._open_streams), default=float("inf"))
         if self._options.timeout is not None and self._workers:
-            deadline = min(deadline, self._workers[0].started + self._options.timeout)
+            allowed = self._options.timeout + self._suspended - self._spent
+            deadline = min(deadline, self._workers[0].started + allowed)
         return None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
 
     def _notice_ends(self) -> None:
@@ -281,8 +320,13 @@ class Job:
                 self._stop(_Outcome(culprit.exit_code, f"{after} (exit code {culprit.exit_code})", culprit))
         elif all(worker.result is not None for worker in self._workers):
             self._stop(_Outcome(0))
-        elif options.timeout is not None and self._workers[0].seconds >= options.timeout:
+        elif options.timeout is not None and self.seconds >= options.timeout:
             self._stop(_Outcome(TIMED_OUT, f"the job did not end within {options.timeout:g} s"))
+
+    @property
+    def seconds(self) -> float:
+        """How much is over of the time that the job may take."""
+        return self._spent + (self._workers[0].seconds - self._suspended if self._workers else 0.0)
 
     def _find_culprit(self) -> Worker | None:
         """Return the rank that failed first, or None while that is not known.
@@ -323,13 +367,7 @@ class Job:
         self._outcome = outcome
         self._phase = _Phase.STOPPING
         self._phase_end = time.monotonic() + self._options.grace
-        running = [worker for worker in self._workers if worker.result is None]
-        groups = {worker.pid for worker in running}
-        strays = {pid for pid, group in self._find_processes().items() if group not in groups}
-        for worker in running:
-            worker.signal_group(signal.SIGTERM)
-        for pid in strays:
-            guardian.send_signal(pid, signal.SIGTERM)
+        self._signal_all(signal.SIGTERM)
         self._signals_seen = len(self._signals)
 
     def _press_on(self) -> None:
@@ -415,6 +453,23 @@ class Job:
         if outcome.headline or self._notes:
             headline = outcome.headline or "the job ended well, but"
             self._stderr.put(summary.compose(headline, outcome.culprit, outcome.ranks, self._notes))
+
+
+def run_job(command: Sequence[str], options: Options) -> int:
+    """Run a job, and again after a rank has failed if the options say so; the exit code.
+
+    Raises what :meth:`Job.run` does.
+    """
+    job = Job(command, options)
+    exit_code = job.run()
+    for restart in range(1, options.max_restarts + 1):
+        if not job.failed_by_itself:
+            break
+        sys.stderr.write(f"hipcomm-run: restart {restart} of {options.max_restarts}\n")
+        sys.stderr.flush()
+        job = Job(command, options, restart, job.seconds)
+        exit_code = job.run()
+    return exit_code
 
 
 def free_port() -> int:

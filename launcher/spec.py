@@ -41,6 +41,7 @@ class Options(NamedTuple):
         unwind: seconds for the ranks to end by themselves once one has failed, before SIGTERM.
         grace: seconds between SIGTERM and SIGKILL.
         join_timeout: the longest that ranks may wait for each other to join, in seconds.
+        max_restarts: how often the whole job is started again after a rank has failed.
     """
 
     nproc: int = 1
@@ -54,6 +55,7 @@ class Options(NamedTuple):
     unwind: float = 2.0
     grace: float = 5.0
     join_timeout: float = 60.0
+    max_restarts: int = 0
 
 
 class Endpoints(NamedTuple):
@@ -64,12 +66,14 @@ class Endpoints(NamedTuple):
         token: what it wants to be shown.
         job_id: the job's unique name.
         master_port: a free port for servers of the program's own (torchrun's MASTER_PORT).
+        restart: how often the job has been started before.
     """
 
     rendezvous: str
     token: str
     job_id: str
     master_port: int
+    restart: int = 0
 
 
 #: What the launcher sets itself, so that ``--env`` must not.
@@ -85,6 +89,7 @@ RESERVED = frozenset(
         "HIPCOMM_RENDEZVOUS",
         "HIPCOMM_TOKEN",
         "HIPCOMM_JOB_ID",
+        "HIPCOMM_RESTART",
     }
 )
 
@@ -158,4 +163,5 @@ def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[
         "HIPCOMM_RENDEZVOUS": endpoints.rendezvous,
         "HIPCOMM_TOKEN": endpoints.token,
         "HIPCOMM_JOB_ID": endpoints.job_id,
+        "HIPCOMM_RESTART": str(endpoints.restart),
     }

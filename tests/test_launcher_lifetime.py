@@ -211,3 +211,30 @@ def test_nothing_of_ours_is_left_after_a_good_end(tmp_path):
 
     everybody = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
     assert [pid for pid in everybody if mentions(pid, "cmdline") or mentions(pid, "environ")] == []
+
+
+def test_ctrl_z_stops_the_ranks_and_their_children_until_the_job_goes_on(family):
+    process, members = family()
+
+    def state(pid):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+    for _ in range(2):
+        process.send_signal(signal.SIGTSTP)
+        wait_until(lambda: all(state(pid) == "T" for pid in [process.pid, *members]))
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: all(state(pid) == "S" for pid in [process.pid, *members]))
+    process.terminate()
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + signal.SIGTERM
+    wait_until(lambda: not any(map(alive, members)))
+
+
+def test_the_time_that_a_job_is_stopped_does_not_count(tmp_path):
+    _, process = start(tmp_path, "import time; print('up'); time.sleep(1.2)", "--timeout", "2", ranks=1)
+    process.stdout.readline()
+    process.send_signal(signal.SIGTSTP)
+    time.sleep(2)
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0

@@ -138,9 +138,8 @@ class World:
         text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
         for rank, rival in self._rivals.items():
             owner = self.members.get(rank)
-            text += (
-                "" if owner is None else f"; rank {rank} is process {owner.pid}, and {rival} claimed it too"
-            )
+            if owner is not None:
+                text += f"; rank {rank} is process {owner.pid}, and {rival} claimed it too"
         for member in self.members.values():
             member.send(protocol.pack_with_text(wire.Type.REFUSED, wire.Refused(code, peer), text))
         self.members.clear()
