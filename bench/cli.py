@@ -10,20 +10,30 @@ from pathlib import Path
 
 import click
 
-from hipcomm_bench.contestants import CONTESTANTS, GROUPS, resolve
+from hipcomm_bench.contestants import GROUPS
 from hipcomm_bench.data import DTYPES, REDOPS
 from hipcomm_bench.launch import JobFailed, run_job
 from hipcomm_bench.machine import describe
+from hipcomm_bench.norms.rows import FUSED, NORMS
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.plot import draw, why_not
+from hipcomm_bench.question import (
+    DECODE,
+    MODES,
+    PREFILL,
+    all_contestants,
+    contestants,
+    messages,
+    modes,
+    refuse_what_does_not_apply,
+    rows,
+)
 from hipcomm_bench.report import write
 from hipcomm_bench.results import Job, Options, Report
-from hipcomm_bench.sizes import parse_size, size_range
+from hipcomm_bench.sizes import parse_size
 from hipcomm_bench.table import align, comparison, mode_name
 from hipcomm_bench.worker import run
 from hipcomm_bench.world import under_launcher
-
-_MODES = {"both": [False, True], "in-place": [True], "out-of-place": [False]}
 
 
 class SizeParameter(click.ParamType[int]):
@@ -39,14 +49,6 @@ class SizeParameter(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-def _contestants(context: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    """Return hipcomm and the names in a comma-separated list, each once."""
-    try:
-        return resolve(["hipcomm", *(name.strip() for name in value.split(",") if name.strip())])
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-
-
 def _plot(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
     """Return the file to draw into, if that can be done."""
     reason = None if value is None else why_not(value)
@@ -56,13 +58,29 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 
 
 SIZE = SizeParameter()
+_COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
-@click.argument("op", type=click.Choice(list(OPS)), default="all_reduce")
+@click.argument("op", type=click.Choice([*OPS, FUSED]), default="all_reduce")
 @click.option("-b", "--minbytes", type=SIZE, default="1K", help="Smallest message.")
 @click.option("-e", "--maxbytes", type=SIZE, default="64M", help="Largest message.")
 @click.option("-f", "--stepfactor", type=int, default=2, help="Factor between sizes.")
+@click.option(
+    "--hidden",
+    type=click.IntRange(1, 65536),
+    multiple=True,
+    default=[4096],
+    help=f"{FUSED}: elements of a row; repeatable.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(1),
+    multiple=True,
+    help=f"{FUSED}: rows; repeatable.  [default: {', '.join(map(str, (*DECODE, *PREFILL)))}]",
+    show_default=False,
+)
+@click.option("--norm", type=click.Choice(NORMS), default=NORMS[0], help=f"{FUSED}: which norm.")
 @click.option("-n", "--iters", type=click.IntRange(5), default=5000, help="Most timed calls per size.")
 @click.option("-w", "--warmup", type=click.IntRange(0), default=5, help="Untimed calls before.")
 @click.option("-d", "--datatype", type=click.Choice(DTYPES), default="float32", help="Data type.")
@@ -82,23 +100,27 @@ SIZE = SizeParameter()
 )
 @click.option(
     "--compare",
-    callback=_contestants,
-    default="",
-    help=f"Contestants besides hipcomm, separated by commas: {', '.join([*CONTESTANTS, *GROUPS])}.",
+    help=f"Contestants besides hipcomm, separated by commas. Collectives:  {all_contestants('all_reduce')},"
+    f" {', '.join(GROUPS)}.  {FUSED}: {all_contestants(FUSED)}, algorithms; default: all.",
 )
-@click.option("--mode", type=click.Choice(list(_MODES)), default="both", help="Which use of the buffers.")
+@click.option("--mode", type=click.Choice(list(MODES)), default="both", help="Which use of the buffers.")
 @click.option("--budget", type=float, default=0.4, help="Seconds per contestant and size; fewer calls then.")
 @click.option("--timeout", type=float, default=600.0, help="Seconds after which a job is ended.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write OUTPUT.json and OUTPUT.md.")
 @click.option(
     "--plot", type=click.Path(path_type=Path), callback=_plot, help="Draw into a .png or .svg file."
 )
+@click.pass_context
 def main(
+    context: click.Context,
     *,
     op: str,
     minbytes: int,
     maxbytes: int,
     stepfactor: int,
+    hidden: tuple[int, ...],
+    tokens: tuple[int, ...],
+    norm: str,
     iters: int,
     warmup: int,
     datatype: str,
@@ -106,7 +128,7 @@ def main(
     check: str,
     ranks: tuple[int, ...],
     cudagraph: int | None,
-    compare: list[str],
+    compare: str | None,
     mode: str,
     budget: float,
     timeout: float,
@@ -115,27 +137,31 @@ def main(
 ) -> None:
     """Time a collective operation over a range of sizes, alone or next to other libraries.
 
+    "fused" is the all-reduce, the residual and the norm in one call, over rows (--hidden, --tokens).
+
     Flags mean what they mean in nccl-tests; -g is the number of ranks, which this command starts itself
     unless a launcher (hipcomm-run, mpirun) has started it already.
     On GPUs calls are captured into graphs, which are replayed and timed by the device's clock (-G 0: eager
     calls); on the CPU platform every call is timed by itself. Times are the maximum over ranks of the median.
     The exit code is 1 if a result was wrong or a job failed.
     """
-    try:
-        sizes = size_range(minbytes, maxbytes, stepfactor)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
+    given = [name for name in context.params if context.get_parameter_source(name) is _COMMAND_LINE]
+    refuse_what_does_not_apply(op, given)
+    fused = op == FUSED
+    subjects = rows(hidden, tokens, datatype) if fused else messages(minbytes, maxbytes, stepfactor)
     options = Options(
         op=op,
         dtype=datatype,
-        redop=redop if OPS[op].reduces else "none",
-        sizes=sizes,
+        redop="sum" if fused else redop if OPS[op].reduces else "none",
+        sizes=[subject.size for subject in subjects],
+        shapes=[subject.shape for subject in subjects if subject.shape],
+        norm=norm if fused else "",
         iterations=iters,
         warmup=warmup,
         budget=budget,
         check=check == "1",
-        contestants=compare,
-        modes=_MODES[mode],
+        contestants=contestants(op, compare),
+        modes=modes(op, mode),
         graph=cudagraph,
         progress=sys.stdout.isatty() and not under_launcher(),
     )
@@ -172,7 +198,7 @@ def _jobs(options: Options, ranks: tuple[int, ...], timeout: float) -> Iterator[
             yield kept[-1]
         return
     for world_size in ranks:
-        click.echo(f"# {options.op}, {world_size} ranks")
+        click.echo(f"# {' '.join(options.title)}, {world_size} ranks")
         try:
             yield run_job(options, world_size, timeout)
         except JobFailed as error:

@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from hipcomm_bench.contestants import CONTESTANTS
 from hipcomm_bench.machine import usable_cores
 from hipcomm_bench.progress import Bar
 from hipcomm_bench.results import Job, Options
+from hipcomm_bench.workloads import libraries
 
 _GRACE = 10.0
 
@@ -41,7 +41,8 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
         JobFailed: a launcher is missing, the job failed, or it took more than `timeout` seconds, and
             there are no figures.
     """
-    by_mpirun = "openmpi" in options.contestants and CONTESTANTS["openmpi"].why_missing() is None
+    kinds = [libraries(options.op)[name] for name in options.contestants]
+    by_mpirun = any(kind.by_mpirun and kind.why_missing() is None for kind in kinds)
     launcher, notes = _mpirun(ranks) if by_mpirun else hipcomm_run(ranks)
     failure = ""
     with tempfile.TemporaryDirectory(prefix="hipcomm-bench-") as directory:

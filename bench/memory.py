@@ -155,11 +155,12 @@ class DeviceArray:
     bfloat16 has no type string there; it is told by the attribute `dtype`, as CuPy does it.
     """
 
-    def __init__(self, address: int, count: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
+        self.shape = shape
         self.address = address
         self.__cuda_array_interface__ = {
-            "shape": (count,),
+            "shape": shape,
             "typestr": dtype.str,
             "data": (address, False),
             "strides": None,
@@ -169,12 +170,13 @@ class DeviceArray:
 
 @dataclass(frozen=True)
 class Buffer:
-    """`count` elements of `dtype` (a name), `offset` bytes into `memory`."""
+    """`count` elements of `dtype` (a name), `offset` bytes into `memory`; as an array of `shape`, or flat."""
 
     memory: Memory
     offset: int
     count: int
     dtype: str
+    shape: tuple[int, ...] = ()
 
     @cached_property
     def address(self) -> int:
@@ -191,9 +193,10 @@ class Buffer:
         """It as an array: NumPy's in host memory, else a DeviceArray."""
         dtype = dtype_of(self.dtype)
         if isinstance(self.memory, HostMemory):
-            return self.memory.bytes[self.offset : self.offset + self.nbytes].view(dtype)
-        return DeviceArray(self.address, self.count, dtype)
+            flat = self.memory.bytes[self.offset : self.offset + self.nbytes].view(dtype)
+            return flat.reshape(self.shape or -1)
+        return DeviceArray(self.address, self.shape or (self.count,), dtype)
 
     def at(self, base: int) -> DeviceArray:
         """Return the array that lies as far after the address `base` as this buffer does in its memory."""
-        return DeviceArray(base + self.offset, self.count, dtype_of(self.dtype))
+        return DeviceArray(base + self.offset, self.shape or (self.count,), dtype_of(self.dtype))

@@ -12,8 +12,7 @@ from hipcomm_bench.table import comparison, markdown, mode_name, nccl_header, nc
 def to_markdown(report: Report) -> str:
     """Return the report as a page: machine, command, method, and the tables of every world."""
     options = report.options
-    subject = [options.op, options.dtype] + [options.redop] * (options.redop != "none")
-    lines = [f"# hipcomm-bench: {', '.join(subject)}"]
+    lines = [f"# hipcomm-bench: {', '.join(options.title)}"]
     lines += ["", f"`{report.command}`, {report.started}", ""]
     lines += [f"- {name}: {value}" for name, value in report.machine.items()]
     lines += ["", "A ratio above 1 means that the first contestant is faster."]
@@ -38,9 +37,9 @@ def _job_lines(job: Job, options: Options) -> list[str]:
             lines += ["", "What an eager call costs the calling thread:", ""]
             lines += [markdown(comparison(job, options, in_place, host=True))]
     lines += ["", "<details><summary>nccl-tests' columns</summary>", "", "```", nccl_header()]
-    for size in options.sizes:
+    for subject in options.subjects:
         for name in options.contestants:
-            line = nccl_line(options, job.find(name, size, False), job.find(name, size, True))
+            line = nccl_line(options, job.find(name, subject, False), job.find(name, subject, True))
             lines += [line] if line else []
     return [*lines, "```", "", "</details>"]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hipcomm_bench.subjects import Subject
+
 
 @dataclass(frozen=True)
 class Options:
@@ -13,6 +15,8 @@ class Options:
     Attributes:
         op: the operation's name; dtype and redop: nccl-tests' -d and -o.
         sizes: message sizes in bytes.
+        shapes: of matrices, as many as sizes: (rows, elements of a row); empty: messages have no shape.
+        norm: of the fused operation; else empty.
         iterations, warmup, budget: see hipcomm_bench.measure.Effort.
         check: whether to count wrong results.
         contestants: names, the first being the one that the others are compared with.
@@ -33,6 +37,30 @@ class Options:
     modes: list[bool]
     graph: int | None = None
     progress: bool = False
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    norm: str = ""
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Options:
+        """Return the options whose asdict() is `data`."""
+        return cls(**{**data, "shapes": [tuple(shape) for shape in data["shapes"]]})
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the lines of the tables are about, in their order."""
+        return [
+            Subject(*pair) for pair in zip(self.sizes, self.shapes or [()] * len(self.sizes), strict=True)
+        ]
+
+    @property
+    def reduction(self) -> str:
+        """What is computed, for nccl-tests' column redop."""
+        return self.norm or self.redop
+
+    @property
+    def title(self) -> list[str]:
+        """What is measured, in words."""
+        return [self.op, self.dtype] + [self.reduction] * (self.reduction != "none")
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,12 @@ class Row:
     wrong: int | None
     batch: int = 1
     host_us: float | None = None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def subject(self) -> Subject:
+        """What it is about."""
+        return Subject(self.size, self.shape)
 
 
 @dataclass
@@ -93,12 +127,13 @@ class Job:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Job:
         """Return the job whose asdict() is `data`."""
-        return cls(**{**data, "rows": [Row(**row) for row in data["rows"]]})
+        rows = [Row(**{**row, "shape": tuple(row["shape"])}) for row in data["rows"]]
+        return cls(**{**data, "rows": rows})
 
-    def find(self, contestant: str, size: int, in_place: bool) -> Row | None:
+    def find(self, contestant: str, subject: Subject, in_place: bool) -> Row | None:
         """Return the row with these three, or None where there is none."""
-        wanted = (contestant, size, in_place)
-        return next((r for r in self.rows if (r.contestant, r.size, r.in_place) == wanted), None)
+        wanted = (contestant, subject, in_place)
+        return next((r for r in self.rows if (r.contestant, r.subject, r.in_place) == wanted), None)
 
     def modes(self) -> list[bool]:
         """Return the uses of the buffers (in place: True) for which there are figures."""
@@ -125,4 +160,4 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as JSON types."""
-        return {"schema": 2, **asdict(self)}
+        return {"schema": 3, **asdict(self)}

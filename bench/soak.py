@@ -94,7 +94,7 @@ class Soak:
             inputs.write(number * programme.size, before)
 
         def array(offset: int, count: int, dtype: np.dtype[Any]) -> DeviceArray:
-            return DeviceArray(memory.address + offset, count, dtype)
+            return DeviceArray(memory.address + offset, (count,), dtype)
 
         calls = programme.bind(self._comm, array, self._stream)
         for each in calls:  # once eagerly: what drivers put off until the first launch is not for graphs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hipcomm_bench.results import Job, Options, Row
-from hipcomm_bench.sizes import format_size
+from hipcomm_bench.subjects import Subject
 
 
 def format_us(microseconds: float) -> str:
@@ -33,12 +33,13 @@ def nccl_header() -> str:
 
 
 def nccl_line(options: Options, out_of_place: Row | None, in_place: Row | None) -> str:
-    """Return one contestant's line for one size, dashes for a missing half; empty where both are missing."""
+    """Return one contestant's line for one subject, dashes for a missing half; empty without both."""
     row = out_of_place or in_place
     if row is None:
         return ""
-    start = f"  {row.size:>10} {row.count:>11} {options.dtype:>9} {options.redop:>6}"
-    return f"{start}   {_half(out_of_place)}   {_half(in_place)}   {row.contestant}"
+    start = f"  {row.size:>10} {row.count:>11} {options.dtype:>9} {options.reduction:>6}"
+    name = f"{row.contestant:<19} {row.subject.label}" if row.shape else row.contestant
+    return f"{start}   {_half(out_of_place)}   {_half(in_place)}   {name}"
 
 
 def _half(row: Row | None) -> str:
@@ -51,10 +52,10 @@ def _half(row: Row | None) -> str:
 
 
 def comparison(job: Job, options: Options, in_place: bool, host: bool = False) -> list[list[str]]:
-    """Return the contestants side by side: a heading, then a row of cells per size.
+    """Return the contestants side by side: a heading, then a row of cells per subject.
 
-    The cells are the size, each contestant's time in µs, and how many times as long each other contestant
-    takes as the first: above 1, the first is faster. Who has no figures at all has no column.
+    The cells are the size or shape, each contestant's time in µs, and how many times as long each other
+    contestant takes as the first: above 1, the first is faster. Without figures there is no column.
 
     Args:
         job: the figures; options: what was asked.
@@ -62,19 +63,20 @@ def comparison(job: Job, options: Options, in_place: bool, host: bool = False) -
         host: the host's time for a call instead of the call's.
     """
 
-    def figure(name: str, size: int) -> float | None:
-        row = job.find(name, size, in_place)
+    def figure(name: str, subject: Subject) -> float | None:
+        row = job.find(name, subject, in_place)
         return None if row is None else row.host_us if host else row.p50_us
 
     ran = {row.contestant for row in job.rows if row.in_place == in_place}
     first = options.contestants[0]
     others = [name for name in options.contestants[1:] if name in ran]
     names = [first, *others]
-    table = [["size", *(f"{name} µs" for name in names), *(f"{other} / {first}" for other in others)]]
-    for size in options.sizes:
-        figures = {name: figure(name, size) for name in names}
+    what = "rows" if options.shapes else "size"
+    table = [[what, *(f"{name} µs" for name in names), *(f"{other} / {first}" for other in others)]]
+    for subject in options.subjects:
+        figures = {name: figure(name, subject) for name in names}
         base = figures[first]
-        cells = [format_size(size), *("-" if time is None else format_us(time) for time in figures.values())]
+        cells = [subject.label, *("-" if time is None else format_us(time) for time in figures.values())]
         for other in others:
             time = figures[other]
             cells.append("-" if time is None or not base else f"{time / base:.2f}")

@@ -1,4 +1,4 @@
-"""One rank of a benchmark job: join the contestants, measure every size, and report on rank 0.
+"""One rank of a benchmark job: join the contestants, measure every subject, and report on rank 0.
 
 Run as ``python -m hipcomm_bench.worker OPTIONS.json RESULT.json`` by hipcomm_bench.launch, under mpirun or
 hipcomm-run.
@@ -15,18 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from hipcomm_bench.clock import Batches, Clock, EachCall, Prepared, Replays
-from hipcomm_bench.contestants import CONTESTANTS, Contestant, Unsupported
-from hipcomm_bench.contestants.hipcomm import Hipcomm
-from hipcomm_bench.data import Buffers, count_wrong, fill, lay_out
+from hipcomm_bench.contestants.base import Library, Unsupported
 from hipcomm_bench.machine import gpus
-from hipcomm_bench.measure import ROUNDS, Effort, Timing, measure
-from hipcomm_bench.memory import Memory, allocate, dtype_of
-from hipcomm_bench.ops import OPS, Call, bandwidths
+from hipcomm_bench.measure import ROUNDS, Effort, measure
 from hipcomm_bench.progress import mark
 from hipcomm_bench.results import Job, Options, Row
 from hipcomm_bench.session import NO_MULTICAST, Session, begin
-from hipcomm_bench.sizes import format_size
+from hipcomm_bench.subjects import Subject
 from hipcomm_bench.table import mode_name, nccl_header, nccl_line
+from hipcomm_bench.task import Task
+from hipcomm_bench.workloads import libraries, workload
 from hipcomm_bench.world import first_problem
 
 # Calls in a graph or an eager batch on GPUs, where -G does not say otherwise.
@@ -45,17 +43,17 @@ def run(options: Options, say: Say, keep: Keep) -> None:
     Args:
         options: the same on every rank.
         say: on rank 0, called with each line of the table as it is found.
-        keep: on rank 0, called with the job after every size, and with all of it at last.
+        keep: on rank 0, called with the job after every subject, and with all of it at last.
     """
     session = begin(options.dtype, max(options.sizes), options.graph)
     rank = Rank(session, options, say if session.world.rank == 0 else _silent)
     rank.join()
-    steps = [(size, in_place) for size in options.sizes for in_place in options.modes]
-    for number, (size, in_place) in enumerate(steps):
-        rank.progress(number, len(steps), f"{format_size(size)} {mode_name(in_place)}")
-        rank.measure(size, in_place)
+    steps = [(subject, in_place) for subject in options.subjects for in_place in options.modes]
+    for number, (subject, in_place) in enumerate(steps):
+        rank.progress(number, len(steps), f"{subject.label} {mode_name(in_place)}")
+        rank.measure(subject, in_place)
         if in_place == options.modes[-1]:
-            rank.print_size(size)
+            rank.print_lines(subject)
             if session.world.rank == 0:
                 keep(rank.job)
     if session.world.rank == 0:
@@ -76,13 +74,10 @@ class Rank:
     """
 
     def __init__(self, session: Session, options: Options, say: Say) -> None:
-        """Allocate the buffers, once and at the largest size."""
+        """Allocate the buffers."""
         self._session, self._options, self._say = session, options, say
-        self._joined: dict[str, Contestant] = {}
-        self._memory: tuple[Memory, Memory] = (
-            allocate(session.device, session.largest),
-            allocate(session.device, session.largest),
-        )
+        self._joined: dict[str, Library] = {}
+        self._workload = workload(options, session)
         device = session.device
         name = f"{device.name}, {device.arch}, {device.pci_bus_id}"
         self._clock, how = _clock(options, session)
@@ -103,7 +98,7 @@ class Rank:
     def join(self) -> None:
         """Join those contestants that can take part, on all ranks or on none; note why the others do not."""
         for name in self._options.contestants:
-            kind = CONTESTANTS[name]
+            kind = libraries(self._options.op)[name]
             reason = kind.why_missing() or ""
             if self._session.platform not in kind.platforms:
                 reason = (
@@ -118,13 +113,13 @@ class Rank:
                 self.job.versions[name] = self._joined[name].version
         self._say(nccl_header())
 
-    def _start(self, name: str, kind: type[Contestant]) -> str:
+    def _start(self, name: str, kind: type[Library]) -> str:
         """Make the contestant; why it is not there, or an empty text."""
         contestant, reason = None, ""
         try:
             contestant = kind(self._session)
         except Exception as error:  # whatever another library raises is reported
-            if issubclass(kind, Hipcomm):
+            if kind.ours:
                 raise
             reason = _in_short(error)
         reason = first_problem(self._session.world, reason)
@@ -136,46 +131,60 @@ class Rank:
         """Leave everything, in the reverse order."""
         for contestant in reversed(self._joined.values()):
             contestant.close()
-        for memory in self._memory:
-            memory.free()
+        self._workload.free()
         self._session.world.close()
 
-    # ---- one size --------------------------------------------------------------------------------------
+    # ---- one subject -----------------------------------------------------------------------------------
 
-    def measure(self, size: int, in_place: bool) -> None:
+    def measure(self, subject: Subject, in_place: bool) -> None:
         """Check and time every contestant that has this call."""
         options, session = self._options, self._session
-        call = Call(OPS[options.op], options.dtype, options.redop, in_place)
-        buffers = lay_out(call, size, session.world.rank, session.world.size, self._memory)
+        task = self._workload.task(subject, in_place)
         ready, wrong = {}, {}
         for name, contestant in self._joined.items():
-            prepared, reason, count = self._try(name, contestant, call, buffers)
+            prepared, reason, count = self._try(contestant, task)
             if prepared is None:
                 line = f"{name}: {reason}"
                 self.job.unsupported += [line] if line not in self.job.unsupported else []
             else:
                 ready[name], wrong[name] = prepared, count
         # From here on the values do not matter: repeated in place, a sum soon is infinite, at the same speed.
-        fill(buffers, call, session.world.rank, session.world.size)
+        task.fill(None)
         effort = Effort(options.iterations, options.warmup, options.budget)
         timings = measure(ready, session.world, effort, self._clock)
-        self.job.rows += [self._row(call, size, name, timings[name], wrong[name]) for name in timings]
+        for name, timing in timings.items():
+            algbw, busbw = task.bandwidths(self._joined[name], timing.p50)
+            self.job.rows.append(
+                Row(
+                    contestant=name,
+                    size=subject.size,
+                    shape=subject.shape,
+                    count=task.count,
+                    in_place=in_place,
+                    p50_us=timing.p50 * 1e6,
+                    p99_us=timing.p99 * 1e6,
+                    algbw=algbw,
+                    busbw=busbw,
+                    calls=timing.calls,
+                    wrong=wrong[name],
+                    batch=timing.batch,
+                    host_us=None if timing.host is None else timing.host * 1e6,
+                )
+            )
 
-    def _try(
-        self, name: str, contestant: Contestant, call: Call, buffers: Buffers
-    ) -> tuple[Prepared | None, str, int | None]:
+    def _try(self, contestant: Library, task: Task) -> tuple[Prepared | None, str, int | None]:
         """Make the call, and check its result once; the call, or None and why not, and the wrong elements."""
         session = self._session
-        rank, world = session.world.rank, session.world
+        world = session.world
         prepared, reason, count = None, "", 0
         try:
-            prepared = contestant.prepare(call, buffers)
+            prepared = task.prepare(contestant)
             if isinstance(self._clock, Replays) and not prepared.capture:
                 raise Unsupported("its calls cannot be captured into a graph")
         except Unsupported as unsupported:
             reason = str(unsupported)
         except Exception as error:
-            if isinstance(contestant, Hipcomm):
+            if contestant.ours:
                 raise
             reason = _in_short(error)
         # nobody calls before all can: a rank that waits for one that does not come waits for long
@@ -186,7 +195,7 @@ class Rank:
             prepared.run()  # what a library does at its first call of a kind is not for graphs
             prepared.wait()
             if self._options.check:
-                fill(buffers, call, rank, world.size)
+                task.fill(contestant)
             prepared.load()
             session.synchronize()
             world.barrier()
@@ -194,9 +203,9 @@ class Rank:
             session.synchronize()
             prepared.store()
             if self._options.check:
-                count = count_wrong(buffers, call, rank, world.size)
+                count = task.count_wrong(contestant)
         except Exception as error:
-            if isinstance(contestant, Hipcomm):
+            if contestant.ours:
                 raise
             reason = _in_short(error)
         reason = first_problem(world, reason)
@@ -205,31 +214,13 @@ class Rank:
         total = int(sum(each for (each,) in world.gather([count])))
         return prepared, "", total if self._options.check else None
 
-    def _row(self, call: Call, size: int, name: str, timing: Timing, wrong: int | None) -> Row:
-        itemsize = dtype_of(call.dtype).itemsize
-        count = max(call.op.elements(size, itemsize, self._session.world.size))
-        algbw, busbw = bandwidths(call.op, count * itemsize, timing.p50, self._session.world.size)
-        return Row(
-            contestant=name,
-            size=size,
-            count=count,
-            in_place=call.in_place,
-            p50_us=timing.p50 * 1e6,
-            p99_us=timing.p99 * 1e6,
-            algbw=algbw,
-            busbw=busbw,
-            calls=timing.calls,
-            wrong=wrong,
-            batch=timing.batch,
-            host_us=None if timing.host is None else timing.host * 1e6,
-        )
-
     # ---- what the user sees ----------------------------------------------------------------------------
 
-    def print_size(self, size: int) -> None:
-        """Say the lines of one size."""
+    def print_lines(self, subject: Subject) -> None:
+        """Say the lines of one subject."""
         for name in self._joined:
-            line = nccl_line(self._options, self.job.find(name, size, False), self.job.find(name, size, True))
+            halves = [self.job.find(name, subject, in_place) for in_place in (False, True)]
+            line = nccl_line(self._options, *halves)
             if line:
                 self._say(line)
 
@@ -260,7 +251,7 @@ def _in_short(error: Exception) -> str:
 def main() -> None:
     """Read the options from the first file named on the command line; write the job to the second."""
     options_file, result_file = map(Path, sys.argv[1:])
-    options = Options(**json.loads(options_file.read_text(encoding="utf-8")))
+    options = Options.from_dict(json.loads(options_file.read_text(encoding="utf-8")))
 
     def keep(job: Job) -> None:
         unfinished = result_file.with_suffix(".part")

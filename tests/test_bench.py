@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hipcomm_bench.clock import EachCall, Prepared
-from hipcomm_bench.contestants import resolve
 from hipcomm_bench.data import DTYPES, REDOPS, Buffers, count_wrong, fill, lay_out
 from hipcomm_bench.launch import JobFailed, run_job
 from hipcomm_bench.machine import parse_gpus
@@ -32,6 +31,7 @@ from hipcomm_bench.report import to_markdown, write
 from hipcomm_bench.results import Job, Options, Report, Row
 from hipcomm_bench.sizes import format_size, parse_size, size_range
 from hipcomm_bench.table import align, comparison, format_us, markdown, nccl_header, nccl_line
+from hipcomm_bench.workloads import resolve
 from hipcomm_bench.world import first_problem
 
 # --- sizes
@@ -381,9 +381,9 @@ def test_report_files_hold_everything(tmp_path: Path) -> None:
     json_file, markdown_file = write(report, tmp_path / "new" / "cpu-4.2")
     assert (json_file.name, markdown_file.name) == ("cpu-4.2.json", "cpu-4.2.md")
     data = json.loads(json_file.read_text(encoding="utf-8"))
-    assert data["schema"] == 2
+    assert data["schema"] == 3
     assert [Job.from_dict(job) for job in data["jobs"]] == [JOB]
-    assert data["options"] == asdict(OPTIONS)
+    assert Options.from_dict(data["options"]) == OPTIONS
     page = markdown_file.read_text(encoding="utf-8")
     assert page == to_markdown(report)
     assert markdown(COMPARISON) in page
@@ -432,7 +432,7 @@ def test_nvidia_smi_is_understood() -> None:
 
 
 def test_names_of_contestants_are_resolved() -> None:
-    assert resolve(["hipcomm", "torch-symm", "nccl", "torch-symm-one-shot"]) == [
+    assert resolve("all_reduce", ["hipcomm", "torch-symm", "nccl", "torch-symm-one-shot"]) == [
         "hipcomm",
         "torch-symm-one-shot",
         "torch-symm-two-shot",

@@ -1,4 +1,4 @@
-"""The libraries that can be measured, by name."""
+"""The libraries whose collectives can be measured, by name."""
 
 from __future__ import annotations
 
@@ -42,19 +42,4 @@ GROUPS = {
     "algorithms": ("hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:staged", "hipcomm:pipelined"),
 }
 
-
-def resolve(names: list[str]) -> list[str]:
-    """Return the contestants that `names` mean, each once, in their order.
-
-    Raises:
-        ValueError: a name is neither a contestant nor a group of them.
-    """
-    resolved: list[str] = []
-    for name in names:
-        if name not in CONTESTANTS and name not in GROUPS:
-            raise ValueError(f"{name!r} is none of {', '.join([*CONTESTANTS, *GROUPS])}")
-        resolved += GROUPS.get(name, (name,))
-    return list(dict.fromkeys(resolved))
-
-
-__all__ = ["CONTESTANTS", "GROUPS", "Contestant", "Unsupported", "resolve"]
+__all__ = ["CONTESTANTS", "GROUPS", "Contestant", "Unsupported"]

@@ -1,4 +1,4 @@
-"""What every contestant offers to the benchmark."""
+"""What every contestant offers to the benchmark, and what those with collectives do."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ class Unsupported(Exception):
     """Raised where a contestant has no such call; the message says why, and its cells stay empty."""
 
 
-class Contestant(ABC):
+class Library(ABC):
     """One library, joined by all ranks of the session. Making one is collective, and so is close().
 
     Attributes:
         name: on the command line and in tables.
         platforms: those of hipcomm's platforms on whose memory it works.
+        ours: whether it is hipcomm, whose failures end the job: they are what the benchmark is there to show.
+        by_mpirun: whether its ranks have to be started by mpirun.
         version: of the library that was measured.
     """
 
     name: ClassVar[str]
     platforms: ClassVar[tuple[str, ...]]
+    ours: ClassVar[bool] = False
+    by_mpirun: ClassVar[bool] = False
     version: str
 
     @classmethod
@@ -43,6 +47,14 @@ class Contestant(ABC):
         """Join the other ranks."""
 
     @abstractmethod
+    def close(self) -> None:
+        """Leave the other ranks."""
+
+
+class Contestant(Library):
+    """A library that has collectives."""
+
+    @abstractmethod
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:
         """Return this call on these buffers, ready to be made.
 
@@ -51,10 +63,6 @@ class Contestant(ABC):
         Raises:
             Unsupported: the library has no such call.
         """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Leave the other ranks."""
 
 
 def how(call: Call) -> str:

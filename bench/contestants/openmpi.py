@@ -23,6 +23,7 @@ class OpenMpi(Contestant):
 
     name: ClassVar[str] = "openmpi"
     platforms: ClassVar[tuple[str, ...]] = ("cpu",)
+    by_mpirun: ClassVar[bool] = True
 
     @classmethod
     def why_missing(cls) -> str | None:

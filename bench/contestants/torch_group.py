@@ -70,7 +70,7 @@ class TorchGroup:
         if isinstance(buffer.memory, HostMemory):
             whole = self.torch.from_numpy(buffer.memory.read(buffer.offset, buffer.nbytes))
         else:
-            flat = DeviceArray(buffer.address, buffer.nbytes, dtype_of("uint8"))
+            flat = DeviceArray(buffer.address, (buffer.nbytes,), dtype_of("uint8"))
             whole = self.torch.as_tensor(flat, device=self.device)
         return whole.view(self.dtype(buffer.dtype))
 

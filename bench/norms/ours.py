@@ -1,0 +1,109 @@
+"""hipcomm's ways to do the fused operation, and its parts alone, for scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import hipcomm
+from hipcomm_bench.clock import Prepared, nothing
+from hipcomm_bench.norms.rows import EPS, NormContestant, Result, Rows
+from hipcomm_bench.session import Session
+
+
+def in_turn(*calls: Callable[[], Any]) -> Callable[[], Any]:
+    """Return one call that makes these, one after the other."""
+
+    def run() -> None:
+        for call in calls:
+            call()
+
+    return run
+
+
+class Hipcomm(NormContestant):
+    """all_reduce_rms_norm or all_reduce_layer_norm."""
+
+    name: ClassVar[str] = "hipcomm"
+    platforms: ClassVar[tuple[str, ...]] = ("amd", "nvidia", "cpu")
+    ours: ClassVar[bool] = True
+    algorithm: ClassVar[str | None] = None  # None: what HIPCOMM_ALGORITHM says
+
+    @classmethod
+    def why_missing(cls) -> str | None:
+        """Return None: the benchmark itself needs hipcomm."""
+        return None
+
+    def __init__(self, session: Session) -> None:
+        self.comm = session.communicator(self.name, self.algorithm)
+        self._stream: dict[str, Any] = {} if session.stream is None else {"stream": session.stream}
+        self.version = hipcomm.__version__
+
+    def prepare(self, rows: Rows) -> Prepared:
+        """Return the call, made with arrays."""
+        wait = partial(self.comm.synchronize, **self._stream) if self._stream else nothing
+        return Prepared(self._call(rows), wait=wait)
+
+    def _call(self, rows: Rows) -> Callable[[], Any]:
+        return self._norm(getattr(self.comm, f"all_reduce_{rows.norm}"), rows, rows.x.array)
+
+    def _norm(self, method: Callable[..., None], rows: Rows, x: Any) -> Callable[[], Any]:
+        parameters = [parameter.array for parameter in rows.parameters]
+        outputs = rows.out.array, rows.residual_out.array
+        return partial(method, x, rows.residual.array, *parameters, EPS, *outputs, **self._stream)
+
+    def add_norm(self, rows: Rows, x: Any) -> Callable[[], Any]:
+        """Return add_rms_norm or add_layer_norm of `x`."""
+        return self._norm(getattr(self.comm, f"add_{rows.norm}"), rows, x)
+
+    def all_reduce(self, rows: Rows) -> Callable[[], Any]:
+        """Return the all_reduce of x into `out`."""
+        return partial(self.comm.all_reduce, rows.x.array, rows.out.array, **self._stream)
+
+    def close(self) -> None:
+        """Close the communicator."""
+        self.comm.close()
+
+
+class OneShot(Hipcomm):
+    """The fused call with HIPCOMM_ALGORITHM=one_shot, on its own communicator."""
+
+    name: ClassVar[str] = "hipcomm:one_shot"
+    algorithm: ClassVar[str | None] = "one_shot"
+
+
+class Pipelined(Hipcomm):
+    """The fused call with HIPCOMM_ALGORITHM=pipelined, on its own communicator."""
+
+    name: ClassVar[str] = "hipcomm:pipelined"
+    algorithm: ClassVar[str | None] = "pipelined"
+
+
+class Pair(Hipcomm):
+    """all_reduce, then add_rms_norm or add_layer_norm: the same bits in two launches."""
+
+    name: ClassVar[str] = "hipcomm-pair"
+
+    def _call(self, rows: Rows) -> Callable[[], Any]:
+        return in_turn(self.all_reduce(rows), self.add_norm(rows, rows.out.array))
+
+
+class AllReduce(Hipcomm):
+    """all_reduce alone, for scale."""
+
+    name: ClassVar[str] = "all_reduce"
+    result = Result.SUM
+
+    def _call(self, rows: Rows) -> Callable[[], Any]:
+        return self.all_reduce(rows)
+
+
+class AddNorm(Hipcomm):
+    """add_rms_norm or add_layer_norm alone, for scale."""
+
+    name: ClassVar[str] = "add-norm"
+    result = Result.LOCAL
+
+    def _call(self, rows: Rows) -> Callable[[], Any]:
+        return self.add_norm(rows, rows.x.array)

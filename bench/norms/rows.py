@@ -1,0 +1,223 @@
+"""The workload of the fused norms: rows of some lengths, their inputs, and the check of the results.
+
+hipcomm's results are compared bit by bit with docs/numbers.md, on inputs on which another order of additions
+shows. Other libraries add in other orders. Their inputs are whole numbers whose sums over ranks are exact in
+any order, so that sums and residual are compared bit by bit as well; the norm may differ by `_TOLERANCE`.
+
+Rows repeat after a few, so that the expected results of thousands of them are quickly had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+import numpy as np
+
+from hipcomm_bench.clock import Prepared
+from hipcomm_bench.contestants.base import Library
+from hipcomm_bench.memory import Array, Buffer, allocate, dtype_of
+from hipcomm_bench.norms import expected
+from hipcomm_bench.ops import OPS, bandwidths
+from hipcomm_bench.results import Options
+from hipcomm_bench.session import Session
+from hipcomm_bench.subjects import Subject
+
+FUSED = "fused"  # what the command calls it
+NORMS = ("rms_norm", "layer_norm")
+DTYPES = ("float16", "bfloat16", "float32")
+EPS = 1e-6
+
+_PERIOD = 13  # rows that differ; a prime, so that no power of two of rows that are misplaced goes unseen
+_CHUNK = 1 << 20  # elements that are written or compared at a time, about
+_ALIGNMENT = 256
+
+# Of a norm of other libraries: relative to the right result, by dtype, and absolute. Two units in the last
+# place of a 16-bit dtype, 32 of float32, whose sums of squares depend on their order.
+_TOLERANCE = {"float16": 2.0**-9, "bfloat16": 2.0**-6, "float32": 2.0**-18}
+_ABSOLUTE = 2.0**-18
+
+
+class Result(Enum):
+    """What a contestant computes."""
+
+    FUSED = "the sum over ranks, the residual, the norm"
+    LOCAL = "the residual and the norm of this rank's x"
+    SUM = "the sum over ranks"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One rank's arguments: x, residual, out, residual_out: (tokens, hidden); weight, bias: (hidden,).
+
+    All are of one dtype. Whoever sums first, into memory, sums into `out`.
+    """
+
+    norm: str
+    x: Buffer
+    residual: Buffer
+    out: Buffer
+    residual_out: Buffer
+    weight: Buffer
+    bias: Buffer
+
+    @property
+    def parameters(self) -> list[Buffer]:
+        """The weight, and for LayerNorm the bias."""
+        return [self.weight] if self.norm == "rms_norm" else [self.weight, self.bias]
+
+
+class NormContestant(Library):
+    """A way to do it.
+
+    Attributes:
+        result: what it computes.
+    """
+
+    result: Result = Result.FUSED
+
+    def prepare(self, rows: Rows) -> Prepared:
+        """Return the call on these rows, ready to be made. Raises Unsupported where there is none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A period of the inputs, and what comes of them.
+
+    Attributes:
+        x: by rank.
+        residual, weight, bias: the same on all ranks.
+    """
+
+    x: list[Array]
+    residual: Array
+    weight: Array
+    bias: Array
+
+    def results(self, norm: str, result: Result, rank: int) -> dict[str, Array]:
+        """Return a period of the outputs that a contestant writes, by name, on this rank."""
+        total = self.x[rank] if result is Result.LOCAL else expected.sum_over_ranks(self.x)
+        if result is Result.SUM:
+            return {"out": total}
+        v = expected.add(total, self.residual)
+        if norm == "rms_norm":
+            return {"out": expected.rms_norm(v, self.weight, EPS), "residual_out": v}
+        return {"out": expected.layer_norm(v, self.weight, self.bias, EPS), "residual_out": v}
+
+
+@lru_cache(maxsize=2)
+def numbers(hidden: int, dtype: str, world_size: int, whole: bool) -> Numbers:
+    """Return the inputs of all ranks, a pure function: whole numbers, or any."""
+    kind, rng = dtype_of(dtype), np.random.default_rng([hidden, world_size, whole])
+    shape = (_PERIOD, hidden)
+    if whole:  # |the sum of up to 16 ranks and the residual| <= 256, which bfloat16 holds exactly
+        x = [rng.integers(-8, 9, shape).astype(kind) for _ in range(world_size)]
+        residual = rng.integers(-96, 97, shape).astype(kind)
+    else:
+        x = [rng.standard_normal(shape, np.float32).astype(kind) for _ in range(world_size)]
+        residual = rng.standard_normal(shape, np.float32).astype(kind)
+    weight, bias = (rng.uniform(low, 1.5, hidden).astype(kind) for low in (0.5, -1.5))
+    return Numbers(x, residual, weight, bias)
+
+
+class NormTask:
+    """One norm on one shape. See hipcomm_bench.task."""
+
+    def __init__(self, rows: Rows, shape: tuple[int, int], session: Session) -> None:
+        self._rows, (self._tokens, self._hidden), self._session = rows, shape, session
+        self.count, self._dtype = rows.x.count, rows.x.dtype
+
+    def prepare(self, library: Library) -> Prepared:
+        """Return the library's call."""
+        assert isinstance(library, NormContestant)
+        return library.prepare(self._rows)
+
+    def fill(self, library: Library | None) -> None:
+        """Write what the library's results are checked with."""
+        inputs, rows = self._numbers(library), self._rows
+        self._write(rows.x, inputs.x[self._session.world.rank])
+        self._write(rows.residual, inputs.residual)
+        for parameter, values in ((rows.weight, inputs.weight), (rows.bias, inputs.bias)):
+            parameter.memory.write(parameter.offset, values.view(np.uint8))
+        for output in (rows.out, rows.residual_out):
+            output.memory.poison(output.offset, output.nbytes)
+
+    def count_wrong(self, library: Library) -> int:
+        """Return how many elements differ, or differ by more than the tolerance."""
+        assert isinstance(library, NormContestant)
+        rank, world_size = self._session.world.rank, self._session.world.size
+        results = _results(
+            self._hidden, self._dtype, world_size, not library.ours, self._rows.norm, library.result, rank
+        )
+        wrong = 0
+        for name, period in results.items():
+            near = name == "out" and not library.ours and library.result is not Result.SUM
+            wrong += self._count(getattr(self._rows, name), period, _TOLERANCE[self._dtype] if near else 0)
+        return wrong
+
+    def bandwidths(self, library: Library, seconds: float) -> tuple[float, float]:
+        """Return those of an all-reduce of x; a local operation has nothing on the bus."""
+        assert isinstance(library, NormContestant)
+        algorithm, bus = bandwidths(OPS["all_reduce"], self._rows.x.nbytes, seconds, self._session.world.size)
+        return algorithm, 0.0 if library.result is Result.LOCAL else bus
+
+    def _numbers(self, library: Library | None) -> Numbers:
+        whole = library is None or not library.ours
+        return numbers(self._hidden, self._dtype, self._session.world.size, whole)
+
+    def _write(self, buffer: Buffer, period: Array) -> None:
+        block = np.tile(period, (max(1, _CHUNK // period.size), 1)).view(np.uint8)
+        row = block.shape[1]
+        for start in range(0, self._tokens, len(block)):
+            part = block[: self._tokens - start]
+            buffer.memory.write(buffer.offset + start * row, part.reshape(-1))
+
+    def _count(self, buffer: Buffer, period: Array, tolerance: float) -> int:
+        block = np.tile(period, (max(1, _CHUNK // period.size), 1))
+        word, row, wrong = np.dtype(f"u{block.itemsize}"), self._hidden * block.itemsize, 0
+        for start in range(0, self._tokens, len(block)):
+            right = block[: self._tokens - start]
+            seen = buffer.memory.read(buffer.offset + start * row, right.nbytes).view(block.dtype)
+            seen = seen.reshape(right.shape)
+            if tolerance:
+                got, wanted = seen.astype(np.float64), right.astype(np.float64)
+                with np.errstate(invalid="ignore"):
+                    near = np.abs(got - wanted) <= tolerance * np.abs(wanted) + _ABSOLUTE
+                wrong += near.size - int(np.count_nonzero(near))  # a NaN is near nothing
+            else:
+                wrong += int(np.count_nonzero(seen.view(word) != right.view(word)))
+        return wrong
+
+
+@lru_cache(maxsize=8)
+def _results(
+    hidden: int, dtype: str, world_size: int, whole: bool, norm: str, result: Result, rank: int
+) -> dict[str, Array]:
+    """Return a period of what a contestant must write, by argument's name."""
+    return numbers(hidden, dtype, world_size, whole).results(norm, result, rank)
+
+
+class Norms:
+    """Four allocations of the largest number of rows, and the parameters."""
+
+    def __init__(self, options: Options, session: Session) -> None:
+        self._options, self._session = options, session
+        self._memory = [allocate(session.device, session.largest) for _ in range(4)]
+        longest = max(subject.shape[-1] for subject in options.subjects)
+        self._bias_at = -(-longest * dtype_of(options.dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
+        self._parameters = allocate(session.device, 2 * self._bias_at)
+
+    def task(self, subject: Subject, in_place: bool) -> NormTask:
+        """Return the call on a subject; there is no in-place form."""
+        tokens, hidden = subject.shape
+        dtype, shape = self._options.dtype, (tokens, hidden)
+        rows = [Buffer(memory, 0, tokens * hidden, dtype, shape) for memory in self._memory]
+        parameters = [Buffer(self._parameters, at, hidden, dtype) for at in (0, self._bias_at)]
+        return NormTask(Rows(self._options.norm, *rows, *parameters), shape, self._session)
+
+    def free(self) -> None:
+        """Give the buffers back."""
+        for memory in (*self._memory, self._parameters):
+            memory.free()
