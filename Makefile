@@ -101,7 +101,7 @@ cpu-native: $(CORE) $(FFI) $(WIRE) $(TABLES) $(CPU_HIP)
 
 CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
-core_objects := $(patsubst hipcomm/native/%.c,build/native/%.o,$(wildcard hipcomm/native/*.c))
+core_objects := $(patsubst hipcomm/native/%.c,build/native/%.o,$(wildcard hipcomm/native/*.c hipcomm/native/join/*.c))
 cpu_hip_objects := $(patsubst hipcomm/platforms/%.cpp,build/%.o,$(wildcard hipcomm/platforms/cpu/*.cpp))
 cuda_hip_objects := $(patsubst hipcomm/platforms/%.cpp,build/%.o,$(wildcard hipcomm/platforms/cuda/*.cpp))
 
@@ -117,7 +117,7 @@ $(cpu_hip_objects) $(cuda_hip_objects): build/%.o: hipcomm/platforms/%.cpp build
 
 $(CORE): hipcomm/native/exports.map $(core_objects)
 	@mkdir -p $(@D)
-	$(CC) -shared -Wl,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl
+	$(CC) -shared -Wl,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl -lpthread -lm
 
 $(CPU_HIP): $(cpu_hip_objects)
 $(CUDA_HIP): $(cuda_hip_objects)

@@ -157,19 +157,21 @@ class _Kind(NamedTuple):
     values: str
     parse: Callable[[str], Any]
     is_secret: bool = False
+    is_keyword: bool = True
 
 
 _KINDS = {
     "rank": _Kind((int,), "0 to world size - 1", _integer(0)),
     "world_size": _Kind((int,), f"1 to {MAX_RANKS}", _integer(1)),
     "local_rank": _Kind((int,), "0 or more", _integer(0)),
+    "restart": _Kind((int,), "0 or more", _integer(0), is_keyword=False),
     "endpoint": _Kind((str, tuple), "host:port", _endpoint),
     "token": _Kind((str,), "1 to 128 bytes", _token, is_secret=True),
     "text": _Kind((str,), "any text", _text),
     "platform": _Kind((str,), ", ".join(PLATFORMS), _choice(*PLATFORMS)),
     "device": _Kind((int, str), "ordinal, PCI bus id or UUID", _text),
-    "cpu_devices": _Kind((int,), "1 to 254", _integer(1, 254)),
-    "amd_software": _Kind((str,), "key=value, with commas between", _text),
+    "cpu_devices": _Kind((int,), "1 to 254", _integer(1, 254), is_keyword=False),
+    "amd_software": _Kind((str,), "key=value, with commas between", _text, is_keyword=False),
     "seconds": _Kind((int, float), "seconds up to a million", _seconds),
     "algorithm": _Kind((str,), ", ".join(ALGORITHMS), _choice(*ALGORITHMS)),
     "bytes": _Kind((int, str), "bytes up to 64G; K, M, G for powers of 1024", _byte_count),
@@ -182,7 +184,7 @@ def _variable(keyword: str, name: str, kind: str, default: str, meaning: str) ->
     """A row of ``hipcomm/abi/settings.def``."""
     takes = _KINDS[kind]
     return Variable(
-        keyword=None if keyword == "none" else keyword,
+        keyword=keyword if takes.is_keyword else None,
         name=name,
         types=takes.types,
         default=default or None,

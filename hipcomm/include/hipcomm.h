@@ -18,6 +18,16 @@
 extern "C" {
 #endif
 
+/* The version of this header; hipcommGetVersion() has the library's. */
+#define HIPCOMM_VERSION 100 /* major * 10000 + minor * 100 + patch */
+#define HIPCOMM_VERSION_TEXT "0.1.0"
+
+/* Nothing said: everything as the environment says, or the default. */
+#define HIPCOMM_SETTINGS_INITIALIZER {sizeof(hipcommSettings), NULL, NULL, 0, 0, NULL, 0, -1, -1}
+
+/* hipcommSplit(): this rank is to be in no new communicator. */
+#define HIPCOMM_NO_COLOR INT64_MIN
+
 /* cffi: begin (hipcomm/native/build_ffi.py reads from here to the end marker) */
 
 typedef enum {
@@ -100,6 +110,73 @@ typedef enum {
 
 typedef struct hipcommComm* hipcommComm_t;
 typedef void* hipcommStream_t; /* a hipStream_t; NULL is the default stream */
+
+/* ---- joining a job, and leaving it ---------------------------------------------------------------- */
+
+/* What may be said here instead of in the environment (docs/environment.md). Begin with
+ * HIPCOMM_SETTINGS_INITIALIZER, which leaves everything to the environment. Texts are read during the call. */
+typedef struct {
+    size_t size;            /* sizeof(hipcommSettings) */
+    const char* platform;   /* "auto", "amd", "nvidia", "cpu"; NULL: HIPCOMM_PLATFORM */
+    const char* device;     /* ordinal, PCI bus id or UUID; NULL: HIPCOMM_DEVICE, else by local rank */
+    double timeout;         /* seconds that a collective waits for a peer; 0: HIPCOMM_TIMEOUT, else 60 */
+    double join_timeout;    /* seconds that a rank waits for all to join; 0: HIPCOMM_JOIN_TIMEOUT, else 60 */
+    const char* algorithm;  /* forced for all calls: "one_shot", ...; NULL: HIPCOMM_ALGORITHM, else "auto" */
+    uint64_t staging_bytes; /* 0: HIPCOMM_STAGING_BYTES, else what suits the architecture */
+    int share_devices;      /* 1: ranks may share a device; -1: HIPCOMM_SHARE_DEVICES, else 0 */
+    int check;              /* 1: ranks compare every call; -1: HIPCOMM_CHECK, else 0 */
+} hipcommSettings;
+
+/* The functions below are collective on the host: they return when all ranks have called them, at the latest
+ * after join_timeout, and belong neither on the path of every call nor into a capture. They make the
+ * communicator's device current, and all but those that make a communicator restore the one that was. On
+ * an error a function that makes a communicator sets *comm to NULL, and hipcommGetLastError(NULL) has this
+ * thread's message; all ranks fail. A program is a rank of one job at a time, unless its threads are the ranks.
+ *
+ * hipcommInvalidArgument: an argument or a variable is wrong, or differs between ranks. hipcommPeerTimeout: not
+ * all ranks came; the message says which. hipcommPeerDied: a rank has ended, or aborted the job.
+ * hipcommPlatformError, hipcommOutOfMemory: a HIP or system call failed, here or on another rank. */
+
+/* Join the job that the environment describes: HIPCOMM_* (hipcomm-run), or the variables of torchrun, Open MPI, PMI
+ * (MPICH, Intel MPI) or Slurm; with none of them, a world of one. */
+hipcommResult_t hipcommInit(hipcommComm_t* comm);
+hipcommResult_t hipcommInitSettings(hipcommComm_t* comm, const hipcommSettings* settings);
+
+/* Leave together: wait for the device, then for the other ranks, then free the communicator's memory. After a
+ * failure it waits for nobody, and memory that peers may still write to is left to the end of the process.
+ * No other call may be under way, in any thread; later ones, except hipcommDestroy(), are refused. */
+hipcommResult_t hipcommFinalize(hipcommComm_t comm);
+
+/* hipcommFinalize(), if that has not been called, and free the object. A process that ends without it is taken
+ * for dead by the others. NULL: nothing happens. The message of an error is hipcommGetLastError(NULL)'s. */
+hipcommResult_t hipcommDestroy(hipcommComm_t comm);
+
+/* Fail the communicator on all ranks, at once: kernels that wait leave, calls return hipcommPeerDied with the
+ * reason (NULL: none is given). Not collective. From any thread; it waits for a second at most. */
+hipcommResult_t hipcommAbort(hipcommComm_t comm, const char* reason);
+
+/* The number of ranks, this rank's number, and the ordinal of its device. Not collective. */
+hipcommResult_t hipcommCount(hipcommComm_t comm, int* count);
+hipcommResult_t hipcommUserRank(hipcommComm_t comm, int* rank);
+hipcommResult_t hipcommDevice(hipcommComm_t comm, int* device);
+
+/* Make communicators of those ranks that give the same color, in the order of their keys and, where these are
+ * equal, of their ranks. color HIPCOMM_NO_COLOR: *part becomes NULL. Each has its own memory, and outlives this one. */
+hipcommResult_t hipcommSplit(hipcommComm_t comm, int64_t color, int64_t key, hipcommComm_t* part);
+
+/* Symmetric memory: `bytes` bytes of device memory, as many on all ranks, on which collectives work in place without
+ * copies. Its contents are arbitrary. hipcommMemFree() waits for this rank's device; all ranks free the same
+ * memory in the same order. It is gone with the communicator. */
+hipcommResult_t hipcommMemAlloc(hipcommComm_t comm, void** memory, size_t bytes);
+hipcommResult_t hipcommMemFree(hipcommComm_t comm, void* memory);
+
+/* The same for device memory of the caller's own, anywhere in an allocation of hipMalloc; `bytes` bytes on all ranks. It
+ * must not be freed before it is deregistered. Both wait for this rank's device. */
+hipcommResult_t hipcommRegister(hipcommComm_t comm, void* memory, size_t bytes);
+hipcommResult_t hipcommDeregister(hipcommComm_t comm, void* memory);
+
+/* HIPCOMM_VERSION of the library. */
+hipcommResult_t hipcommGetVersion(int* version);
 
 /* ---- collectives ----------------------------------------------------------------------------- */
 

@@ -39,6 +39,12 @@ struct hipcommComm {
     int failed_peer;
     char failure[512];
 
+    /* The control plane, where it is in C (join/session.h), and how it hears of the failure that a call reports first:
+     * `failure` and what the call says. NULL: nobody. */
+    struct Session* session;
+    void (*on_failure)(void* session, hipcommResult_t result, int peer, const char* message);
+    bool failure_is_told;
+
     char error[1024]; /* hipcommGetLastError() */
     char arch[64];
 };

@@ -151,7 +151,7 @@ static void adopt_differing_calls(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommCallMismatch, (int)status->ranks[1], message);
 }
 
-static hipcommResult_t report_failure(hipcommComm_t comm) {
+static hipcommResult_t describe_failure(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const uint32_t fault = __atomic_load_n(&status->fault, __ATOMIC_ACQUIRE);
     if (fault == HIPCOMM_FAULT_TIMEOUT) adopt_fault(comm);
@@ -170,6 +170,15 @@ static hipcommResult_t report_failure(hipcommComm_t comm) {
                          comm->args.rank, what, awaited, comm->failure);
     }
     return set_error(comm, (hipcommResult_t)result, "%s", comm->failure);
+}
+
+static hipcommResult_t report_failure(hipcommComm_t comm) {
+    const hipcommResult_t result = describe_failure(comm);
+    if (comm->on_failure && !comm->failure_is_told) {
+        comm->failure_is_told = true;
+        comm->on_failure(comm->session, result, hipcommCommFailedPeer(comm), comm->error);
+    }
+    return result;
 }
 
 hipcommResult_t check_health(hipcommComm_t comm) {
