@@ -35,6 +35,8 @@ from hipcomm import environment
 from hipcomm.rendezvous import Server
 
 PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
+# "0,2": ranks of every world whose control plane is the C library's, to run tests with them
+ALL_IN_C = tuple(int(rank) for rank in os.environ.get("HIPCOMM_TEST_C_RANKS", "").split(",") if rank)
 SHARED = os.environ.get("HIPCOMM_SHARE_DEVICES", "0")  # 1: all worlds on however few devices there are
 PATIENCE = 120.0  # seconds for a request; only ever reached by a failing test
 ALGORITHMS = tuple(name for name in environment.ALGORITHMS if name not in ("auto", "direct"))
@@ -129,8 +131,14 @@ class RankProcess:
 class World:
     """The ranks of one communicator. Made by :meth:`RankPool.world`."""
 
-    def __init__(self, processes: list[RankProcess], settings: dict[str, Any], first_epoch: int = 0) -> None:
-        """Have the processes form a world; rank i is processes[i]."""
+    def __init__(
+        self,
+        processes: list[RankProcess],
+        settings: dict[str, Any],
+        first_epoch: int = 0,
+        in_c: tuple[int, ...] = (),
+    ) -> None:
+        """Have the processes form a world; rank i is processes[i]. in_c: those with C's control plane."""
         self.size = len(processes)
         self.broken = False
         self._processes = processes
@@ -146,7 +154,7 @@ class World:
             **settings,
         }
         for rank, process in enumerate(processes):
-            process.send(Open({**common, "rank": rank, "local_rank": rank}, first_epoch))
+            process.send(Open({**common, "rank": rank, "local_rank": rank}, first_epoch, rank in in_c))
         try:
             self._collect(PATIENCE)
         except RanksFailed:
@@ -225,13 +233,15 @@ class RankPool:
         self._world: World | None = None
         self._key: object = None
 
-    def world(self, size: int, first_epoch: int = 0, **settings: Any) -> World:
+    def world(
+        self, size: int, first_epoch: int = 0, in_c: tuple[int, ...] = ALL_IN_C, **settings: Any
+    ) -> World:
         """The world of this size whose ranks have these settings, keywords of :func:`hipcomm.init`.
 
         The same as last time if it is asked for again: a communicator in the middle of its life.
         """
         environment.check_keywords(settings, "world")
-        key = (size, first_epoch, settings)
+        key = (size, first_epoch, in_c, settings)
         if self._world is not None and self._world.broken:
             self.end()
         if self._world is not None and self._key != key:
@@ -240,7 +250,7 @@ class RankPool:
             while len(self._processes) < size:
                 self._processes.append(RankProcess())
             try:
-                self._world = World(self._processes[:size], settings, first_epoch)
+                self._world = World(self._processes[:size], settings, first_epoch, in_c)
             except RanksFailed:
                 self.end()
                 raise

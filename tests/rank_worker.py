@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import checking
 import numpy as np
+from c_session import CSession
 
 from hipcomm.communicator import Communicator
 from hipcomm.environment import Identity, Settings
@@ -29,10 +30,12 @@ class Open(NamedTuple):
     """Make a communicator with these settings, as for :func:`hipcomm.init`.
 
     first_epoch: where its epochs begin; 0 is the default.
+    in_c: by the C control plane.
     """
 
     settings: dict[str, Any]
     first_epoch: int = 0
+    in_c: bool = False
 
 
 class Call(NamedTuple):
@@ -79,6 +82,10 @@ class Rank:
         return request.body(self.comm, rng, *request.arguments)
 
     def _open(self, request: Open) -> None:
+        if request.in_c:
+            self.comm = Communicator(CSession.join(request.settings))
+            checking.begin(self.comm)
+            return
         identity, settings = Identity.read(given=request.settings), Settings.read(given=request.settings)
         configure(settings.log)
         self.comm = Communicator(Session.join(identity, settings._replace(first_epoch=request.first_epoch)))

@@ -1,5 +1,6 @@
 #include "heap.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,6 +140,17 @@ hipcommResult_t heap_allocate(Heap* heap, uint64_t bytes, void** address) {
     return hipcommSuccess;
 }
 
+static hipcommResult_t refuse_differing(const Heap* heap, const hipcommWireFree* all) {
+    char serials[16 * HIPCOMM_MAX_RANKS] = "";
+    size_t used = 0;
+    for (int peer = 0; peer < heap->ranks->world && used < sizeof serials; ++peer)
+        used += (size_t)snprintf(serials + used, sizeof serials - used, "%s%llu", peer ? ", " : "",
+                                 (unsigned long long)all[peer].serial);
+    return set_error(NULL, hipcommInvalidArgument,
+                     "rank %d: free: the ranks free different arrays: allocations [%s], by rank", heap->ranks->rank,
+                     serials);
+}
+
 hipcommResult_t heap_free(Heap* heap, void* address) {
     Allocation** place = &heap->allocations;
     while (*place && (*place)->address != address) place = &(*place)->next;
@@ -153,11 +165,7 @@ hipcommResult_t heap_free(Heap* heap, void* address) {
         result = ranks_gather_equal(heap->ranks, HIPCOMM_WIRE_TAG_FREE, &mine, sizeof mine, all);
     if (result != hipcommSuccess) return result;
     for (int peer = 1; peer < heap->ranks->world; ++peer)
-        if (all[peer].serial != all[0].serial)
-            return set_error(NULL, hipcommInvalidArgument,
-                             "rank %d: free: the ranks free different memory: rank 0 allocation %llu, rank %d %llu",
-                             heap->ranks->rank, (unsigned long long)all[0].serial, peer,
-                             (unsigned long long)all[peer].serial);
+        if (all[peer].serial != all[0].serial) return refuse_differing(heap, all);
     *place = freed->next;
     give_back(&freed->arena->cuts, (uint64_t)((char*)address - freed->arena->region.address));
     free(freed);
