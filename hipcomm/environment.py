@@ -303,14 +303,10 @@ _LAUNCHERS = tuple(_Launcher(*row[:5], tuple(row[5].split())) for row in LAUNCHE
 _KEYWORDS = _Launcher("keywords", "", "", "", "", ())
 
 
-# Slurm's own steps have these numbers: interactive shells (salloc), batch scripts, external processes.
-_SLURM_SPECIAL_STEPS = ("4294967290", "4294967291", "4294967292")
-
-
 def _is_slurm_task(environ: Mapping[str, str]) -> bool:
     """Tell a task of srun from a batch script or a shell, which carry SLURM_PROCID=0 and a task count too."""
     step = environ.get("SLURM_STEP_ID", "")
-    return step not in _SLURM_SPECIAL_STEPS and not (environ.get("SLURM_JOB_ID") and not step)
+    return step not in _tables.SLURM_SPECIAL_STEPS.split() and not (environ.get("SLURM_JOB_ID") and not step)
 
 
 class Identity(NamedTuple):
@@ -379,8 +375,9 @@ def _launcher_of(env: Mapping[str, str]) -> _Launcher | None:
         if launcher.name == "Slurm" and not _is_slurm_task(env):
             continue
         if env.get(launcher.rank) or (launcher.name == "hipcomm" and env.get(launcher.world_size)):
-            is_step = launcher.name == "Slurm" and env.get("SLURM_STEP_NUM_TASKS")  # else: perhaps the job's
-            return launcher._replace(world_size="SLURM_STEP_NUM_TASKS") if is_step else launcher
+            # the other variable may be the job's
+            is_step = launcher.name == "Slurm" and env.get(_tables.SLURM_STEP_TASKS)
+            return launcher._replace(world_size=_tables.SLURM_STEP_TASKS) if is_step else launcher
     return None
 
 

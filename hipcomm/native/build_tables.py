@@ -23,6 +23,9 @@ def module() -> Iterator[str]:
     algorithms = (ABI / "algorithms.def").read_text(encoding="utf-8")
     names = re.findall(r"X\(\w+, (\w+), \d+, 1, __VA_ARGS__\)", algorithms)
     yield f"ALGORITHMS = {tuple(names)}\n"
+    launchers = (ABI / "launchers.def").read_text(encoding="utf-8")
+    for name, text in re.findall(r'#define HIPCOMM_(SLURM_\w+) (".*")\n', launchers):
+        yield f"{name} = {text}\n"
     for table in ("settings", "launchers", "platforms"):
         rows = "".join(f"    {row!r},\n" for row in rows_of(table))
         yield f"{table.upper()} = (\n{rows})\n"

@@ -251,30 +251,46 @@ static hipcommResult_t prepare(Client* client) {
     return set_error(NULL, hipcommPlatformError, "a lock cannot be made: %s", strerror(error));
 }
 
-/* Have a server without hipcomm-run: in rank 0 if it is this one. */
-static hipcommResult_t host(Client* client, const Identity* identity, const Settings* settings, Endpoint* endpoint) {
-    hipcommResult_t result = server_start(identity->world, settings->join_timeout, &client->hosted);
-    if (result != hipcommSuccess) return result;
-    server_endpoint(client->hosted, endpoint);
-    result = publish_endpoint(&client->file, endpoint);
+static void unlock(Client* client) {
+    if (client->publishing >= 0) close(client->publishing);
+    client->publishing = -1;
+}
+
+/* The hosted server has let this rank in: only now the others are told where it is, and find rank 0 there. */
+static hipcommResult_t publish(void* context) {
+    Client* client = context;
+    const hipcommResult_t result = publish_endpoint(&client->file, &client->endpoint);
     client->is_published = result == hipcommSuccess;
-    client->endpoint = *endpoint;
+    unlock(client); /* for another rank 0 to look */
+    return result;
+}
+
+/* Join the job of a launcher that has no server: rank 0 hosts one. */
+static hipcommResult_t meet_by_file(Client* client, const Identity* identity, const Settings* settings) {
+    hipcommResult_t result = find_endpoint_file(identity->job, &client->file);
+    if (result != hipcommSuccess) return result;
+    if (identity->rank != 0) {
+        client->server_rank = 0;
+        return join_published(identity, &client->file, settings->join_timeout, &client->socket);
+    }
+    client->publishing = lock_endpoints(&client->file);
+    result = check_unclaimed(identity, &client->file);
+    if (result == hipcommSuccess) {
+        sweep_endpoints(&client->file);
+        result = server_start(identity->world, settings->join_timeout, &client->hosted);
+    }
+    if (result == hipcommSuccess) {
+        server_endpoint(client->hosted, &client->endpoint);
+        result = join_server(identity, &client->endpoint, settings->join_timeout, publish, client, &client->socket);
+    }
+    unlock(client);
     return result;
 }
 
 static hipcommResult_t meet(Client* client, const Identity* identity, const Settings* settings) {
     if (identity->world == 1) return hipcommSuccess;
-    Endpoint endpoint = settings->rendezvous;
-    if (!*endpoint.host) {
-        hipcommResult_t result = find_endpoint_file(identity->job, &client->file);
-        if (result == hipcommSuccess && identity->rank == 0) result = host(client, identity, settings, &endpoint);
-        if (result != hipcommSuccess) return result;
-        if (identity->rank != 0) {
-            client->server_rank = 0;
-            return join_published(identity, &client->file, settings->join_timeout, &client->socket);
-        }
-    }
-    return join_server(identity, &endpoint, settings->join_timeout, &client->socket);
+    if (!*settings->rendezvous.host) return meet_by_file(client, identity, settings);
+    return join_server(identity, &settings->rendezvous, settings->join_timeout, NULL, NULL, &client->socket);
 }
 
 static void end_client(Client* client, double patience) {
@@ -310,7 +326,7 @@ hipcommResult_t client_connect(const Identity* identity, const Settings* setting
     }
     client->rank = identity->rank;
     client->world = identity->world;
-    client->socket = client->server_rank = -1;
+    client->socket = client->server_rank = client->publishing = -1;
     client->hosted = hosted;
     client->patience = settings->timeout;
     hipcommResult_t result = prepare(client);

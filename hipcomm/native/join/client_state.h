@@ -36,6 +36,7 @@ struct Client {
     Server* hosted; /* or NULL */
     EndpointFile file;
     Endpoint endpoint;
+    int publishing;    /* holds the lock of endpoint files; -1: no more */
     bool is_published; /* in the file */
     double patience;   /* how long to wait for the others to leave the hosted server */
 

@@ -51,11 +51,9 @@ static hipcommResult_t is_named(const char* name, int ordinal, bool* is_it) {
 
 static hipcommResult_t find_device(const Settings* settings, int local_rank, int count, int* ordinal) {
     const char* name = settings->device;
-    if (!*name) {
-        *ordinal = settings->share_devices ? local_rank % count : local_rank;
-        if (*ordinal < count) return hipcommSuccess;
-        return set_error(NULL, hipcommInvalidArgument, "local rank %d: there are %d devices, 0 to %d", local_rank, count,
-                         count - 1);
+    if (!*name) { /* each rank may see devices of its own; those on the same device find out by its bus id */
+        *ordinal = local_rank % count;
+        return hipcommSuccess;
     }
     if (strspn(name, "0123456789") == strlen(name)) {
         *ordinal = strlen(name) > 6 ? count : atoi(name);

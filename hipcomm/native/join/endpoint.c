@@ -1,15 +1,23 @@
 #include "endpoint.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "../failure.h"
 #include "digest.h"
+#include "sockets.h"
+
+#define LOCK_SECONDS 10.0  /* another rank 0 holds the lock while it looks around and publishes */
+#define POLL_SECONDS 0.02  /* between two attempts to get it */
+#define PROBE_SECONDS 0.2  /* for a connection on this machine */
+#define SWEPT_FILES 100    /* that are looked at, at most */
 
 static bool is_own_directory(const char* path) {
     struct stat status;
@@ -41,6 +49,47 @@ hipcommResult_t find_endpoint_file(const char* job, EndpointFile* file) {
     write_hexadecimal(digest, sizeof digest, name);
     snprintf(file->path, sizeof file->path, "%s/%.32s", directory, name);
     return hipcommSuccess;
+}
+
+int lock_endpoints(const EndpointFile* file) {
+    char directory[PATH_MAX];
+    const double deadline = now_seconds() + LOCK_SECONDS;
+    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(file->path, '/') - file->path), file->path);
+    const int descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (descriptor >= 0 && flock(descriptor, LOCK_EX | LOCK_NB) != 0 && now_seconds() < deadline)
+        sleep_until(now_seconds() + POLL_SECONDS);
+    return descriptor;
+}
+
+/* Of a file whose name has no process's number at its end the server is asked. */
+static bool is_left_over(const EndpointFile* file) {
+    const char* owner = strrchr(file->path, '.');
+    if (owner && owner > strrchr(file->path, '/')) {
+        char process[64];
+        snprintf(process, sizeof process, "/proc/%.20s", owner + 1);
+        return strspn(owner + 1, "0123456789") == strlen(owner + 1) && access(process, F_OK) != 0;
+    }
+    Endpoint endpoint;
+    if (!look_up_endpoint(file, &endpoint)) return false;
+    const int socket = connect_to(endpoint.host, endpoint.port, now_seconds() + PROBE_SECONDS);
+    if (socket < 0) return errno == ECONNREFUSED;
+    close(socket);
+    return false;
+}
+
+void sweep_endpoints(const EndpointFile* file) {
+    char directory[PATH_MAX];
+    snprintf(directory, sizeof directory, "%.*s", (int)(strrchr(file->path, '/') - file->path), file->path);
+    DIR* list = opendir(directory);
+    if (!list) return;
+    const struct dirent* entry;
+    for (int looked = 0; looked < SWEPT_FILES && (entry = readdir(list)); ++looked) {
+        EndpointFile other;
+        const int length = snprintf(other.path, sizeof other.path, "%s/%s", directory, entry->d_name);
+        if (entry->d_name[0] == '.' || length >= (int)sizeof other.path || !is_left_over(&other)) continue;
+        if (unlink(other.path) != 0) continue; /* another rank has swept it */
+    }
+    closedir(list);
 }
 
 hipcommResult_t publish_endpoint(const EndpointFile* file, const Endpoint* endpoint) {

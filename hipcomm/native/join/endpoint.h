@@ -14,6 +14,13 @@ typedef struct EndpointFile {
 /* The file of a job; makes its directory. */
 hipcommResult_t find_endpoint_file(const char* job, EndpointFile* file);
 
+/* Keep other ranks 0 of this user from publishing meanwhile, so that each sees those before it. A descriptor to
+ * close(), and the lock with it; -1: there is none to be had. */
+int lock_endpoints(const EndpointFile* file);
+
+/* Remove the files that killed processes have left around this one, tokens in them. Within lock_endpoints(). */
+void sweep_endpoints(const EndpointFile* file);
+
 /* Put an endpoint into it, in one step. */
 hipcommResult_t publish_endpoint(const EndpointFile* file, const Endpoint* endpoint);
 

@@ -12,6 +12,7 @@
 #include "sockets.h"
 
 #define POLL_SECONDS 0.02    /* between two looks at the endpoint file, or two attempts to connect */
+#define PROBE_SECONDS 1.0    /* for a server that may be a leftover to answer */
 #define HUNG_UP_SECONDS 1.0  /* to try again where the server closes the connection before an answer */
 #define ACCEPT_SECONDS (HIPCOMM_WIRE_ACCEPT_MS / 1e3)
 #define SLACK_SECONDS (HIPCOMM_WIRE_ANSWER_SLACK_MS / 1e3)
@@ -88,8 +89,22 @@ static Attempt await(int socket, const Identity* identity, hipcommWireType wante
     return attempt;
 }
 
-/* Try once. */
-static Attempt attempt_to_join(const Identity* identity, const Endpoint* endpoint, double deadline) {
+/* Put "the server at ... (" before the reason. */
+static Attempt explain(Attempt attempt, const Endpoint* endpoint, const char* stage) {
+    char reason[sizeof attempt.reason];
+    if (attempt.socket >= 0) close(attempt.socket);
+    attempt.socket = -1;
+    if (attempt.outcome != kHungUp && attempt.outcome != kTryAgain) return attempt;
+    snprintf(reason, sizeof reason, "%s", attempt.reason);
+    const int used = snprintf(attempt.reason, sizeof attempt.reason, "the server at %s:%d %s (", endpoint->host,
+                              endpoint->port, stage);
+    snprintf(attempt.reason + used, sizeof attempt.reason - (size_t)used, "%.*s)",
+             (int)(sizeof attempt.reason - (size_t)used - 2), reason);
+    return attempt;
+}
+
+/* Connect, send the JOIN and hear that the server lets us in. */
+static Attempt knock(const Identity* identity, const Endpoint* endpoint, double deadline) {
     char what[512];
     const int socket = connect_to(endpoint->host, endpoint->port, deadline);
     if (socket < 0) {
@@ -98,35 +113,48 @@ static Attempt attempt_to_join(const Identity* identity, const Endpoint* endpoin
                  strerror(errno));
         return finally(identity, hipcommPlatformError, what);
     }
-    Attempt attempt = {.outcome = kHungUp, .socket = -1};
-    const char* stage = "did not let us in; a wrong token looks like this";
+    Attempt attempt = {.outcome = kHungUp};
     if (send_join(socket, identity, endpoint, deadline))
         attempt = await(socket, identity, HIPCOMM_WIRE_TYPE_ACCEPTED, fmin(deadline, now_seconds() + ACCEPT_SECONDS));
     else
         snprintf(attempt.reason, sizeof attempt.reason, "%s", strerror(errno));
-    if (attempt.outcome == kJoined) {
-        stage = "was lost before all ranks had come";
-        attempt = await(socket, identity, HIPCOMM_WIRE_TYPE_WELCOME, deadline + SLACK_SECONDS);
-        if (attempt.outcome == kHungUp) attempt.outcome = kTryAgain;
-    }
+    attempt.socket = socket;
     if (attempt.outcome == kJoined) return attempt;
-    close(socket);
-    if (attempt.outcome == kHungUp || attempt.outcome == kTryAgain) {
-        char reason[sizeof attempt.reason];
-        snprintf(reason, sizeof reason, "%s", attempt.reason);
-        const int used = snprintf(attempt.reason, sizeof attempt.reason, "the server at %s:%d %s (", endpoint->host,
-                                  endpoint->port, stage);
-        snprintf(attempt.reason + used, sizeof attempt.reason - (size_t)used, "%.*s)",
-                 (int)(sizeof attempt.reason - (size_t)used - 2), reason);
-    }
-    return attempt;
+    return explain(attempt, endpoint, "did not let us in; a wrong token looks like this");
 }
 
-hipcommResult_t join_server(const Identity* identity, const Endpoint* endpoint, double timeout, int* socket) {
+/* Try once. */
+static Attempt attempt_to_join(const Identity* identity, const Endpoint* endpoint, double deadline,
+                               AcceptedFunction accepted, void* context) {
+    Attempt attempt = knock(identity, endpoint, deadline);
+    if (attempt.outcome != kJoined) return attempt;
+    const int socket = attempt.socket;
+    const hipcommResult_t result = accepted ? accepted(context) : hipcommSuccess;
+    if (result == hipcommSuccess)
+        attempt = await(socket, identity, HIPCOMM_WIRE_TYPE_WELCOME, deadline + SLACK_SECONDS);
+    else
+        attempt = (Attempt){.outcome = kFinal, .result = result};
+    attempt.socket = socket;
+    if (attempt.outcome == kJoined) return attempt;
+    if (attempt.outcome == kHungUp) attempt.outcome = kTryAgain;
+    return explain(attempt, endpoint, "was lost before all ranks had come");
+}
+
+hipcommResult_t check_unclaimed(const Identity* identity, const EndpointFile* file) {
+    Endpoint endpoint;
+    if (!look_up_endpoint(file, &endpoint)) return hipcommSuccess;
+    const Attempt attempt = knock(identity, &endpoint, now_seconds() + PROBE_SECONDS);
+    if (attempt.outcome == kJoined) close(attempt.socket);
+    /* anything else is a leftover: nobody is there, or all ranks have come already */
+    return attempt.outcome == kFinal && attempt.result == hipcommInvalidArgument ? attempt.result : hipcommSuccess;
+}
+
+hipcommResult_t join_server(const Identity* identity, const Endpoint* endpoint, double timeout, AcceptedFunction accepted,
+                            void* context, int* socket) {
     const double deadline = now_seconds() + timeout;
     double heard_by = INFINITY;
     for (;;) {
-        const Attempt attempt = attempt_to_join(identity, endpoint, deadline);
+        const Attempt attempt = attempt_to_join(identity, endpoint, deadline, accepted, context);
         const double next = now_seconds() + POLL_SECONDS;
         *socket = attempt.socket;
         switch (attempt.outcome) {
@@ -155,7 +183,7 @@ hipcommResult_t join_published(const Identity* identity, const EndpointFile* fil
     for (;;) {
         Endpoint endpoint;
         if (look_up_endpoint(file, &endpoint)) {
-            const Attempt attempt = attempt_to_join(identity, &endpoint, deadline);
+            const Attempt attempt = attempt_to_join(identity, &endpoint, deadline, NULL, NULL);
             *socket = attempt.socket;
             if (attempt.outcome == kJoined) return hipcommSuccess;
             if (attempt.outcome == kFinal) return attempt.result;

@@ -245,15 +245,29 @@ static const Launcher launchers[] = {
 #undef LAUNCHER
 };
 
-static const Launcher* find_launcher(void) {
-    /* a batch script carries SLURM_PROCID=0 and the task count as well, and is no task */
-    const bool is_batch_script = *variable("SLURM_JOB_ID") && !*variable("SLURM_STEP_ID");
-    for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; ++i) {
-        const Launcher* launcher = &launchers[i];
-        if (is_batch_script && strcmp(launcher->name, "Slurm") == 0) continue;
-        if (*variable(launcher->rank) || (i == 0 && *variable(launcher->world))) return launcher;
+/* Batch scripts and interactive shells carry SLURM_PROCID=0 and a task count as well. */
+static bool is_slurm_task(void) {
+    const char* step = variable("SLURM_STEP_ID");
+    if (!*step) return !*variable("SLURM_JOB_ID");
+    const size_t length = strlen(step);
+    for (const char* next = HIPCOMM_SLURM_SPECIAL_STEPS; *next; next += strspn(next, " ")) {
+        const size_t each = strcspn(next, " ");
+        if (each == length && memcmp(next, step, length) == 0) return false;
+        next += each;
     }
-    return NULL;
+    return true;
+}
+
+/* False: there is none. */
+static bool find_launcher(Launcher* launcher) {
+    for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; ++i) {
+        const bool is_slurm = strcmp(launchers[i].name, "Slurm") == 0;
+        *launcher = launchers[i];
+        if (is_slurm && !is_slurm_task()) continue;
+        if (is_slurm && *variable(HIPCOMM_SLURM_STEP_TASKS)) launcher->world = HIPCOMM_SLURM_STEP_TASKS;
+        if (*variable(launcher->rank) || (i == 0 && *variable(launcher->world))) return true;
+    }
+    return false;
 }
 
 /* What names the job: HIPCOMM_JOB_ID, or those of the launcher's variables that are set, or the process that has started
@@ -283,8 +297,9 @@ static hipcommResult_t read_number(const char* name, long minimum, int* value) {
 
 hipcommResult_t read_identity(Identity* identity) {
     *identity = (Identity){.world = 1};
-    const Launcher* launcher = find_launcher();
-    if (!launcher) return hipcommSuccess;
+    Launcher found;
+    const Launcher* const launcher = &found;
+    if (!find_launcher(&found)) return hipcommSuccess;
     if (!*variable(launcher->rank) || !*variable(launcher->world)) {
         const char* missing = *variable(launcher->rank) ? launcher->world : launcher->rank;
         const char* present = *variable(launcher->rank) ? launcher->rank : launcher->world;

@@ -66,7 +66,7 @@ static void tell_others(World* world, hipcommWireType type, uint32_t peer, uint3
 
 /* ---- joining -------------------------------------------------------------------------------------------------------*/
 
-uint32_t world_refusal(const World* world, const hipcommWireJoin* join, char* text, size_t size) {
+uint32_t world_refusal(World* world, const hipcommWireJoin* join, char* text, size_t size) {
     if (world->size ? join->world_size != (uint32_t)world->size
                     : join->world_size < 1 || join->world_size > HIPCOMM_MAX_RANKS) {
         snprintf(text, size, "rank %u asked for a world of %u, this job has %d ranks", join->rank, join->world_size,
@@ -82,6 +82,7 @@ uint32_t world_refusal(const World* world, const hipcommWireJoin* join, char* te
         return HIPCOMM_WIRE_REFUSAL_WORLD_FULL;
     }
     if (has(world->members, (int)join->rank)) {
+        world->rivals[join->rank] = join->pid;
         snprintf(text, size, "rank %u has joined already, as process %u", join->rank, world->pids[join->rank]);
         return HIPCOMM_WIRE_REFUSAL_DUPLICATE_RANK;
     }
@@ -111,7 +112,11 @@ void world_dissolve(World* world, uint32_t code, uint32_t peer, const char* why)
     char came[96], missing[96], text[768];
     name_ranks(world->members, came, sizeof came);
     name_ranks(everybody(world) & ~world->members, missing, sizeof missing);
-    snprintf(text, sizeof text, "%s: %s of %d came; %s did not", why, came, world->size, missing);
+    size_t used = (size_t)snprintf(text, sizeof text, "%s: %s of %d came; %s did not", why, came, world->size, missing);
+    for (int rank = 0; rank < world->size && used < sizeof text; ++rank)
+        if (has(world->members, rank) && world->rivals[rank])
+            used += (size_t)snprintf(text + used, sizeof text - used, "; rank %d is process %u, and %u claimed it too",
+                                     rank, world->pids[rank], world->rivals[rank]);
     const hipcommWireRefused fixed = {code, peer};
     Bytes frame = {0};
     build(&frame, HIPCOMM_WIRE_TYPE_REFUSED, &fixed, sizeof fixed, text);

@@ -32,7 +32,7 @@ typedef struct World {
     void* context;
     bool has_formed;
     uint32_t members, left; /* a bit for each rank */
-    uint32_t pids[HIPCOMM_MAX_RANKS];
+    uint32_t pids[HIPCOMM_MAX_RANKS], rivals[HIPCOMM_MAX_RANKS]; /* processes; that claimed a rank that had joined, or 0 */
     int pending[HIPCOMM_MAX_RANKS]; /* all-gathers under way */
     double join_deadline;
     bool has_failed;
@@ -45,7 +45,7 @@ void world_begin(World* world, int size, SendFunction send, void* context);
 void world_end(World* world);
 
 /* Whether a JOIN may be accepted; else a hipcommWireRefusal and what to say. */
-uint32_t world_refusal(const World* world, const hipcommWireJoin* join, char* text, size_t size);
+uint32_t world_refusal(World* world, const hipcommWireJoin* join, char* text, size_t size);
 
 /* Take a rank in; form the world if it was the last. Its connection is there. */
 void world_join(World* world, const hipcommWireJoin* join, double deadline);
