@@ -82,8 +82,8 @@ def interrupted(comm, rng, name, to_process, handler=raise_stop):
     barrier(comm, 0)
     signal.signal(signal.SIGALRM, handler)
     wait, count = WAITS[name]
-    later(to_process)
     began = time.monotonic()
+    later(to_process)
     try:
         wait(comm, count)
         raised = None

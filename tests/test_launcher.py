@@ -235,12 +235,13 @@ except Exception as error:
 
 def test_summary_says_in_which_collective_the_others_were():
     code = """
-import sys, time, hipcomm
+import os, time, hipcomm
 comm = hipcomm.init()
 comm.barrier()
 comm.synchronize()
 if comm.rank == 1:
-    sys.exit(7)
+    time.sleep(0.3)  # the others' first barrier is over by then
+    os._exit(7)  # at once: they hear of it only then
 try:
     comm.barrier()
     comm.synchronize()
