@@ -130,6 +130,19 @@ typedef struct {
     /* a text; with PEER_LEFT the name of the communicator that the peer is closing, empty: it has left the job */
 } hipcommWirePeer;
 
+/* ---- a job by id ------------------------------------------------------------------------------------------ */
+
+#define HIPCOMM_WIRE_ID_MAGIC "HCID"
+
+/* What the process that hosts the server hands to the ranks, by whatever way they have. */
+typedef struct {
+    char magic[4];
+    uint32_t port;
+    uint32_t pid; /* of the process that hosts the server */
+    char host[52];
+    char token[64];
+} hipcommWireUniqueId;
+
 /* ---- exchanges: what the ranks of a communicator give to an all-gather, by its tag ---------------------- */
 
 /* A tag on the wire is the communicator's name, a slash and one of these; those of SLABS and REGION go on with
@@ -224,6 +237,7 @@ HIPCOMM_WIRE_SIZE(hipcommWireResult, 8);
 HIPCOMM_WIRE_SIZE(hipcommWireFailed, 12);
 HIPCOMM_WIRE_SIZE(hipcommWireAbort, 4);
 HIPCOMM_WIRE_SIZE(hipcommWirePeer, 8);
+HIPCOMM_WIRE_SIZE(hipcommWireUniqueId, 128);
 HIPCOMM_WIRE_SIZE(hipcommWireStatus, 4);
 HIPCOMM_WIRE_SIZE(hipcommWireAgreement, 112);
 HIPCOMM_WIRE_SIZE(hipcommWireExport, 104);

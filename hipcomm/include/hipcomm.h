@@ -142,6 +142,38 @@ typedef struct {
 hipcommResult_t hipcommInit(hipcommComm_t* comm);
 hipcommResult_t hipcommInitSettings(hipcommComm_t* comm, const hipcommSettings* settings);
 
+/* Names a job. The process that makes it hosts the job's rendezvous server, in a thread; it hands the id to all ranks,
+ * itself most often among them, in a way of its own. An id serves one communicator. */
+typedef struct {
+    char internal[128];
+} hipcommUniqueId;
+hipcommResult_t hipcommGetUniqueId(hipcommUniqueId* id);
+
+/* Join the job of an id as rank `rank` of `world`. Without a device in the settings or HIPCOMM_DEVICE rank i takes
+ * device i, and begins with the first one again beyond the last. settings may be NULL. */
+hipcommResult_t hipcommInitRank(hipcommComm_t* comm, int world, hipcommUniqueId id, int rank,
+                                const hipcommSettings* settings);
+
+/* The caller's own all-gather: of `bytes` bytes from each rank, `recvbuf` has world * bytes, in rank order. Not 0: it has
+ * failed. MPI_Allgather, a framework's store, PMIx. */
+typedef struct {
+    size_t size; /* sizeof(hipcommBootstrap) */
+    void* context;
+    int (*all_gather)(void* context, const void* sendbuf, void* recvbuf, size_t bytes);
+} hipcommBootstrap;
+
+/* The same, and the id goes through the caller's all-gather, which is called once, in this thread, before anything
+ * else. Rank 0 hosts the server. */
+hipcommResult_t hipcommInitBootstrap(hipcommComm_t* comm, int world, int rank, const hipcommBootstrap* bootstrap,
+                                     const hipcommSettings* settings);
+
+/* Ranks as threads: make `count` communicators in this process, comms[i] for rank i on device devices[i]; NULL:
+ * devices 0, 1, ... A device for each. Use each communicator from its own thread: a collective waits for the other
+ * ranks, and on the CPU platform in the call itself. The current device stays as it was. On an error all are NULL.
+ * hipcommDestroyAll() destroys all of them at once; one after the other would wait for each other. */
+hipcommResult_t hipcommInitAll(hipcommComm_t* comms, int count, const int* devices, const hipcommSettings* settings);
+hipcommResult_t hipcommDestroyAll(hipcommComm_t* comms, int count);
+
 /* Leave together: wait for the device, then for the other ranks, then free the communicator's memory. After a
  * failure it waits for nobody, and memory that peers may still write to is left to the end of the process.
  * No other call may be under way, in any thread; later ones, except hipcommDestroy(), are refused. */
