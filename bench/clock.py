@@ -24,6 +24,16 @@ def nothing() -> None:
     """Do nothing: the default of the steps below."""
 
 
+def in_turn(*calls: Callable[[], Any]) -> Callable[[], Any]:
+    """Return one call that makes these, one after the other."""
+
+    def run() -> None:
+        for each in calls:
+            each()
+
+    return run
+
+
 @dataclass(frozen=True)
 class Prepared:
     """One call of one contestant, ready to be made any number of times.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hipcomm_bench.clock import Prepared
-from hipcomm_bench.contestants.base import Contestant, Library
+from hipcomm_bench.contestants.base import Contestant, Library, Unsupported, how
 from hipcomm_bench.data import count_wrong, fill, lay_out
-from hipcomm_bench.memory import Memory, allocate
+from hipcomm_bench.memory import Memory, allocate, dtype_of
 from hipcomm_bench.ops import OPS, Call, bandwidths
 from hipcomm_bench.results import Options
 from hipcomm_bench.session import Session
@@ -18,12 +18,19 @@ class CollectiveTask:
     def __init__(self, call: Call, subject: Subject, session: Session, memory: tuple[Memory, Memory]) -> None:
         self._call, self._world = call, session.world
         self._buffers = lay_out(call, subject.size, session.world.rank, session.world.size, memory)
-        largest = max((self._buffers.send, self._buffers.recv), key=lambda buffer: buffer.count)
-        self.count, self._nbytes = largest.count, largest.nbytes
+        itemsize = dtype_of(call.dtype).itemsize
+        self.count = max(call.op.elements(subject.size, itemsize, session.world.size))
+        self._nbytes = self.count * itemsize
 
     def prepare(self, library: Library) -> Prepared:
         """Return the library's call."""
         assert isinstance(library, Contestant)
+        if self._call.in_place and not self._call.op.has_in_place:
+            raise Unsupported(f"there is no {how(self._call)}")
+        if self._call.in_place and self._call.rows > 1:
+            raise Unsupported(f"there is no {how(self._call)} along another dimension than the first")
+        if self._call.rows > 1 and not library.any_dimension:
+            raise Unsupported("it puts parts together along the first dimension only")
         return library.prepare(self._call, self._buffers)
 
     def fill(self, library: Library | None) -> None:
@@ -49,7 +56,8 @@ class Collectives:
     def task(self, subject: Subject, in_place: bool) -> CollectiveTask:
         """Return the call on a subject."""
         options = self._options
-        call = Call(OPS[options.op], options.dtype, options.redop, in_place)
+        kind = OPS[options.op], options.dtype, options.redop, in_place, options.root
+        call = Call(*kind, shape=subject.shape, dim=options.dim)
         return CollectiveTask(call, subject, self._session, self._memory)
 
     def free(self) -> None:

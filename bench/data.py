@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -46,16 +47,31 @@ def lay_out(call: Call, size: int, rank: int, world_size: int, memory: tuple[Mem
         memory: to send from, and to receive into.
     """
     itemsize = dtype_of(call.dtype).itemsize
-    send_count, recv_count = call.op.elements(size, itemsize, world_size)
-    if not call.in_place:
-        return Buffers(
-            Buffer(memory[0], 0, send_count, call.dtype), Buffer(memory[1], 0, recv_count, call.dtype)
-        )
-    send_at = rank * send_count * itemsize if call.op.send_shares else 0
-    recv_at = rank * recv_count * itemsize if call.op.recv_shares else 0
+    send_count, recv_count = call.op.elements_of(size, itemsize, rank, world_size, call.root)
+    send_at = recv_at = 0
+    if call.in_place and call.op.divided:
+        whole = max(call.op.elements(size, itemsize, world_size))
+        own = sum(call.op.parts(whole, world_size)[:rank]) * itemsize
+        send_at, recv_at = own * call.op.send_shares, own * call.op.recv_shares
     return Buffers(
-        Buffer(memory[1], send_at, send_count, call.dtype), Buffer(memory[1], recv_at, recv_count, call.dtype)
+        Buffer(memory[call.in_place], send_at, send_count, call.dtype, _shape(call, send_count, world_size)),
+        Buffer(memory[1], recv_at, recv_count, call.dtype, _shape(call, recv_count, world_size)),
     )
+
+
+def _shape(call: Call, count: int, world_size: int) -> tuple[int, ...]:
+    """Return the shape of a buffer of `count` elements: the whole's, or that of a part of it."""
+    if not call.shape or count == prod(call.shape):
+        return call.shape
+    return *call.shape[: call.dim], call.shape[call.dim] // world_size, *call.shape[call.dim + 1 :]
+
+
+def whole_of(call: Call, buffers: Buffers, world_size: int) -> int:
+    """Return the elements of a call's largest buffer, which may be another rank's."""
+    if call.op.unequal:
+        return buffers.recv.count
+    sent = buffers.send.count * (world_size if call.op.send_shares else 1)
+    return max(sent, buffers.recv.count * (world_size if call.op.recv_shares else 1))
 
 
 def fill(buffers: Buffers, call: Call, rank: int, world_size: int) -> None:
@@ -128,7 +144,7 @@ def _reduced(redop: str, dtype: str, world_size: int) -> _Periodic:
 def _result(call: Call, rank: int, world_size: int, *, start: int, stop: int, count: int) -> Array:
     """Return elements start to stop of the receive buffer of `count` elements."""
     parts, position = [], 0
-    for source, begin, length in pieces(call.op, rank, world_size, count):
+    for source, begin, length in pieces(call.op, rank, world_size, count, call.root, call.rows):
         first, last = max(start, position) - position, min(stop, position + length) - position
         if first < last:
             whole = (
@@ -138,4 +154,6 @@ def _result(call: Call, rank: int, world_size: int, *, start: int, stop: int, co
             )
             parts.append(whole.part(begin + first, begin + last))
         position += length
+        if position >= stop:
+            break
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,8 +1,8 @@
 """Starting the ranks of a benchmark job, and waiting for them with a limit.
 
-MPI's ranks have to be started by mpirun, and hipcomm runs under mpirun as well as under its own launcher.
-So where Open MPI takes part, mpirun starts one job in which all contestants share the processes and take
-turns; otherwise hipcomm-run does.
+MPI's ranks have to be started by its mpirun, and hipcomm runs under mpirun as well as under its own launcher.
+So where an MPI takes part, its mpirun starts one job in which all contestants share the processes and take
+turns; otherwise hipcomm-run does. A second MPI needs a second job, in which hipcomm takes part again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 
-from hipcomm_bench.machine import usable_cores
+from hipcomm_bench import mpirun
+from hipcomm_bench.contestants.base import Launcher
 from hipcomm_bench.progress import Bar
 from hipcomm_bench.results import Job, Options
 from hipcomm_bench.workloads import libraries
@@ -32,7 +34,25 @@ class JobFailed(Exception):
     """A job ended without a result. The message says how; what the ranks wrote is on stderr."""
 
 
-def run_job(options: Options, ranks: int, timeout: float) -> Job:
+def divide(options: Options) -> list[tuple[Launcher | None, Options]]:
+    """Return the jobs that one world takes: who starts the ranks, and who takes part."""
+    kinds = {name: libraries(options.op)[name] for name in options.contestants}
+    reasons = {n: kind.why_missing() for n, kind in kinds.items() if kind.launcher() is not None}
+    mpis = [name for name, reason in reasons.items() if reason is None]
+    options = replace(options, absent={name: reason for name, reason in reasons.items() if reason})
+    if not mpis:
+        return [(None, options)]
+    divided = []
+    for mpi in mpis:
+        if mpi == mpis[0]:
+            names = [name for name in kinds if name == mpi or name not in mpis]
+        else:
+            names = [name for name, kind in kinds.items() if name == mpi or kind.ours]
+        divided.append((kinds[mpi].launcher(), replace(options, contestants=names)))
+    return divided
+
+
+def run_job(options: Options, ranks: int, timeout: float, launcher: Launcher | None = None) -> Job:
     """Start `ranks` ranks, let them measure and print, and return the results.
 
     A job that fails after its first figures is returned with them, and with its failure.
@@ -41,16 +61,19 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
         JobFailed: a launcher is missing, the job failed, or it took more than `timeout` seconds, and
             there are no figures.
     """
-    kinds = [libraries(options.op)[name] for name in options.contestants]
-    by_mpirun = any(kind.by_mpirun and kind.why_missing() is None for kind in kinds)
-    launcher, notes = _mpirun(ranks) if by_mpirun else hipcomm_run(ranks)
+    environment: dict[str, str] = {}
+    if launcher is None:
+        start, notes = hipcomm_run(ranks)
+    else:
+        start, environment, note = mpirun.command(launcher, ranks)
+        notes = [note]
     failure = ""
     with tempfile.TemporaryDirectory(prefix="hipcomm-bench-") as directory:
         options_file, result_file = Path(directory, "options.json"), Path(directory, "result.json")
         options_file.write_text(json.dumps(asdict(options)), encoding="utf-8")
         worker = ["-m", "hipcomm_bench.worker", str(options_file), str(result_file)]
         try:
-            run_bounded([*launcher, *worker], timeout, options.progress)
+            run_bounded([*start, *worker], timeout, options.progress, environment)
         except JobFailed as error:
             if not result_file.exists():
                 raise
@@ -58,32 +81,11 @@ def run_job(options: Options, ranks: int, timeout: float) -> Job:
         try:
             job = Job.from_dict(json.loads(result_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
-            raise JobFailed(f"no result came from: {' '.join(launcher)}") from None
-    job.launcher = " ".join([Path(launcher[0]).name, *launcher[1:]])
+            raise JobFailed(f"no result came from: {' '.join(start)}") from None
+    job.launcher = " ".join([Path(start[0]).name, *start[1:]])
     job.notes += notes
     job.failure = failure
     return job
-
-
-def _mpirun(ranks: int) -> tuple[list[str], list[str]]:
-    """Return mpirun's command line up to Python's arguments, and what to tell the reader about it."""
-    # Open MPI looks for an ssh, which it does not use on one machine
-    command = ["mpirun", "--mca", "plm_rsh_agent", "true", "--oversubscribe", "-n", str(ranks)]
-    if os.geteuid() == 0:
-        command.insert(1, "--allow-run-as-root")
-    if ranks <= usable_cores():
-        # Unbound, two spinning ranks may share a core for whole time slices of the scheduler.
-        command += ["--bind-to", "core"]
-        bound = "each bound to a core of its own"
-    else:
-        command += ["--bind-to", "none", "--mca", "mpi_yield_when_idle", "1"]
-        bound = (
-            f"bound to no core. {ranks} ranks on {usable_cores()} cores: Open MPI runs with"
-            " mpi_yield_when_idle 1, with which its waiting ranks give way to the others"
-        )
-    # mpi4py as the main module ends the whole job when a rank fails.
-    command += [sys.executable, "-m", "mpi4py"]
-    return command, [f"all contestants share the processes that mpirun started, {bound}"]
 
 
 def hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
@@ -99,33 +101,35 @@ def hipcomm_run(ranks: int) -> tuple[list[str], list[str]]:
     from importlib.util import find_spec
 
     if find_spec("hipcomm_launcher") is None:  # a source tree on PYTHONPATH has no commands, but this
-        raise JobFailed("hipcomm-run is not installed, and Open MPI does not take part")
+        raise JobFailed("hipcomm-run is not installed, and no MPI takes part")
     return [sys.executable, "-m", "hipcomm_launcher", "-n", str(ranks), "--no-tag", sys.executable], []
 
 
-def run_bounded(command: list[str], timeout: float, progress: bool) -> None:
+def run_bounded(
+    command: list[str], timeout: float, progress: bool, environment: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Run `command` to its end, in a session of its own, so that a time-out or Ctrl-C ends all of it.
 
     Args:
         command: what to run.
         timeout: seconds.
         progress: whether its output has marks in it, for a bar on the terminal.
+        environment: what it gets beyond this process's variables.
 
     Raises:
         JobFailed: it failed, or took too long.
     """
     with _ended_by_sigterm():
-        code = _run(command, timeout, progress)
+        code = _run(command, timeout, progress, environment)
     if code != 0:
         raise JobFailed(f"exit code {code}: {' '.join(command)}")
 
 
-def _run(command: list[str], timeout: float, progress: bool) -> int:
+def _run(command: list[str], timeout: float, progress: bool, environment: Mapping[str, str]) -> int:
     """Run `command` to its end; return its exit code. Raises JobFailed where it took too long."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}  # the ranks are the parallelism
     process = subprocess.Popen(
         command,
-        env=environment,
+        env={"OMP_NUM_THREADS": "1", **os.environ, **environment},  # the ranks are the parallelism
         start_new_session=True,
         stdout=subprocess.PIPE if progress else None,
         text=True,

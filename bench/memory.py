@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -158,6 +159,7 @@ class DeviceArray:
     def __init__(self, address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.dtype = dtype
         self.shape = shape
+        self.size = math.prod(shape)
         self.address = address
         self.__cuda_array_interface__ = {
             "shape": shape,
@@ -184,9 +186,14 @@ class Buffer:
         return self.memory.address + self.offset
 
     @cached_property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return dtype_of(self.dtype).itemsize
+
+    @cached_property
     def nbytes(self) -> int:
         """Its size in bytes."""
-        return self.count * dtype_of(self.dtype).itemsize
+        return self.count * self.itemsize
 
     @cached_property
     def array(self) -> Any:

@@ -20,6 +20,9 @@ from hipcomm_bench.memory import Array, Bytes, dtype_of
 from hipcomm_bench.ops import OPS, Call
 from hipcomm_bench.outcome import combine, pieces
 
+# Operations that can be in a programme: those whose ranks all have equal buffers.
+MIXED = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast")
+
 _ALIGNMENTS = (1, 2, 4, 8, 16, 64)  # in elements
 
 

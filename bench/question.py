@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from math import prod
 
 import click
 
 from hipcomm_bench.memory import dtype_of
 from hipcomm_bench.norms.rows import DTYPES as NORM_DTYPES
 from hipcomm_bench.norms.rows import FUSED
+from hipcomm_bench.ops import OPS
 from hipcomm_bench.sizes import size_range
 from hipcomm_bench.subjects import Subject
 from hipcomm_bench.workloads import libraries, resolve
@@ -19,12 +21,19 @@ MODES = {"both": [False, True], "in-place": [True], "out-of-place": [False]}
 DECODE = (1, 2, 4, 8, 16, 32, 64)
 PREFILL = (128, 512, 2048, 8192)
 
+# Collectives that put parts together, or take them apart, along any dimension.
+WITH_DIM = ("all_gather", "reduce_scatter")
+
 # Options that go with some operations only, by parameter's name.
 _ROWS_ONLY = {"hidden": "--hidden", "tokens": "--tokens", "norm": "--norm"}
 _MESSAGES_ONLY = {
     "minbytes": "-b",
     "maxbytes": "-e",
     "stepfactor": "-f",
+    "stepbytes": "-i",
+    "shape": "--shape",
+    "dim": "--dim",
+    "root": "-r",
     "redop": "-o",
     "mode": "--mode",
 }
@@ -53,9 +62,30 @@ def modes(op: str, mode: str) -> list[bool]:
     return MODES["out-of-place"] if op == FUSED else MODES[mode]
 
 
-def messages(begin: int, end: int, factor: int) -> list[Subject]:
-    """Return messages from `begin` to `end` bytes."""
-    return _or_usage_error(lambda: [Subject(size) for size in size_range(begin, end, factor)])
+def messages(op: str, begin: int, end: int, factor: int, step: int | None) -> list[Subject]:
+    """Return messages from `begin` to `end` bytes; of a barrier one without any."""
+    if not OPS[op].moves:
+        return [Subject(0)]
+    try:
+        return [Subject(size) for size in size_range(begin, end, factor, step)]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def arrays(
+    op: str, shapes: tuple[tuple[int, ...], ...], dim: int, dtype: str, ranks: tuple[int, ...]
+) -> list[Subject]:
+    """Return messages that are arrays of these shapes, whose parts are put together along a dimension."""
+    if op not in WITH_DIM:
+        raise click.UsageError(f"--shape goes with {' and '.join(WITH_DIM)}, not with {op}.")
+    for shape, world_size in ((shape, size) for shape in shapes for size in ranks):
+        if not 0 <= dim < len(shape):
+            raise click.UsageError(f"{'x'.join(map(str, shape))} has no dimension {dim}.")
+        if shape[dim] % world_size:
+            raise click.UsageError(
+                f"dimension {dim} of {'x'.join(map(str, shape))} does not split over {world_size} ranks."
+            )
+    return [Subject(prod(shape) * dtype_of(dtype).itemsize, shape) for shape in shapes]
 
 
 def rows(hidden: tuple[int, ...], tokens: tuple[int, ...], dtype: str) -> list[Subject]:
@@ -73,10 +103,3 @@ def rows(hidden: tuple[int, ...], tokens: tuple[int, ...], dtype: str) -> list[S
 def all_contestants(op: str) -> str:
     """Return the names for the help."""
     return ", ".join(libraries(op))
-
-
-def _or_usage_error(make: Callable[[], list[Subject]]) -> list[Subject]:
-    try:
-        return make()
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error

@@ -1,12 +1,13 @@
-"""Writing a report to files: JSON for programs, Markdown for people."""
+"""Writing a report to files: JSON and CSV for programs, Markdown for people."""
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 from hipcomm_bench.results import Job, Options, Report
-from hipcomm_bench.table import comparison, markdown, mode_name, nccl_header, nccl_line
+from hipcomm_bench.table import comparison, csv_lines, markdown, mode_name, nccl_header, nccl_line
 
 
 def to_markdown(report: Report) -> str:
@@ -45,9 +46,12 @@ def _job_lines(job: Job, options: Options) -> list[str]:
 
 
 def write(report: Report, stem: Path) -> list[Path]:
-    """Write ``stem.json`` and ``stem.md``, making directories as needed; return the two paths."""
+    """Write ``stem.json``, ``stem.md`` and ``stem.csv``, making directories as needed; return the paths."""
     stem.parent.mkdir(parents=True, exist_ok=True)
-    json_file, markdown_file = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    files = [stem.with_name(stem.name + suffix) for suffix in (".json", ".md", ".csv")]
+    json_file, markdown_file, csv_file = files
     json_file.write_text(json.dumps(report.as_dict(), indent=1) + "\n", encoding="utf-8")
     markdown_file.write_text(to_markdown(report), encoding="utf-8")
-    return [json_file, markdown_file]
+    with csv_file.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(csv_lines(report))
+    return files

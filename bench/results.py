@@ -17,6 +17,9 @@ class Options:
         sizes: message sizes in bytes.
         shapes: of matrices, as many as sizes: (rows, elements of a row); empty: messages have no shape.
         norm: of the fused operation; else empty.
+        root: of those operations that have one.
+        dim: of the shapes, along which parts are put together.
+        absent: why contestants that another mpirun would have to start cannot run at all, by name.
         iterations, warmup, budget: see hipcomm_bench.measure.Effort.
         check: whether to count wrong results.
         contestants: names, the first being the one that the others are compared with.
@@ -39,6 +42,9 @@ class Options:
     progress: bool = False
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     norm: str = ""
+    root: int = 0
+    dim: int = 0
+    absent: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Options:

@@ -27,8 +27,8 @@ def format_size(size: int) -> str:
     return f"{size} B"
 
 
-def size_range(begin: int, end: int, factor: int) -> list[int]:
-    """Return begin, begin * factor, ... up to and including `end`, in bytes.
+def size_range(begin: int, end: int, factor: int, step: int | None = None) -> list[int]:
+    """Return begin, begin * factor, ... up to and including `end`, in bytes; begin + step, ... with a step.
 
     Raises:
         ValueError: the range is empty, or the factor is below 2.
@@ -41,5 +41,5 @@ def size_range(begin: int, end: int, factor: int) -> list[int]:
     size = begin
     while size <= end:
         sizes.append(size)
-        size *= factor
+        size = size * factor if step is None else size + step
     return sizes

@@ -23,8 +23,7 @@ import numpy as np
 from hipcomm.hip import call, hip
 from hipcomm_bench.launch import JobFailed, hipcomm_run, run_bounded
 from hipcomm_bench.memory import DeviceArray, DeviceMemory, PinnedMemory, enqueue_copy
-from hipcomm_bench.ops import OPS
-from hipcomm_bench.programme import Programme
+from hipcomm_bench.programme import MIXED, Programme
 from hipcomm_bench.session import Session, begin
 from hipcomm_bench.sizes import parse_size
 from hipcomm_bench.world import under_launcher
@@ -78,7 +77,7 @@ class Soak:
         assert session.stream is not None
         self._session, self._seed, self._stream = session, seed, session.stream
         self._comm = session.communicator("soak")
-        ops = [name for name in OPS if hasattr(self._comm, name)]
+        ops = [name for name in MIXED if hasattr(self._comm, name)]
         self._loaded = [self._load(f"{seed}/{n}", ops, largest) for n in range(_PROGRAMMES)]
         room = max(loaded.programme.size for loaded in self._loaded)
         flags = hip().hipEventDisableTiming

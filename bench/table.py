@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hipcomm_bench.results import Job, Options, Row
+from hipcomm_bench.results import Job, Options, Report, Row
 from hipcomm_bench.subjects import Subject
 
 
@@ -82,6 +82,47 @@ def comparison(job: Job, options: Options, in_place: bool, host: bool = False) -
             cells.append("-" if time is None or not base else f"{time / base:.2f}")
         table.append(cells)
     return table
+
+
+def closing_lines(jobs: list[Job]) -> list[str]:
+    """Return nccl-tests' last lines: how many elements were wrong, the mean of hipcomm's bus bandwidths."""
+    checked = any(row.wrong is not None for job in jobs for row in job.rows)
+    wrong = sum(job.wrong() for job in jobs)
+    busbw = [row.busbw for job in jobs for row in job.rows if row.contestant == "hipcomm"]
+    verdict = f"{wrong} {'FAILED' if wrong else 'OK'}" if checked else "not checked"
+    mean = sum(busbw) / len(busbw) if busbw else 0.0
+    return [f"# Out of bounds values : {verdict}", f"# Avg bus bandwidth    : {mean:g}", "#"]
+
+
+def csv_lines(report: Report) -> list[list[str]]:
+    """Return a heading, and all figures."""
+    options = report.options
+    heading = ["op", "dtype", "redop", "ranks", "platform", "contestant", "version", "size_bytes", "count"]
+    heading += [
+        "shape",
+        "in_place",
+        "time_us",
+        "p99_us",
+        "host_us",
+        "algbw_gbs",
+        "busbw_gbs",
+        "wrong",
+        "calls",
+    ]
+    lines = [heading]
+    for job in report.jobs:
+        for row in job.rows:
+            first = [options.op, options.dtype, options.reduction, job.ranks, job.platform, row.contestant]
+            second = [
+                job.versions.get(row.contestant, ""),
+                row.size,
+                row.count,
+                "x".join(map(str, row.shape)),
+            ]
+            third = [int(row.in_place), row.p50_us, row.p99_us, row.host_us, row.algbw, row.busbw]
+            cells = [*first, *second, *third, row.wrong, row.calls]
+            lines.append(["" if cell is None else str(cell) for cell in cells])
+    return lines
 
 
 def align(table: list[list[str]]) -> str:

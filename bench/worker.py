@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from hipcomm.hip import call
 from hipcomm_bench.clock import Batches, Clock, EachCall, Prepared, Replays
 from hipcomm_bench.contestants.base import Library, Unsupported
 from hipcomm_bench.machine import gpus
@@ -99,7 +100,7 @@ class Rank:
         """Join those contestants that can take part, on all ranks or on none; note why the others do not."""
         for name in self._options.contestants:
             kind = libraries(self._options.op)[name]
-            reason = kind.why_missing() or ""
+            reason = self._options.absent.get(name) or kind.why_missing() or ""
             if self._session.platform not in kind.platforms:
                 reason = (
                     f"it needs the platform {' or '.join(kind.platforms)}, this is {self._session.platform}"
@@ -111,7 +112,16 @@ class Rank:
                 self.job.missing[name] = reason
             else:
                 self.job.versions[name] = self._joined[name].version
+        for line in self._who():
+            self._say(f"# {line}")
         self._say(nccl_header())
+
+    def _who(self) -> list[str]:
+        """Return what the figures are about: platform, devices, who takes part."""
+        lines = [f"platform: {self._session.platform}, HIP {call('hipRuntimeGetVersion')}"]
+        lines += [f"rank {rank}: {device}" for rank, device in enumerate(self.job.devices)]
+        lines += [f"{name} {version}" for name, version in self.job.versions.items()]
+        return lines + [f"{name} did not run: {reason}" for name, reason in self.job.missing.items()]
 
     def _start(self, name: str, kind: type[Library]) -> str:
         """Make the contestant; why it is not there, or an empty text."""

@@ -97,9 +97,14 @@ def first_problem(world: World, problem: str) -> str:
     return ""
 
 
+def started_by(mpi: str) -> bool:
+    """Tell whether the mpirun of an MPI started this process. MPICH's and Intel's both speak PMI."""
+    return Identity.read().source == ("Open MPI" if mpi == "Open MPI" else "PMI")
+
+
 def under_mpirun() -> bool:
-    """Tell whether Open MPI's mpirun started this process."""
-    return Identity.read().source == "Open MPI"
+    """Tell whether some mpirun started this process."""
+    return Identity.read().source in ("Open MPI", "PMI")
 
 
 def under_launcher() -> bool:

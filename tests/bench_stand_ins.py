@@ -15,7 +15,7 @@ FAKE_NCCL = r"""
 #include <cstdio>
 #include <cstring>
 struct Id { char internal[128]; };
-static char record[256];
+static char record[1024];
 static int async_error = 0;
 static const size_t kSizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
 #define NOTE(...) snprintf(record, sizeof record, __VA_ARGS__)
@@ -42,6 +42,24 @@ int ncclReduceScatter(const void* s, void* r, size_t n, int t, int op, void* c, 
 }
 int ncclAllGather(const void* s, void* r, size_t n, int t, void* c, void* stream) {
     NOTE("AllGather %p %p %zu %d %p %p", s, r, n, t, c, stream);
+    return 0;
+}
+int ncclReduce(const void* s, void* r, size_t n, int t, int op, int root, void* c, void* stream) {
+    NOTE("Reduce %p %p %zu %d %d %d %p %p", s, r, n, t, op, root, c, stream);
+    return 0;
+}
+static int calls = 0;
+static char* end() { return record + strlen(record); }
+int ncclGroupStart() { calls = 0; record[0] = 0; return 0; }
+int ncclGroupEnd() { sprintf(end(), "Group %d", calls); return 0; }
+int ncclSend(const void* s, size_t n, int t, int peer, void*, void*) {
+    ++calls;
+    sprintf(end(), "Send %p %zu %d %d ", s, n, t, peer);
+    return 0;
+}
+int ncclRecv(void* r, size_t n, int t, int peer, void*, void*) {
+    ++calls;
+    sprintf(end(), "Recv %p %zu %d %d ", r, n, t, peer);
     return 0;
 }
 int ncclBroadcast(const void* s, void* r, size_t n, int t, int root, void* c, void* stream) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -19,18 +20,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hipcomm_bench.clock import EachCall, Prepared
-from hipcomm_bench.data import DTYPES, REDOPS, Buffers, count_wrong, fill, lay_out
+from hipcomm_bench.data import DTYPES, REDOPS, Buffers, count_wrong, fill, lay_out, whole_of
 from hipcomm_bench.launch import JobFailed, run_job
 from hipcomm_bench.machine import parse_gpus
 from hipcomm_bench.measure import ROUNDS, Effort, measure, median, percentile, planned_samples
 from hipcomm_bench.memory import HostMemory
 from hipcomm_bench.ops import OPS, Call, bandwidths
+from hipcomm_bench.outcome import transfers
 from hipcomm_bench.plot import draw, why_not
 from hipcomm_bench.progress import Bar, mark
 from hipcomm_bench.report import to_markdown, write
 from hipcomm_bench.results import Job, Options, Report, Row
 from hipcomm_bench.sizes import format_size, parse_size, size_range
-from hipcomm_bench.table import align, comparison, format_us, markdown, nccl_header, nccl_line
+from hipcomm_bench.table import align, closing_lines, comparison, format_us, markdown, nccl_header, nccl_line
 from hipcomm_bench.workloads import resolve
 from hipcomm_bench.world import first_problem
 
@@ -68,6 +70,7 @@ def test_size_range_includes_its_end() -> None:
     assert size_range(1024, 4096, 2) == [1024, 2048, 4096]
     assert size_range(1000, 9999, 3) == [1000, 3000, 9000]
     assert size_range(8, 8, 2) == [8]
+    assert size_range(1000, 3500, 2, 1000) == [1000, 2000, 3000]
 
 
 @pytest.mark.parametrize("arguments", [(8, 4, 2), (0, 4, 2), (4, 8, 1)])
@@ -87,6 +90,13 @@ def test_size_range_refuses(arguments: tuple[int, int, int]) -> None:
         ("reduce_scatter", 0.75),
         ("all_to_all", 0.75),
         ("broadcast", 1.0),
+        ("reduce", 1.0),
+        ("gather", 0.75),
+        ("scatter", 0.75),
+        ("send_recv", 1.0),
+        ("all_gather_v", 0.75),
+        ("all_to_all_v", 0.75),
+        ("barrier", 0.0),
     ],
 )
 def test_bus_bandwidth_of_four_ranks(name: str, factor: float) -> None:
@@ -108,10 +118,19 @@ def test_elements_of_the_buffers() -> None:
 
 def perform(call: Call, ranks: Sequence[Buffers]) -> None:
     """Do to all ranks' buffers what a collective does."""
-    inputs = [buffers.send.array.copy() for buffers in ranks]
-    results = oracle.results(call.op.name, inputs, call.redop)
+    inputs = [buffers.send.array.reshape(-1).copy() for buffers in ranks]
+    if call.op.name == "send_recv":
+        results: list[Any] = [inputs[-1], *inputs[:-1]]
+    elif call.op.moves:
+        parts = call.op.parts(max(buffers.recv.count for buffers in ranks), len(ranks))
+        numbers = range(len(ranks))
+        counts = np.array([[call.op.pair(parts, i, j) for j in numbers] for i in numbers])
+        results = oracle.results(call.op.name, inputs, call.redop, call.root, call.rows, counts)
+    else:
+        results = [None] * len(ranks)
     for buffers, result in zip(ranks, results, strict=True):
-        buffers.recv.array[...] = result
+        if result is not None:
+            buffers.recv.array.reshape(-1)[...] = result
 
 
 def filled(call: Call, size: int, world_size: int) -> list[Buffers]:
@@ -129,15 +148,15 @@ def wrong_counts(call: Call, ranks: Sequence[Buffers]) -> list[int]:
     return [count_wrong(buffers, call, rank, len(ranks)) for rank, buffers in enumerate(ranks)]
 
 
-CASES = [(op, redop) for op in OPS.values() for redop in (REDOPS if op.reduces else ("none",))]
+CASES = [(op, redop) for op in OPS.values() if op.moves for redop in (REDOPS if op.reduces else ("none",))]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("op", "redop"), CASES)
 def test_a_right_result_counts_as_right(op: Any, redop: str, dtype: str, world_size: int) -> None:
-    for in_place in (False, True):
-        call = Call(op, dtype, redop, in_place)
+    for in_place in (False, True) if op.has_in_place else (False,):
+        call = Call(op, dtype, redop, in_place, root=world_size // 2)
         ranks = filled(call, 24000, world_size)
         perform(call, ranks)
         assert wrong_counts(call, ranks) == [0] * world_size
@@ -145,7 +164,7 @@ def test_a_right_result_counts_as_right(op: Any, redop: str, dtype: str, world_s
 
 @pytest.mark.parametrize(("op", "redop"), CASES)
 def test_one_wrong_element_is_counted(op: Any, redop: str) -> None:
-    call = Call(op, "float32", redop, in_place=False)
+    call = Call(op, "float32", redop, in_place=False, root=1)
     ranks = filled(call, 24000, 3)
     perform(call, ranks)
     ranks[1].recv.array[77] = np.nextafter(ranks[1].recv.array[77], np.float32(np.inf))
@@ -176,6 +195,64 @@ def test_in_place_the_smaller_buffer_is_a_part_of_the_larger() -> None:
     assert (scatter.recv.address, scatter.recv.count) == (scatter.send.address + 1024, 256)
     reduce = lay_out(Call(OPS["all_reduce"], "float32", "sum", True), 3072, 1, 3, memory)
     assert reduce.send.address == reduce.recv.address == memory[1].address
+
+
+@pytest.mark.parametrize("name", ["all_gather", "reduce_scatter"])
+def test_parts_are_put_together_along_any_dimension(name: str) -> None:
+    for shape, dim in (((5, 12), 1), ((3, 6, 70), 1), ((3, 6, 70), 0), ((2, 7, 9), 2)):
+        for world_size in (1, 3):
+            call = Call(OPS[name], "float32", "sum", False, shape=shape, dim=dim)
+            ranks = filled(call, 4 * int(np.prod(shape)), world_size)
+            part = (*shape[:dim], shape[dim] // world_size, *shape[dim + 1 :])
+            whole, share = (ranks[0].recv, ranks[0].send)[:: 1 if name == "all_gather" else -1]
+            assert (whole.array.shape, share.array.shape) == (shape, part)
+            perform(call, ranks)
+            assert wrong_counts(call, ranks) == [0] * world_size
+            swapped = ranks[-1].recv.array
+            swapped[..., [0, -1]] = swapped[..., [-1, 0]]
+            assert wrong_counts(call, ranks)[-1] > 0 or swapped.shape[-1] == 1
+
+
+def test_unequal_parts_grow_and_make_up_the_message() -> None:
+    op = OPS["all_gather_v"]
+    assert op.parts(100, 4) == [10, 20, 30, 40]
+    assert op.parts(7, 3) == [1, 2, 4]
+    assert op.parts(1, 3) == [0, 0, 1]
+    assert OPS["all_gather"].parts(100, 4) == [25] * 4
+    assert [op.elements_of(400, 4, rank, 4, 0) for rank in range(4)] == [(n, 100) for n in (10, 20, 30, 40)]
+    pairs = [[op.pair([10, 20, 30], i, j) for j in range(3)] for i in range(3)]
+    assert pairs == [[10, 20, 30], [20, 30, 10], [30, 10, 20]]
+
+
+def test_only_the_root_has_the_buffer_that_only_its_call_uses() -> None:
+    for name, there, elsewhere in (
+        ("reduce", (90, 90), (90, 0)),
+        ("gather", (30, 90), (30, 0)),
+        ("scatter", (90, 30), (0, 30)),
+        ("broadcast", (90, 90), (90, 90)),
+        ("barrier", (0, 0), (0, 0)),
+    ):
+        size = 0 if name == "barrier" else 360
+        assert OPS[name].elements_of(size, 4, 2, 3, root=2) == there
+        assert OPS[name].elements_of(size, 4, 1, 3, root=2) == elsewhere
+
+
+@pytest.mark.parametrize("name", ["gather", "scatter", "send_recv", "all_gather_v", "all_to_all_v"])
+def test_sends_and_receives_of_all_ranks_do_what_the_call_does(name: str) -> None:
+    call, world_size = Call(OPS[name], "float32", "none", False, root=1), 3
+    ranks = filled(call, 24000, world_size)
+    lists = [
+        transfers(call, whole_of(call, buffers, world_size), rank, world_size)
+        for rank, buffers in enumerate(ranks)
+    ]
+    for rank, (sent, _) in enumerate(lists):
+        for peer, start, count in sent:
+            (there,) = [(at, n) for source, at, n in lists[peer][1] if source == rank]
+            assert there[1] == count
+            ranks[peer].recv.array[there[0] : there[0] + count] = ranks[rank].send.array[
+                start : start + count
+            ]
+    assert wrong_counts(call, ranks) == [0] * world_size
 
 
 def test_the_check_crosses_the_borders_of_its_chunks() -> None:
@@ -376,10 +453,24 @@ def test_nccl_lines_stand_under_their_heading() -> None:
     assert nccl_line(OPTIONS, None, None) == ""
 
 
+def test_the_closing_lines_are_nccl_tests() -> None:
+    assert closing_lines([JOB]) == ["# Out of bounds values : 3 FAILED", "# Avg bus bandwidth    : 1.5", "#"]
+    right = Job(ranks=2, rows=[replace(JOB.rows[0], busbw=2.0), replace(JOB.rows[2], busbw=1.0)])
+    assert closing_lines([right])[:2] == ["# Out of bounds values : 0 OK", "# Avg bus bandwidth    : 1.5"]
+    unchecked = Job(ranks=2, rows=[replace(JOB.rows[0], wrong=None)])
+    assert closing_lines([unchecked])[0] == "# Out of bounds values : not checked"
+
+
 def test_report_files_hold_everything(tmp_path: Path) -> None:
     report = Report({"processor": "a fast one"}, "hipcomm-bench -g 4", "2026-01-01", OPTIONS, [JOB])
-    json_file, markdown_file = write(report, tmp_path / "new" / "cpu-4.2")
-    assert (json_file.name, markdown_file.name) == ("cpu-4.2.json", "cpu-4.2.md")
+    json_file, markdown_file, csv_file = write(report, tmp_path / "new" / "cpu-4.2")
+    names = [file.name for file in (json_file, markdown_file, csv_file)]
+    assert names == ["cpu-4.2.json", "cpu-4.2.md", "cpu-4.2.csv"]
+    cells = list(csv.DictReader(csv_file.open(newline="", encoding="utf-8")))
+    assert [(each["contestant"], float(each["time_us"]), each["size_bytes"]) for each in cells] == [
+        (row.contestant, row.p50_us, str(row.size)) for row in JOB.rows
+    ]
+    assert (cells[1]["ranks"], cells[1]["version"], cells[1]["wrong"]) == ("4", "4.1", "3")
     data = json.loads(json_file.read_text(encoding="utf-8"))
     assert data["schema"] == 3
     assert [Job.from_dict(job) for job in data["jobs"]] == [JOB]
@@ -469,6 +560,15 @@ def test_the_command_measures_and_checks(tmp_path: Path) -> None:
         (["--compare", "openmpi,netcat"], "'netcat' is none of hipcomm, hipcomm-symm,"),
         (["--plot", "picture.gif"], "picture.gif ends in neither of .png, .svg"),
         (["all_scatter"], "'all_scatter' is not one of"),
+        (["all_gather", "--shape", "4x7", "--dim", "1"], "dimension 1 of 4x7 does not split over 2 ranks"),
+        (["all_gather", "--shape", "4x8", "--dim", "2"], "4x8 has no dimension 2"),
+        (["all_gather", "--shape", "4y8"], "'4y8' is not a shape"),
+        (
+            ["broadcast", "--shape", "4x8"],
+            "--shape goes with all_gather and reduce_scatter, not with broadcast",
+        ),
+        (["reduce", "-r", "2"], "there is no rank 2 in a world of 2"),
+        (["--hidden", "8"], "--hidden does not go with all_reduce"),
     ],
 )
 def test_the_command_refuses(arguments: list[str], message: str) -> None:
@@ -476,6 +576,26 @@ def test_the_command_refuses(arguments: list[str], message: str) -> None:
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_the_command_reads_nccl_tests_spellings(tmp_path: Path) -> None:
+    result = run_command(
+        *("alltoall_perf", "--ngpus", "2", "--minbytes", "1K", "--maxbytes", "3K", "--stepbytes", "1K"),
+        *("-d", "half", "--warmup_iters", "1", "--iters", "10", "--budget", "0.01", "--mode", "out-of-place"),
+        *("--output", str(tmp_path / "r")),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    data = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    options = Options.from_dict(data["options"])
+    assert (options.op, options.dtype, options.warmup, options.iterations) == ("all_to_all", "float16", 1, 10)
+    assert [row["size"] for row in data["jobs"][0]["rows"]] == [1024, 2048, 3072]
+    lines = result.stdout.splitlines()
+    first, header = "# platform: cpu, HIP ", "#       size       count"
+    places = [next(i for i, line in enumerate(lines) if line.startswith(t)) for t in (first, header)]
+    assert places[0] < places[1]
+    assert any(line.startswith("# rank 1: hipcomm CPU device 1") for line in lines[: places[1]])
+    assert any(line.startswith("# hipcomm 0.") for line in lines[: places[1]])
+    assert "# Out of bounds values : 0 OK" in lines
 
 
 def test_a_job_that_fails_or_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

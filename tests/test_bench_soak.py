@@ -13,8 +13,7 @@ from harness import PLATFORM
 
 from hipcomm.hip import call
 from hipcomm_bench.memory import DeviceMemory, PinnedMemory, dtype_of, enqueue_copy
-from hipcomm_bench.ops import OPS
-from hipcomm_bench.programme import Programme
+from hipcomm_bench.programme import MIXED, Programme
 from hipcomm_bench.session import Session, begin
 from hipcomm_bench.soak import Soak, WrongResult
 
@@ -26,7 +25,7 @@ def one_platform(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_programme(rank: int = 0, world_size: int = 2, **keywords: Any) -> Programme:
-    arguments: dict[str, Any] = {"ops": list(OPS), "calls": 40, "largest": 4096, "inputs": 2, **keywords}
+    arguments: dict[str, Any] = {"ops": MIXED, "calls": 40, "largest": 4096, "inputs": 2, **keywords}
     return Programme("a seed", rank, world_size, **arguments)
 
 
@@ -36,7 +35,7 @@ def test_ranks_make_up_the_same_programme() -> None:
         [(s.call, s.send_count, s.recv_count, s.root) for s in programme.steps] for programme in programmes
     ]
     assert shapes[0] == shapes[1] == shapes[2]
-    assert {step.call.op.name for step in programmes[0].steps} == set(OPS)
+    assert {step.call.op.name for step in programmes[0].steps} == set(MIXED)
     assert programmes[0].size == programmes[1].size
     assert not np.array_equal(programmes[0].before[0], programmes[1].before[0])
     assert not np.array_equal(programmes[0].before[0], programmes[0].before[1])

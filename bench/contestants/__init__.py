@@ -14,8 +14,8 @@ from hipcomm_bench.contestants.hipcomm import (
     HipcommSymmetric,
     HipcommTwoShot,
 )
+from hipcomm_bench.contestants.mpi import IntelMpi, Mpich, OpenMpi, OpenMpi5
 from hipcomm_bench.contestants.nccl import Nccl
-from hipcomm_bench.contestants.openmpi import OpenMpi
 from hipcomm_bench.contestants.torch_symm import TorchSymmOneShot, TorchSymmTwoShot
 
 _KINDS: tuple[type[Contestant], ...] = (
@@ -30,6 +30,9 @@ _KINDS: tuple[type[Contestant], ...] = (
     TorchSymmTwoShot,
     FlashInfer,
     OpenMpi,
+    OpenMpi5,
+    Mpich,
+    IntelMpi,
     Gloo,
     Copies,
 )
@@ -38,6 +41,7 @@ CONTESTANTS: dict[str, type[Contestant]] = {kind.name: kind for kind in _KINDS}
 
 # One word for several contestants.
 GROUPS = {
+    "mpi": ("openmpi", "openmpi5", "mpich", "intel-mpi"),
     "torch-symm": ("torch-symm-one-shot", "torch-symm-two-shot"),
     "algorithms": ("hipcomm:one_shot", "hipcomm:two_shot", "hipcomm:staged", "hipcomm:pipelined"),
 }

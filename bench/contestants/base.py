@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import ClassVar
 
 from hipcomm_bench.clock import Prepared
@@ -17,6 +18,21 @@ class Unsupported(Exception):
     """Raised where a contestant has no such call; the message says why, and its cells stay empty."""
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """An mpirun.
+
+    Attributes:
+        kind: which MPI's.
+        mpirun: the program.
+        python: the Python whose mpi4py is made for it.
+    """
+
+    kind: str
+    mpirun: str
+    python: str
+
+
 class Library(ABC):
     """One library, joined by all ranks of the session. Making one is collective, and so is close().
 
@@ -24,14 +40,12 @@ class Library(ABC):
         name: on the command line and in tables.
         platforms: those of hipcomm's platforms on whose memory it works.
         ours: whether it is hipcomm, whose failures end the job: they are what the benchmark is there to show.
-        by_mpirun: whether its ranks have to be started by mpirun.
         version: of the library that was measured.
     """
 
     name: ClassVar[str]
     platforms: ClassVar[tuple[str, ...]]
     ours: ClassVar[bool] = False
-    by_mpirun: ClassVar[bool] = False
     version: str
 
     @classmethod
@@ -41,6 +55,11 @@ class Library(ABC):
 
         Called in the process that starts the job as well as in the ranks, so it initialises nothing.
         """
+
+    @classmethod
+    def launcher(cls) -> Launcher | None:
+        """Return the mpirun that has to start its ranks; None: whatever starts them."""
+        return None
 
     @abstractmethod
     def __init__(self, session: Session) -> None:
@@ -52,7 +71,13 @@ class Library(ABC):
 
 
 class Contestant(Library):
-    """A library that has collectives."""
+    """A library that has collectives.
+
+    Attributes:
+        any_dimension: whether it puts arrays together along other dimensions than the first.
+    """
+
+    any_dimension: ClassVar[bool] = False
 
     @abstractmethod
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:

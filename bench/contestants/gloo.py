@@ -27,7 +27,7 @@ class Gloo(Contestant):
         return None if find_spec("torch") is not None else "the Python package torch is not installed"
 
     def __init__(self, session: Session) -> None:
-        self._group = TorchGroup(session)
+        self._group, self._world = TorchGroup(session), session.world
         self._group.torch.set_num_threads(1)
         self.version = f"of torch {self._group.torch.__version__}"
 
@@ -53,7 +53,17 @@ class Gloo(Contestant):
         if call.op.name == "all_to_all" and not call.in_place:
             return partial(distributed.all_to_all_single, recv, send)
         if call.op.name == "broadcast" and call.in_place:
-            return partial(distributed.broadcast, recv, 0)
+            return partial(distributed.broadcast, recv, call.root)
+        if call.op.name == "barrier":
+            return partial(distributed.barrier)
+        world = self._world
+        is_root = world.rank == call.root
+        if call.op.name == "gather" and not call.in_place:
+            parts = list(recv.chunk(world.size)) if is_root else None
+            return partial(distributed.gather, send, parts, call.root)
+        if call.op.name == "scatter" and not call.in_place:
+            parts = list(send.chunk(world.size)) if is_root else None
+            return partial(distributed.scatter, recv, parts, call.root)
         raise Unsupported(f"Gloo has no {how(call)}")
 
     def close(self) -> None:

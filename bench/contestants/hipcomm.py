@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 import hipcomm
-from hipcomm_bench.clock import Prepared, nothing
+from hipcomm_bench.clock import Prepared, in_turn, nothing
 from hipcomm_bench.contestants.base import Contestant, Unsupported, how
 from hipcomm_bench.data import Buffers
 from hipcomm_bench.memory import copy_on_device
@@ -21,6 +21,7 @@ class Hipcomm(Contestant):
     name: ClassVar[str] = "hipcomm"
     platforms: ClassVar[tuple[str, ...]] = ("amd", "nvidia", "cpu")
     ours: ClassVar[bool] = True
+    any_dimension: ClassVar[bool] = True
     algorithm: ClassVar[str | None] = None  # None: what HIPCOMM_ALGORITHM says
 
     @classmethod
@@ -38,20 +39,53 @@ class Hipcomm(Contestant):
         return self._call(call, buffers.send.array, buffers.recv.array)
 
     def _call(self, call: Call, send: Any, recv: Any, load: Any = nothing, store: Any = nothing) -> Prepared:
-        method: Callable[..., None] | None = getattr(self._comm, call.op.name, None)
-        if method is None:
-            raise Unsupported(f"this hipcomm has no {call.op.name}")
-        if (call.op.name, call.in_place) in (("broadcast", False), ("all_to_all", True)):
+        if call.op.name == "broadcast" and not call.in_place:
             raise Unsupported(f"there is no {how(call)}")
-        buffers = (recv,) if call.op.name == "broadcast" else (send, recv)
-        if call.in_place and call.op.name == "all_reduce":
-            buffers = (recv,)
+        stream: dict[str, Any] = {} if self._stream is None else {"stream": self._stream}
+        wait = partial(self._comm.synchronize, **stream) if stream else nothing
+        if call.op.name == "send_recv":
+            return Prepared(self._exchange(send, recv, stream), load, store, wait)
+        buffers, keywords = self._arguments(call, send, recv)
+        method = getattr(self._comm, "all_to_all" if call.op.name == "all_to_all_v" else call.op.name)
+        return Prepared(partial(method, *buffers, **keywords, **stream), load, store, wait)
+
+    def _arguments(self, call: Call, send: Any, recv: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return buffers and what else the method takes."""
+        comm, name = self._comm, call.op.name
         keywords: dict[str, Any] = {"op": call.redop} if call.op.reduces else {}
-        wait: Callable[[], Any] = nothing
-        if self._stream is not None:
-            keywords["stream"] = self._stream
-            wait = partial(self._comm.synchronize, stream=self._stream)
-        return Prepared(partial(method, *buffers, **keywords), load, store, wait)
+        if name in ("reduce", "broadcast", "gather", "scatter"):
+            keywords["root"] = call.root
+        if call.dim:
+            keywords["dim"] = call.dim
+        if name == "barrier":
+            return (), keywords
+        if name == "broadcast" or (name == "all_reduce" and call.in_place):
+            return (recv,), keywords
+        if call.op.unequal:
+            parts = call.op.parts(recv.size, comm.world_size)
+            if name == "all_gather_v":
+                return (send, recv, parts), keywords
+            counts = [call.op.pair(parts, comm.rank, peer) for peer in range(comm.world_size)]
+            return (send, recv, counts, counts), keywords
+        if comm.rank != call.root and name in ("reduce", "gather"):
+            recv = None
+        if comm.rank != call.root and name == "scatter":
+            send = None
+        return (send, recv), keywords
+
+    def _exchange(self, send: Any, recv: Any, stream: dict[str, Any]) -> Callable[[], Any]:
+        """Return a send to the next rank and a receive from the one before.
+
+        Even ranks send first: if all did, long messages would wait for each other.
+        """
+        comm, size = self._comm, self._comm.world_size
+        if size < 2:
+            raise Unsupported("it needs another rank")
+        calls = [
+            partial(comm.send, send, (comm.rank + 1) % size, **stream),
+            partial(comm.recv, recv, (comm.rank - 1) % size, **stream),
+        ]
+        return in_turn(*(calls if comm.rank % 2 == 0 else reversed(calls)))
 
     def close(self) -> None:
         """Close the communicator."""

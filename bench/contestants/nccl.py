@@ -7,11 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from hipcomm_bench.clock import Prepared
+from hipcomm_bench.clock import Prepared, in_turn
 from hipcomm_bench.contestants import nccl_api
 from hipcomm_bench.contestants.base import GPUS, Contestant, Unsupported, how
-from hipcomm_bench.data import Buffers
+from hipcomm_bench.data import Buffers, whole_of
 from hipcomm_bench.ops import Call
+from hipcomm_bench.outcome import transfers
 from hipcomm_bench.session import Session
 
 
@@ -66,15 +67,37 @@ class Nccl(Contestant):
             "all_to_all": buffers.send.count // self._session.world.size,
         }.get(call.op.name, buffers.send.count)
         run: Callable[[], Any]
-        if call.op.reduces:
+        if call.op.name == "reduce":
+            redop = nccl_api.REDOPS[call.redop]
+            run = partial(library.ncclReduce, send, recv, count, dtype, redop, call.root, *tail)
+        elif call.op.reduces:
             function = library.ncclAllReduce if call.op.name == "all_reduce" else library.ncclReduceScatter
             run = partial(function, send, recv, count, dtype, nccl_api.REDOPS[call.redop], *tail)
         elif call.op.name == "broadcast":
-            run = partial(library.ncclBroadcast, send, recv, count, dtype, 0, *tail)
+            run = partial(library.ncclBroadcast, send, recv, count, dtype, call.root, *tail)
+        elif call.op.name not in ("all_gather", "all_to_all"):
+            run = self._group(call, buffers, dtype, tail)
         else:
             function = library.ncclAllGather if call.op.name == "all_gather" else library.ncclAlltoAll
             run = partial(function, send, recv, count, dtype, *tail)
         return Prepared(run, wait=self._wait)
+
+    def _group(self, call: Call, buffers: Buffers, dtype: int, tail: tuple[Any, ...]) -> Callable[[], Any]:
+        """Return a group of sends and receives, as nccl-tests makes these operations."""
+        if not call.op.moves:
+            raise Unsupported(f"NCCL has no {call.op.name}")
+        rank, size, library = self._session.world.rank, self._session.world.size, self._library
+        itemsize = buffers.send.itemsize
+        sent, received = transfers(call, whole_of(call, buffers, size), rank, size)
+        calls: list[Callable[[], Any]] = [library.ncclGroupStart]
+        for function, buffer, parts in (
+            (library.ncclSend, buffers.send, sent),
+            (library.ncclRecv, buffers.recv, received),
+        ):
+            for peer, start, count in parts:
+                address = ctypes.c_void_p(buffer.address + start * itemsize)
+                calls.append(partial(function, address, count, dtype, peer, *tail))
+        return in_turn(*calls, library.ncclGroupEnd)
 
     def _wait(self) -> None:
         self._session.synchronize()

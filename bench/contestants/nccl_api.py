@@ -50,6 +50,11 @@ _FUNCTIONS: dict[str, list[Any]] = {
     "ncclAllGather": [_POINTER, _POINTER, _SIZE, _INT, _POINTER, _POINTER],
     "ncclAlltoAll": [_POINTER, _POINTER, _SIZE, _INT, _POINTER, _POINTER],
     "ncclBroadcast": [_POINTER, _POINTER, _SIZE, _INT, _INT, _POINTER, _POINTER],
+    "ncclReduce": [_POINTER, _POINTER, _SIZE, _INT, _INT, _INT, _POINTER, _POINTER],
+    "ncclSend": [_POINTER, _SIZE, _INT, _INT, _POINTER, _POINTER],
+    "ncclRecv": [_POINTER, _SIZE, _INT, _INT, _POINTER, _POINTER],
+    "ncclGroupStart": [],
+    "ncclGroupEnd": [],
 }
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from hipcomm_bench.norms.others import Compiled, FlashInferFused, NcclCompiled, NcclHipcomm, OpenMpiNumPy
+from hipcomm_bench.norms.others import (
+    Compiled,
+    FlashInferFused,
+    NcclCompiled,
+    NcclHipcomm,
+    OpenMpi5NumPy,
+    OpenMpiNumPy,
+)
 from hipcomm_bench.norms.ours import AddNorm, AllReduce, Hipcomm, OneShot, Pair, Pipelined
 from hipcomm_bench.norms.rows import NormContestant
 
@@ -16,6 +23,7 @@ _KINDS: tuple[type[NormContestant], ...] = (
     FlashInferFused,
     Compiled,
     OpenMpiNumPy,
+    OpenMpi5NumPy,
     OneShot,
     Pipelined,
 )

@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from hipcomm_bench.clock import Prepared
-from hipcomm_bench.contestants.base import GPUS, Unsupported
+from hipcomm_bench.clock import Prepared, in_turn
+from hipcomm_bench.contestants.base import GPUS, Launcher, Unsupported
 from hipcomm_bench.contestants.flashinfer import FlashInfer
+from hipcomm_bench.contestants.mpi import Mpi, OpenMpi, OpenMpi5
 from hipcomm_bench.contestants.nccl import Nccl
-from hipcomm_bench.contestants.openmpi import OpenMpi
 from hipcomm_bench.contestants.torch_group import TorchGroup
 from hipcomm_bench.data import Buffers
 from hipcomm_bench.memory import Array, dtype_of
-from hipcomm_bench.norms.ours import AddNorm, in_turn
+from hipcomm_bench.norms.ours import AddNorm
 from hipcomm_bench.norms.rows import EPS, NormContestant, Result, Rows
 from hipcomm_bench.ops import OPS, Call
 from hipcomm_bench.session import Session
@@ -230,15 +230,20 @@ class OpenMpiNumPy(NormContestant):
 
     name: ClassVar[str] = "openmpi+numpy"
     platforms: ClassVar[tuple[str, ...]] = ("cpu",)
-    by_mpirun: ClassVar[bool] = True
+    mpi: ClassVar[type[Mpi]] = OpenMpi
+
+    @classmethod
+    def launcher(cls) -> Launcher | None:
+        """Return Open MPI's mpirun."""
+        return cls.mpi.launcher()
 
     @classmethod
     def why_missing(cls) -> str | None:
         """Return why Open MPI cannot run here, or None."""
-        return OpenMpi.why_missing()
+        return cls.mpi.why_missing()
 
     def __init__(self, session: Session) -> None:
-        self._mpi = OpenMpi(session)
+        self._mpi = self.mpi(session)
         self.version = f"{self._mpi.version}, NumPy {np.__version__}"
 
     def prepare(self, rows: Rows) -> Prepared:
@@ -251,6 +256,13 @@ class OpenMpiNumPy(NormContestant):
     def close(self) -> None:
         """Free the communicator."""
         self._mpi.close()
+
+
+class OpenMpi5NumPy(OpenMpiNumPy):
+    """The same with the Open MPI 5 of PyPI."""
+
+    name: ClassVar[str] = "openmpi5+numpy"
+    mpi: ClassVar[type[Mpi]] = OpenMpi5
 
 
 def _numpy_add_norm(

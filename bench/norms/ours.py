@@ -7,19 +7,9 @@ from functools import partial
 from typing import Any, ClassVar
 
 import hipcomm
-from hipcomm_bench.clock import Prepared, nothing
+from hipcomm_bench.clock import Prepared, in_turn, nothing
 from hipcomm_bench.norms.rows import EPS, NormContestant, Result, Rows
 from hipcomm_bench.session import Session
-
-
-def in_turn(*calls: Callable[[], Any]) -> Callable[[], Any]:
-    """Return one call that makes these, one after the other."""
-
-    def run() -> None:
-        for call in calls:
-            call()
-
-    return run
 
 
 class Hipcomm(NormContestant):
