@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from hipcomm.buffers import Buffer
-from hipcomm.buffers.arrays import address_buffer, foreign_buffer, numpy_buffer
+from hipcomm.buffers.arrays import address_buffer, array_buffer, numpy_buffer
 from hipcomm.buffers.dtypes import CODES
+from hipcomm.buffers.reader import address_of
 from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument
 from hipcomm.memory.symmetric import SymmetricArray
@@ -36,21 +37,38 @@ class Arguments:
         return InvalidArgument(f"rank {self._rank}: {operation}: {problem}")
 
     def buffer(
-        self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any, parts: int = 1
+        self,
+        obj: Any,
+        name: str,
+        operation: str,
+        writable: bool,
+        count: Any,
+        dtype: Any,
+        parts: int = 1,
+        any_order: bool = False,
     ) -> Buffer:
-        """The buffer that *obj* is: an array; or an address, of *parts* times *count* elements."""
+        """The buffer that *obj* is: an array; or an address, of *parts* times *count* elements.
+
+        *any_order*: of an array that is dense, in any memory order.
+        """
+        if type(obj) is _ndarray and self._host_is_device and count is None and dtype is None:
+            buffer = numpy_buffer(obj, writable)
+            if buffer is not None:
+                return buffer
         try:
-            if type(obj) is _ndarray and self._host_is_device and count is None and dtype is None:
-                return numpy_buffer(obj, name, writable)
-            if type(obj) is SymmetricArray and count is None and dtype is None:
-                return obj._buffer
-            if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
-                return address_buffer(int(obj), count, dtype, name, parts)
-            if count is not None or dtype is not None:
-                raise InvalidArgument(
-                    f"{name}: count= and dtype= go with an integer address, not with {type(obj).__name__}"
-                )
-            return foreign_buffer(obj, name, writable, self._host_is_device)
+            if count is None and dtype is None:
+                if type(obj) is SymmetricArray:
+                    return obj._buffer
+                address = address_of(obj)
+                if address is None:
+                    return array_buffer(obj, name, writable, self._host_is_device, any_order)
+            else:
+                address = obj if type(obj) is int else address_of(obj)
+                if address is None:
+                    raise InvalidArgument(
+                        f"{name}: count= and dtype= go with an address, not with {type(obj).__name__}"
+                    )
+            return address_buffer(address, count, dtype, name, parts)
         except InvalidArgument as error:
             raise self.refusal(operation, error) from None
 
@@ -58,16 +76,19 @@ class Arguments:
         self, obj: Any, name: str, operation: str, writable: bool, extent: int, dtype: Any
     ) -> Buffer:
         """The buffer that *obj* is, which must have *extent* elements at least."""
-        is_address = isinstance(obj, (int, np.integer)) and not isinstance(obj, bool)
+        is_address = address_of(obj) is not None
         buffer = self.buffer(obj, name, operation, writable, extent if is_address else None, dtype)
         if buffer.count < extent:
             raise self.refusal(operation, f"{name} has {buffer.count} elements; the counts need {extent}")
         return buffer
 
     def match(self, operation: str, send: Buffer, recv: Buffer, sent: int = 1, received: int = 1) -> None:
-        """See that sizes are as *sent* to *received*, and dtypes equal."""
+        """See that sizes are as *sent* to *received*, and dtypes and memory orders equal."""
         if send.count * received == recv.count * sent and send.dtype == recv.dtype:
-            return
+            if send.order == recv.order:
+                return
+            problem = f"sendbuf lies in memory as {_order_name(send)}, recvbuf as {_order_name(recv)}"
+            raise self.refusal(operation, f"{problem}; the elements must be in one order")
         whole, parts = ("sendbuf", sent) if sent > received else ("recvbuf", received)
         raise self.refusal(
             operation,
@@ -164,6 +185,13 @@ class Arguments:
         if not exact or len(numbers) != self._world_size or any(not 0 <= n < 1 << 64 for n in numbers):
             raise self.refusal(operation, f"{name} {values!r} are not {self._world_size} numbers of elements")
         return numbers
+
+
+def _order_name(buffer: Buffer) -> str:
+    if buffer.order is None:
+        return "C order"
+    extents, slowest_first = buffer.order
+    return f"dimensions {slowest_first} of {extents}, slowest first"
 
 
 def _dtype_name(buffer: Buffer) -> str:

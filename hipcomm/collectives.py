@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from hipcomm.arguments import Arguments
+from hipcomm.buffers import Buffer
 from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL
+from hipcomm.buffers.layout import order_word
 from hipcomm.core import error_of, ffi, lib
 from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerTimeout
 from hipcomm.join.session import Session
@@ -90,14 +92,15 @@ class Collectives:
                     if code:
                         self._raise(code)
                     return
-        recv = self._arguments.buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype)
+        recv = self._arguments.buffer(recvbuf, "recvbuf", "all_reduce", True, count, dtype, 1, True)
         if recvbuf is sendbuf:
             send = recv
         else:
-            send = self._arguments.buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype)
-            if send.count != recv.count or send.dtype != recv.dtype:
+            send = self._arguments.buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype, 1, True)
+            if send.count != recv.count or send.dtype != recv.dtype or send.order is not recv.order:
                 self._arguments.match("all_reduce", send, recv)
-        code = _all_reduce(  # not by _run: this one is called in decode loops
+        function = _all_reduce if recv.order is None else self._ordered(_all_reduce, recv)
+        code = function(  # not by _run: this one is called in decode loops
             send.address,
             recv.address,
             send.count,
@@ -193,11 +196,14 @@ class Collectives:
         root = self._arguments.peer(root, "root", "reduce")
         is_root = self.rank == root
         in_place = not is_root or recvbuf is None or recvbuf is sendbuf
-        send = self._arguments.buffer(sendbuf, "sendbuf", "reduce", is_root and in_place, count, dtype)
-        recv = send if in_place else self._arguments.buffer(recvbuf, "recvbuf", "reduce", True, count, dtype)
+        writes = is_root and in_place
+        send = self._arguments.buffer(sendbuf, "sendbuf", "reduce", writes, count, dtype, 1, True)
+        recv = send
+        if not in_place:
+            recv = self._arguments.buffer(recvbuf, "recvbuf", "reduce", True, count, dtype, 1, True)
         self._arguments.match("reduce", send, recv)
         self._run(
-            lib.hipcommReduce,
+            lib.hipcommReduce if send.order is None else self._ordered(lib.hipcommReduce, send),
             "reduce",
             stream,
             send.address,
@@ -310,11 +316,12 @@ class Collectives:
             stream: see the class.
         """
         root = self._arguments.peer(root, "root", "broadcast")
-        buffer = self._arguments.buffer(buf, "buf", "broadcast", self.rank != root, count, dtype)
+        buffer = self._arguments.buffer(buf, "buf", "broadcast", self.rank != root, count, dtype, 1, True)
         address = buffer.address
-        self._run(
-            lib.hipcommBroadcast, "broadcast", stream, address, address, buffer.count, buffer.dtype, root
-        )
+        function = lib.hipcommBroadcast
+        if buffer.order is not None:
+            function = self._ordered(function, buffer)
+        self._run(function, "broadcast", stream, address, address, buffer.count, buffer.dtype, root)
 
     def gather(
         self,
@@ -519,6 +526,19 @@ class Collectives:
         code = function(*arguments, self._comm, handle)
         if code:
             self._raise(code)
+
+    def _ordered(self, function: Any, buffer: Buffer) -> Any:
+        """*function*, for a buffer of which HIPCOMM_CHECK=1 compares the memory order too."""
+        assert buffer.order is not None
+        word = order_word(buffer.order)
+
+        def call(*arguments: Any) -> int:
+            lib.hipcommCommSetMemoryOrder(self._comm, word)
+            code: int = function(*arguments)
+            lib.hipcommCommSetMemoryOrder(self._comm, 0)
+            return code
+
+        return call
 
     def _raise(self, code: int) -> NoReturn:
         if self._gone:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from hipcomm.buffers.dtypes import CODES, resolve
+from hipcomm.buffers.reader import address_of
 from hipcomm.core import ffi, lib
 from hipcomm.errors import InvalidArgument, is_normal_exit
 from hipcomm.forking import belongs_to_this_process
@@ -34,9 +35,10 @@ class Communicator(Norms):
     ranks. A call enqueues its work on a stream and returns; on the CPU platform it has happened when it
     returns. Any call may be captured into a graph.
 
-    Buffers are arrays (NumPy on the CPU platform, CuPy, ``__cuda_array_interface__``, DLPack) that are
-    C-contiguous, or integer addresses with ``count=`` (elements) and ``dtype=``. They may have any
-    alignment, and must stay alive until the stream has passed the call.
+    Buffers are arrays of any library (docs/arrays.md has the list) that are C-contiguous, or addresses
+    (integers, pointers of ctypes and cffi) with ``count=`` (elements) and ``dtype=``. all_reduce, reduce and
+    broadcast take dense arrays in any memory order (transposed ones, for example) that is the same on all
+    ranks. Buffers may have any alignment, and must stay alive until the stream has passed the call.
 
     A communicator is called by one thread at a time, whose current device is :attr:`device`
     (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` and
@@ -233,7 +235,7 @@ class Communicator(Norms):
                 memory.
         """
         registrations = self._living("deregister").registrations
-        nbytes = 0 if isinstance(buf, (int, np.integer)) else None
+        nbytes = None if address_of(buf) is None else 0
         address, _, problem = self._memory_of(buf, nbytes, "deregister")
         registrations.remove(address, problem)
 
@@ -241,7 +243,8 @@ class Communicator(Norms):
         """Address and bytes of an array, or as given; and what is wrong with them, for all ranks to hear."""
         try:
             if nbytes is not None:
-                return operator.index(buf), operator.index(nbytes), ""
+                address = address_of(buf)
+                return operator.index(buf) if address is None else address, operator.index(nbytes), ""
             buffer = self._arguments.buffer(buf, "buf", operation, False, None, None)
         except InvalidArgument as error:
             return 0, 0, str(error)

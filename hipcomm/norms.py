@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hipcomm.buffers import Buffer
+from hipcomm.buffers.reader import address_of
 from hipcomm.buffers.rows import Rows, strided_rows
 from hipcomm.collectives import Collectives
 from hipcomm.core import VOID_POINTER, ffi, lib
@@ -275,17 +276,18 @@ class Norms(Collectives):
         norm.size = ffi.sizeof("hipcommNorm")
         rows = self._norm_rows(arrays["x"], "x", operation, False, addresses)
         norm.tokens, norm.hidden, norm.dtype = rows.tokens, rows.hidden, rows.dtype
+        kept: list[Any] = []  # what the addresses belong to lives until the call is over
         for name, obj in arrays.items():
             if obj is None and name != "x":
                 continue
             others = rows if name == "x" else self._like(rows, obj, name, operation, addresses)
+            kept.append(others)
             setattr(norm, name, others.address)
             setattr(norm, f"{name}_stride", others.stride)
         if addresses.row_strides:
             unused = ", ".join(map(str, addresses.row_strides))
             problem = f"row_strides of {unused}: they go with addresses of rows"
             raise self._arguments.refusal(operation, problem)
-        kept = []  # what the addresses belong to lives until the call is over
         for name, obj in parameters.items():
             if obj is None:
                 continue
@@ -310,23 +312,16 @@ class Norms(Collectives):
             raise self._arguments.refusal(operation, f"residual_layout {layout!r} {what}")
 
     def _norm_rows(self, obj: Any, name: str, operation: str, writable: bool, addresses: _Addresses) -> Rows:
-        if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
-            return self._address_rows(int(obj), name, operation, addresses)
+        address = address_of(obj)
+        if address is not None:
+            return self._address_rows(address, name, operation, addresses)
         if addresses.shape is not None or addresses.dtype is not None:
             problem = f"{name}: shape= and dtype= go with an integer address, not with {type(obj).__name__}"
             raise self._arguments.refusal(operation, problem)
         try:
-            rows = strided_rows(obj, name, writable, self._session.device.host_is_device)
+            return strided_rows(obj, name, writable, self._session.device.host_is_device)
         except InvalidArgument as error:
             raise self._arguments.refusal(operation, str(error)) from None
-        if rows is not None:
-            return rows
-        buffer = self._arguments.buffer(obj, name, operation, writable, None, None)
-        extents = tuple(obj.shape)
-        if not extents:
-            raise self._arguments.refusal(operation, f"{name}: an array without dimensions has no rows")
-        hidden = extents[-1]
-        return Rows(buffer.address, buffer.count // hidden if hidden else 0, hidden, hidden, buffer.dtype)
 
     def _address_rows(self, address: int, name: str, operation: str, addresses: _Addresses) -> Rows:
         try:
@@ -359,7 +354,7 @@ class Norms(Collectives):
 
     def _parameters(self, obj: Any, name: str, operation: str, rows: Rows, addresses: _Addresses) -> Buffer:
         """Return the buffer of a weight or a bias, which must be as long as a row."""
-        if isinstance(obj, (int, np.integer)) and not isinstance(obj, bool):
+        if address_of(obj) is not None:
             dtype = addresses.dtype if addresses.weight_dtype is None else addresses.weight_dtype
             return self._arguments.buffer(obj, name, operation, False, rows.hidden, dtype)
         buffer = self._arguments.buffer(obj, name, operation, False, None, None)

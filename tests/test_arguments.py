@@ -18,7 +18,7 @@ from harness import worlds
 from regions import arena
 
 import hipcomm
-from hipcomm.buffers.arrays import foreign_buffer
+from hipcomm.buffers.arrays import array_buffer
 
 WORLD = 2
 
@@ -305,7 +305,7 @@ def wrong_array_calls(comm):
     yield "all_reduce", ["count=", "dtype="], reduce(a, count=10)
     yield "all_reduce", ["count=", "dtype="], reduce(a, dtype="float32")
     yield "all_reduce", ["count=", "dtype="], reduce(a, dtype="int8", count=10)
-    for value in ([1.0, 2.0], (1.0,), 1.5, b"bytes", bytearray(8), np.float32(1), {}):
+    for value in ([1.0, 2.0], (1.0,), 1.5, b"bytes", np.float32(1), {}):
         yield "all_reduce", [type(value).__name__], reduce(value)
 
 
@@ -391,10 +391,8 @@ def test_strange_interfaces(ranks):
 @pytest.mark.parametrize("array", (np.zeros((3, 2)), OnlyArrayInterface(np.zeros(3)), [1.0]))
 def test_host_arrays_are_no_device_arrays(array):
     """On a platform whose devices have memory of their own."""
-    with pytest.raises(
-        hipcomm.InvalidArgument, match=r"^sendbuf: .*(host memory|neither an array in device)"
-    ):
-        foreign_buffer(array, "sendbuf", False, host_is_device=False)
+    with pytest.raises(hipcomm.InvalidArgument, match=r"^sendbuf: .*(host memory|neither an array nor)"):
+        array_buffer(array, "sendbuf", False, host_is_device=False, any_order=False)
 
 
 class ArrayOfCupy:
@@ -417,7 +415,7 @@ def arrays_of_cupy(comm, rng):
             comm.all_reduce(ArrayOfCupy(region, 80 // kind.itemsize, dtype), op="max")
             comm.synchronize()
             assert (region.get(kind) == WORLD - 1).all()
-        for wrong, part in (({"contiguous": False}, "not C-contiguous"), ({"dtype": "int16"}, "int16")):
+        for wrong, part in (({"contiguous": False}, "not dense"), ({"dtype": "int16"}, "int16")):
             refused(
                 comm,
                 part,

@@ -18,7 +18,7 @@ from oracle import dtype_of
 from regions import Region
 
 import hipcomm
-from hipcomm.buffers import dlpack
+from hipcomm.buffers import dlpack, dlpack_export
 from hipcomm.errors import InvalidArgument
 from hipcomm.hip import call
 
@@ -473,21 +473,21 @@ def test_numpy_views(ranks, world):
 
 
 def dlpack_capsules(comm, rng):
-    before = len(dlpack._lent)
+    before = len(dlpack_export._lent)
     array = comm.empty((3, 4), "float32")
     address = array.data_ptr
     array.from_host(np.arange(12, dtype=np.float32).reshape(3, 4))
     taken = np.from_dlpack(array)
     assert taken.shape == (3, 4) and taken.ctypes.data == address and taken[2, 3] == 11
     unused = array.__dlpack__()
-    assert len(dlpack._lent) == before + 2
+    assert len(dlpack_export._lent) == before + 2
     del unused, array
     gc.collect()
-    assert len(dlpack._lent) == before + 1
+    assert len(dlpack_export._lent) == before + 1
     assert comm.empty((3, 4)).data_ptr != address
     del taken
     gc.collect()
-    assert len(dlpack._lent) == before
+    assert len(dlpack_export._lent) == before
     assert comm.empty((3, 4)).data_ptr == address
     scalar = comm.empty((), "float64")
     scalar.from_host(np.array(2.5))
@@ -505,20 +505,17 @@ def seen_as_a_gpu_s(comm, rng):
     """The consumer for device memory reads what the producer writes, bfloat16 included."""
     for dtype in oracle.DTYPES:
         array = comm.empty((2, 3), dtype)
-        device = types.SimpleNamespace(
-            __dlpack_device__=lambda: (10, 0),
-            __dlpack__=lambda array=array: dlpack.capsule(
-                array, array.data_ptr, array.shape, array.dtype, (10, 0)
-            ),
-        )
-        buffer = dlpack.device_buffer(device, "x", True)
-        assert (int(_address(buffer)), buffer.count, buffer.dtype) == (array.data_ptr, 6, array._buffer.dtype)
 
+        def give_out(max_version=None, stream=None, array=array):
+            assert stream == -1  # a stream that waited for another could not be captured
+            return dlpack_export.capsule(
+                array, array.data_ptr, array.shape, array.dtype, (10, 0), max_version
+            )
 
-def _address(buffer):
-    from hipcomm.core import ffi
-
-    return ffi.cast("uintptr_t", buffer.address)
+        device = types.SimpleNamespace(__dlpack_device__=lambda: (10, 0), __dlpack__=give_out)
+        view = dlpack.read(device, "x")
+        assert (view.address, view.shape, view.dtype) == (array.data_ptr, (2, 3), array.dtype)
+        assert view.is_c_contiguous and not view.is_read_only and not view.on_host
 
 
 def test_dlpack_of_device_memory(ranks):

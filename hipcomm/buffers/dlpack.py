@@ -1,6 +1,7 @@
-"""DLPack, in both directions: arrays of others in device memory (JAX, among others), and our own for others.
+"""DLPack: the layout of its capsules, and how to read an array of another library.
 
-Capsules are read and made with ctypes; the layout is that of DLPack 0.x and of the array part of 1.x:
+Capsules are read with ctypes, both those of DLPack 0.x and versioned ones, without NumPy, which does not
+know the types of less than 16 bits and takes every unversioned capsule for read-only:
 https://dmlc.github.io/dlpack/latest/c_api.html
 """
 
@@ -12,21 +13,37 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from hipcomm.buffers import Buffer
-from hipcomm.buffers.dtypes import CODES, names
-from hipcomm.core import ffi
+from hipcomm.buffers.dtypes import names
+from hipcomm.buffers.layout import View
 from hipcomm.errors import InvalidArgument
 
-_DEVICES = {2: "CUDA", 10: "ROCm"}  # kDLCUDA, kDLROCM
-_TYPES = {
+VERSION = (1, 1)  # the first with 8-bit floats; all of 1.x have one layout
+READ_ONLY, COPIED = 1, 2  # DLPACK_FLAG_BITMASK_READ_ONLY, _IS_COPIED
+PLAIN_NAME, VERSIONED_NAME = b"dltensor", b"dltensor_versioned"
+
+_HOST = {1: "CPU", 3: "pinned by CUDA", 11: "pinned by ROCm"}  # kDLCPU, kDLCUDAHost, kDLROCMHost
+_GPU = {2: "CUDA", 10: "ROCm", 13: "managed by CUDA"}  # kDLCUDA, kDLROCM, kDLCUDAManaged
+_NO_SYNCHRONISATION = -1  # as a stream: the caller orders its streams, and one may be under capture
+
+TYPES: dict[tuple[int, int], np.dtype[Any]] = {  # by DLDataTypeCode and bits
     **{(0, bits): np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},
     **{(1, bits): np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
     **{(2, bits): np.dtype(f"float{bits}") for bits in (16, 32, 64)},
     (4, 16): np.dtype(ml_dtypes.bfloat16),
+    (7, 8): np.dtype(ml_dtypes.float8_e3m4),
+    (8, 8): np.dtype(ml_dtypes.float8_e4m3),
+    (9, 8): np.dtype(ml_dtypes.float8_e4m3b11fnuz),
+    (10, 8): np.dtype(ml_dtypes.float8_e4m3fn),
+    (11, 8): np.dtype(ml_dtypes.float8_e4m3fnuz),
+    (12, 8): np.dtype(ml_dtypes.float8_e5m2),
+    (13, 8): np.dtype(ml_dtypes.float8_e5m2fnuz),
+    (14, 8): np.dtype(ml_dtypes.float8_e8m0fnu),
 }
 
 
-class _Tensor(ctypes.Structure):
+class Tensor(ctypes.Structure):
+    """DLTensor."""
+
     _fields_ = (
         ("data", ctypes.c_void_p),
         ("device_type", ctypes.c_int32),
@@ -41,114 +58,88 @@ class _Tensor(ctypes.Structure):
     )
 
 
+class Managed(ctypes.Structure):
+    """DLManagedTensor, of DLPack 0.x."""
+
+    _fields_ = (("tensor", Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+
+
+class ManagedVersioned(ctypes.Structure):
+    """DLManagedTensorVersioned."""
+
+    _fields_ = (
+        ("major", ctypes.c_uint32),
+        ("minor", ctypes.c_uint32),
+        ("context", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", Tensor),
+    )
+
+
 _get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-
-
-def device_buffer(obj: Any, name: str, writable: bool) -> Buffer:
-    """The buffer of an object with ``__dlpack__`` in the memory of a GPU.
-
-    DLPack before 1.0 does not say whether an array is read-only, so a JAX array can be received
-    into; JAX will not know. *writable* is taken on trust.
-
-    Raises:
-        InvalidArgument: the memory is not a GPU's, the dtype is not supported, or the array is not
-            C-contiguous.
-    """
-    device_type, _ = obj.__dlpack_device__()
-    if int(device_type) not in _DEVICES:
-        raise InvalidArgument(
-            f"{name}: {type(obj).__name__} is in memory of DLPack device type {int(device_type)}, "
-            "not of a GPU"
-        )
-    capsule = obj.__dlpack__()  # the capsule frees itself, and the array keeps the memory
-    tensor = _Tensor.from_address(_get_pointer(capsule, b"dltensor"))
-    dtype = _TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
-    if dtype is None or dtype not in CODES:
-        raise InvalidArgument(
-            f"{name}: dtype {getattr(obj, 'dtype', dtype)} is not supported; these are: {names()}"
-        )
-    shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
-    if tensor.strides and 0 not in shape:
-        expected = 1
-        for axis in reversed(range(tensor.ndim)):
-            if shape[axis] != 1 and tensor.strides[axis] != expected:
-                raise InvalidArgument(f"{name}: an array of shape {shape} is not C-contiguous")
-            expected *= shape[axis]
-    count = 1
-    for extent in shape:
-        count *= extent
-    return Buffer(ffi.cast("void *", (tensor.data or 0) + tensor.byte_offset), count, CODES[dtype])
-
-
-# ---- our own arrays, for others --------------------------------------------------------------------------
-
-
-class _Managed(ctypes.Structure):
-    _fields_ = (("tensor", _Tensor), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
-
-
-class _Lent:
-    """What a capsule points to, kept alive until its consumer is done."""
-
-    def __init__(self, owner: Any, shape: tuple[int, ...]) -> None:
-        self.owner = owner
-        self.shape = (ctypes.c_int64 * max(1, len(shape)))(*shape)
-        self.managed = _Managed()
-
-
-_lent: dict[int, _Lent] = {}  # by address of the managed tensor
-
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype = ctypes.py_object
-_new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
-# by address: when a capsule's destructor runs, no reference to it may be taken any more
-_is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
+_is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_IsValid", ctypes.pythonapi)
 )
-_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
 
 
-def _destroy_capsule_at(capsule: int) -> None:
-    if _is_capsule(capsule, b"dltensor"):  # nobody has taken it
-        _lent.pop(_pointer_of(capsule, b"dltensor"), None)
+def read(obj: Any, name: str) -> View:
+    """The memory of an object with ``__dlpack__``.
 
-
-def _delete_at(managed: int) -> None:
-    _lent.pop(managed, None)
-
-
-_destroy_capsule = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(_destroy_capsule_at)
-_delete = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(_delete_at)  # called with or without the interpreter's lock
-
-
-def capsule(
-    owner: Any, address: int, shape: tuple[int, ...], dtype: np.dtype[Any], device: tuple[int, int]
-) -> Any:
-    """A DLPack capsule for C-contiguous memory.
-
-    Args:
-        owner: kept alive as long as the consumer needs the memory.
-        address: of the first element.
-        shape: the extents.
-        dtype: of the elements.
-        device: DLPack's device type and the device's ordinal.
+    A capsule without a version does not say whether the array is read-only: it is taken for writable.
 
     Raises:
-        BufferError: DLPack 0.x has no number for the dtype.
+        InvalidArgument: its library refuses, the memory is neither the host's nor a GPU's, or the dtype is
+            not supported.
     """
-    number = next((code for code, known in _TYPES.items() if known == dtype), None)
-    if number is None:
-        raise BufferError(f"DLPack has no number for dtype {dtype}")
-    lent = _Lent(owner, shape)
-    tensor = lent.managed.tensor
-    tensor.data, tensor.device_type, tensor.device_id = address, *device
-    tensor.ndim, (tensor.code, tensor.bits), tensor.lanes = len(shape), number, 1
-    tensor.shape = ctypes.cast(lent.shape, ctypes.POINTER(ctypes.c_int64))
-    lent.managed.deleter = ctypes.cast(_delete, ctypes.c_void_p)
-    key = ctypes.addressof(lent.managed)
-    _lent[key] = lent
-    return _new_capsule(key, b"dltensor", ctypes.cast(_destroy_capsule, ctypes.c_void_p))
+    kind = type(obj).__name__
+    try:
+        device_type = int(obj.__dlpack_device__()[0])
+        if device_type not in _HOST and device_type not in _GPU:
+            raise InvalidArgument(
+                f"{name}: {kind} is in memory of DLPack device type {device_type}, "
+                "neither the host's nor a GPU's"
+            )
+        capsule = _capsule(obj, on_host=device_type in _HOST)
+    except (AttributeError, TypeError, ValueError, BufferError, RuntimeError) as error:
+        raise InvalidArgument(f"{name}: {kind} does not give out its memory: {error}") from error
+    tensor, flags = _contents(capsule, name, kind)
+    dtype = TYPES.get((tensor.code, tensor.bits)) if tensor.lanes == 1 else None
+    if dtype is None:
+        known = getattr(obj, "dtype", f"with DLPack's code {tensor.code} and {tensor.bits} bits")
+        raise InvalidArgument(f"{name}: dtype {known} is not supported; these are: {names()}")
+    dimensions = range(tensor.ndim)
+    return View(
+        address=(tensor.data or 0) + tensor.byte_offset,
+        shape=tuple(tensor.shape[i] for i in dimensions),
+        strides=tuple(tensor.strides[i] * dtype.itemsize for i in dimensions) if tensor.strides else None,
+        dtype=dtype,
+        is_read_only=bool(flags & (READ_ONLY | COPIED)),
+        on_host=device_type in _HOST,
+        owner=capsule,  # frees itself
+    )
+
+
+def _capsule(obj: Any, on_host: bool) -> Any:
+    """A capsule, versioned if the library knows of versions."""
+    stream = {} if on_host else {"stream": _NO_SYNCHRONISATION}
+    try:
+        return obj.__dlpack__(max_version=VERSION, **stream)
+    except TypeError:  # a library of before 1.0 has no such argument
+        return obj.__dlpack__(**stream)
+
+
+def _contents(capsule: Any, name: str, kind: str) -> tuple[Tensor, int]:
+    """The tensor in a capsule, and its flags."""
+    if _is_capsule(capsule, PLAIN_NAME):
+        return Managed.from_address(_get_pointer(capsule, PLAIN_NAME)).tensor, 0
+    if not _is_capsule(capsule, VERSIONED_NAME):
+        raise InvalidArgument(f"{name}: {kind} gives out {type(capsule).__name__}, no DLPack capsule")
+    managed = ManagedVersioned.from_address(_get_pointer(capsule, VERSIONED_NAME))
+    if managed.major != VERSION[0]:
+        raise InvalidArgument(
+            f"{name}: {kind} gives out DLPack {managed.major}.{managed.minor}; only 1.x is known here"
+        )
+    return managed.tensor, managed.flags

@@ -33,7 +33,7 @@ _COMMON: dict[Any, np.dtype[Any]] = {
 
 
 def resolve(dtype: Any) -> np.dtype[Any]:
-    """The supported dtype that a dtype, a type or a name ("bfloat16") means.
+    """The supported dtype that a dtype, a type or a name ("bfloat16") means; torch's dtypes too.
 
     Raises:
         InvalidArgument: the dtype is not supported; the message has the list.
@@ -45,9 +45,13 @@ def resolve(dtype: Any) -> np.dtype[Any]:
 
 
 def _resolve(dtype: Any) -> np.dtype[Any]:
+    known = _COMMON.get(str(dtype).removeprefix("torch.")) if type(dtype).__module__ == "torch" else None
+    if known is not None:
+        return known
     try:
-        resolved = np.dtype(getattr(ml_dtypes, dtype, dtype) if isinstance(dtype, str) else dtype)
-    except TypeError:
+        # to NumPy None is float64, and text may be a list of fields
+        resolved: np.dtype[Any] | None = None if dtype is None else np.dtype(dtype)
+    except Exception:  # noqa: BLE001  NumPy's parser raises SyntaxError and others, for texts of all kinds
         resolved = None
     if resolved is None or resolved not in CODES:
         raise InvalidArgument(f"dtype {dtype!r} is not supported; these are: {names()}")

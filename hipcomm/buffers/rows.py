@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from hipcomm.buffers.arrays import element_type
-from hipcomm.buffers.dtypes import CODES, names
+from hipcomm.buffers.arrays import reachable
+from hipcomm.buffers.dtypes import CODES
+from hipcomm.buffers.layout import View
+from hipcomm.buffers.reader import read
 from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument
 
@@ -22,6 +22,7 @@ class Rows(NamedTuple):
         hidden: elements of each.
         stride: elements from one to the next.
         dtype: the core's number of the element type.
+        owner: what has to live as long as the memory is used.
     """
 
     address: Any
@@ -29,48 +30,34 @@ class Rows(NamedTuple):
     hidden: int
     stride: int
     dtype: int
+    owner: Any = None
 
 
-def strided_rows(obj: Any, name: str, writable: bool, host_is_device: bool) -> Rows | None:
-    """The rows of an array that says where its elements lie; None: it does not, or not in device memory.
+def strided_rows(obj: Any, name: str, writable: bool, host_is_device: bool) -> Rows:
+    """The rows of an array.
 
     Raises:
-        InvalidArgument: the dtype is not supported, elements of a row are not next to each other, there are
-            other dimensions than two and gaps between rows, or it is read-only and *writable* is asked for.
+        InvalidArgument: it is not an array, the dtype is not supported, elements of a row are not next to
+            each other, there are other dimensions than two and gaps between rows, or it is read-only and
+            *writable* is asked for.
     """
-    if isinstance(obj, np.ndarray):
-        if not host_is_device:
-            return None
-        interface: dict[str, Any] = obj.__array_interface__
-        dtype: np.dtype[Any] = obj.dtype
-        strides: tuple[int, ...] | None = obj.strides
-    else:
-        found = getattr(obj, "__cuda_array_interface__", None)
-        if found is None:
-            return None
-        interface = found
-        dtype, strides = element_type(obj, interface["typestr"]), interface.get("strides")
-    code = CODES.get(dtype)
-    if code is None:
-        raise InvalidArgument(f"{name}: dtype {dtype} is not supported; these are: {names()}")
-    address, read_only = interface["data"]
-    shape = tuple(interface["shape"])
-    if writable and read_only:
-        raise InvalidArgument(f"{name}: an array of shape {shape} is read-only")
-    if not shape:
+    view = reachable(read(obj, name, writable), obj, name, host_is_device)
+    if not view.shape:
         raise InvalidArgument(f"{name}: an array without dimensions has no rows")
-    tokens, hidden = math.prod(shape[:-1]), shape[-1]
-    stride = _row_stride(shape, strides, dtype.itemsize)
+    stride = _row_stride(view)
     if stride is None:
         raise InvalidArgument(
-            f"{name}: an array of shape {shape} and strides {strides} is no rows: elements of a row must be "
-            "next to each other, and rows may be further apart only where there are two dimensions"
+            f"{name}: an array of shape {view.shape} and strides {view.strides} is no rows: elements of a "
+            "row must be next to each other, and rows further apart only where there are two dimensions"
         )
-    return Rows(ffi.cast(VOID_POINTER, address or 0), tokens, hidden, stride, code)
+    address = ffi.cast(VOID_POINTER, view.address)
+    tokens, hidden = math.prod(view.shape[:-1]), view.shape[-1]
+    return Rows(address, tokens, hidden, stride, CODES[view.dtype], view.owner)
 
 
-def _row_stride(shape: tuple[int, ...], strides: tuple[int, ...] | None, itemsize: int) -> int | None:
+def _row_stride(view: View) -> int | None:
     """Elements from one row to the next; None where there is no such number."""
+    shape, strides, itemsize = view.shape, view.strides, view.dtype.itemsize
     hidden = shape[-1]
     if strides is None or 0 in shape:
         return hidden

@@ -466,6 +466,10 @@ hipcommResult_t hipcommCommSetInterrupt(hipcommComm_t comm, hipcommInterruptFunc
 typedef void (*hipcommLogFunction)(void* context, const char* line);
 hipcommResult_t hipcommCommSetLog(hipcommComm_t comm, hipcommLogFunction log, void* context);
 
+/* Say in which order the elements of the following all-reduces, reductions and broadcasts lie in memory, by any number;
+ * 0, as in the beginning: in C order. With `check` the ranks compare these numbers. */
+hipcommResult_t hipcommCommSetMemoryOrder(hipcommComm_t comm, uint64_t order);
+
 /* Register memory, so that calls whose buffers lie in it may work on it in place. bases: [world], the
  * memory of every rank as mapped in this process, `bytes` each; it must stay mapped until the region is
  * removed. Collective: all ranks add and remove regions in the same order, with no call of theirs under

@@ -5,13 +5,15 @@ Collectives whose buffers lie in it work on them in place. :meth:`Communicator.e
 
 from __future__ import annotations
 
+import builtins
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hipcomm.buffers import Buffer
-from hipcomm.buffers.dtypes import CODES
+from hipcomm.buffers.dtypes import CODES, NOT_IN_BUFFER_PROTOCOL
+from hipcomm.buffers.layout import View
 from hipcomm.core import ffi
 from hipcomm.errors import InvalidArgument
 from hipcomm.memory.peers import read_memory, write_memory
@@ -140,11 +142,51 @@ class SymmetricArray:
         """DLPack's device type (CPU, CUDA or ROCm) and the device's ordinal."""
         return self._heap.dlpack_device
 
-    def __dlpack__(self, **_: Any) -> Any:
-        """A DLPack capsule that shares the memory. Raises BufferError for dtypes without a number there."""
-        from hipcomm.buffers import dlpack
+    def __dlpack__(
+        self,
+        *,
+        stream: Any = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """A DLPack capsule that shares the memory, and may be written to.
 
-        return dlpack.capsule(self, self.data_ptr, self.shape, self.dtype, self._heap.dlpack_device)
+        Args:
+            stream: not looked at: streams are ordered by the program.
+            max_version: the newest DLPack that the consumer knows; from (1, 0) on the capsule has a version.
+            dl_device: None, or where the memory is.
+            copy: None or False: there are no copies.
+
+        Raises:
+            BufferError: a copy is asked for, or another device.
+        """
+        from hipcomm.buffers import dlpack_export
+
+        device = self._heap.dlpack_device
+        if copy or (dl_device is not None and tuple(dl_device) != device):
+            raise BufferError("symmetric memory is shared where it is; copy the array that is made of it")
+        return dlpack_export.capsule(self, self.data_ptr, self.shape, self.dtype, device, max_version)
+
+    def __buffer__(self, flags: int) -> builtins.memoryview:
+        """``memoryview(array)``, on the CPU platform, from Python 3.12 on. See :meth:`memoryview`."""
+        return self.memoryview()
+
+    def memoryview(self) -> builtins.memoryview:
+        """The memory as a writable memoryview, on the CPU platform.
+
+        It has the array's shape; or is one of bytes, where the buffer protocol has no name for the dtype
+        (bfloat16, float8). Raises InvalidArgument on GPUs.
+        """
+        array: Any = self.numpy()
+        if self.dtype in NOT_IN_BUFFER_PROTOCOL:
+            return builtins.memoryview(array.reshape(-1).view(np.uint8))
+        return builtins.memoryview(array)
+
+    def _hipcomm_view(self) -> View:
+        """What hipcomm's own reader sees."""
+        on_host = self._heap.device.host_is_device
+        return View(self.data_ptr, self.shape, None, self.dtype, on_host=on_host, owner=self)
 
     def __len__(self) -> int:
         if not self.shape:

@@ -136,16 +136,31 @@ static bool is_in_place(const Message* message) {
     return false;
 }
 
-/* The buffers may be in place, or disjoint. */
+static hipcommResult_t check_end(hipcommComm_t comm, const Message* message, const char* name, const char* begin,
+                                 uint64_t bytes) {
+    if (bytes <= UINTPTR_MAX - (uintptr_t)begin) return hipcommSuccess;
+    return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %s %p (%llu bytes) goes past the end of memory",
+                     comm->args.rank, message->operation->name, name, (const void*)begin, (unsigned long long)bytes);
+}
+
+/* The buffers may be in place, or disjoint; and end where they can end. */
 static hipcommResult_t check_overlap(hipcommComm_t comm, const Message* message) {
     const Operation* operation = message->operation;
-    if (operation->root && !message->is_root) return hipcommSuccess; /* one buffer is not used */
+    if (operation->root && !message->is_root) { /* one buffer is not used */
+        const bool receives = operation->root == kRootSends;
+        const uint64_t bytes = receives ? extent(message, operation->received, message->received)
+                                        : extent(message, operation->sent, message->sent);
+        return check_end(comm, message, receives ? "recvbuf" : "sendbuf", message->call->send, bytes);
+    }
     const uint64_t send_begin = message->sent ? message->sent->begin : 0;
     const uint64_t recv_begin = message->received ? message->received->begin : 0;
     const char* send = message->call->send + send_begin;
     const char* recv = message->call->recv + recv_begin;
     const uint64_t send_bytes = extent(message, operation->sent, message->sent) - send_begin;
     const uint64_t recv_bytes = extent(message, operation->received, message->received) - recv_begin;
+    hipcommResult_t result = check_end(comm, message, "sendbuf", send, send_bytes);
+    if (result == hipcommSuccess) result = check_end(comm, message, "recvbuf", recv, recv_bytes);
+    if (result != hipcommSuccess) return result;
     if (!(send < recv + recv_bytes && recv < send + send_bytes) || is_in_place(message)) return hipcommSuccess;
     return set_error(comm, hipcommInvalidArgument,
                      "rank %u: %s: sendbuf %p (%llu bytes) and recvbuf %p (%llu bytes) overlap without being in "

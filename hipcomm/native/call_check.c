@@ -22,13 +22,19 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
     hipcommCheckArgs args = {.common = comm->args, .call = pack_call(call)};
     if (compared != kComparePairs) args.count = bytes / dtype_size(call->dtype);
     fill_args(&args.common, call, &plan);
-    for (uint32_t peer = 0; compared != kCompareCount && peer < comm->args.world; ++peer) {
-        args.sent[peer] = segments[peer].send_bytes;
-        args.received[peer] = segments[peer].recv_bytes;
+    for (uint32_t peer = 0; peer < comm->args.world; ++peer) {
+        args.sent[peer] = compared == kCompareCount ? comm->memory_order : segments[peer].send_bytes;
+        args.received[peer] = compared == kCompareCount ? comm->memory_order : segments[peer].recv_bytes;
     }
     const hipcommResult_t result = launch(comm, &plan, &args, stream);
     if (result != hipcommSuccess || capturing) return result;
     const hipError_t error = wait_for_stream(comm, stream);
     if (error != hipSuccess) return hip_error_in_call(comm, "hipStreamSynchronize", error, stream);
     return check_health(comm);
+}
+
+hipcommResult_t hipcommCommSetMemoryOrder(hipcommComm_t comm, uint64_t order) {
+    if (!comm) return no_comm();
+    comm->memory_order = order;
+    return hipcommSuccess;
 }

@@ -25,6 +25,7 @@ struct hipcommComm {
     RegionTable regions;
 
     bool check;             /* compare the ranks' calls */
+    uint64_t memory_order;  /* of the next call's elements, to be compared with the rest; 0: C order */
     hipcommLogFunction log; /* or NULL */
     void* log_context;
 

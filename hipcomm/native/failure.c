@@ -132,6 +132,10 @@ static void describe_call(const hipcommCheckedCall* side, char* text, size_t siz
                              (unsigned long long)side->sent, (unsigned long long)side->received);
         else
             used += snprintf(text + used, size - used, "count %llu", (unsigned long long)side->count);
+        /* hipcommCommSetMemoryOrder(), from Python: the dimensions, a hexadecimal digit each, and a hash of the extents */
+        if (operation->compared == kCompareCount && side->sent)
+            used += snprintf(text + used, size - used, " in memory order %x of shape #%x", (uint32_t)side->sent,
+                             (uint32_t)(side->sent >> 32));
         used += snprintf(text + used, size - used, ", %s", dtype_name(dtype));
         if (operation->reduces) used += snprintf(text + used, size - used, ", %s", redop_name(op));
         if (operation->root) used += snprintf(text + used, size - used, ", root %u", (uint32_t)(side->call >> 24 & 0xff));

@@ -83,6 +83,9 @@ static hipcommResult_t check_rows(hipcommComm_t comm, hipcommOperation_t operati
                       (unsigned long long)(rows->stride / dtype_size(norm->dtype)));
     if (norm->tokens > HIPCOMM_MAX_MESSAGE_BYTES / rows->stride)
         return refuse(comm, operation, "%s: %zu rows are not possible", rows->name, norm->tokens);
+    if (norm->tokens && extent_of(rows) > UINTPTR_MAX - (uintptr_t)rows->address)
+        return refuse(comm, operation, "%s: %zu rows from %p on go past the end of memory", rows->name, norm->tokens,
+                      (const void*)rows->address);
     return hipcommSuccess;
 }
 
