@@ -43,6 +43,9 @@ def test_nothing_is_wrong_with_the_rest() -> None:
     assert outcome.words[64:] == [i * 0x01010101 & 0xFFFFFFFF for i in range(64, 256)]
 
 
+# v5 becomes a shift's upper half, whose bits 0 to 4 come from v2, and those above from v9: nothing has written that.
+UPPER_HALF = "v_mov_b32_e32 v8, v2\nv_lshlrev_b64 v[4:5], 5, v[8:9]\n"
+
 BODIES = {
     "an unknown instruction": ("v_sad_u8 v3, v2, v2, v2", "is not known"),
     "scratch memory": ("scratch_load_dword v3, v1, off", "is not known"),
@@ -54,14 +57,40 @@ BODIES = {
         "v_mov_b32_e32 v4, 4\nglobal_load_dwordx2 v[6:7], v4, s[2:3] sc0 sc1",
         "misaligned",
     ),
-    "a vector register read first": ("v_add_u32_e32 v3, v2, v9", "v9 is read, and nothing has written it"),
-    "a lane read first": (
-        "s_mov_b64 exec, 1\nv_mov_b32_e32 v9, 0\ns_mov_b64 exec, -1\nv_add_u32_e32 v3, v2, v9",
-        "v9 is read, and nothing has written it in lane 1",
+    "a vector register used first": (
+        "v_add_u32_e32 v3, v2, v9\nglobal_store_dword v1, v3, s[2:3]",
+        "v3 is used, and nothing that was written defines its bits 0xffffffff in lane 0",
     ),
-    "a scalar register read first": ("s_add_u32 s4, s20, 1", "s20 is read, and nothing has written it"),
+    "a lane used first": (
+        "s_mov_b64 exec, 1\nv_mov_b32_e32 v9, 0\ns_mov_b64 exec, -1\nglobal_store_dword v1, v9, s[2:3]",
+        "v9 is used, and nothing that was written defines its bits 0xffffffff in lane 1",
+    ),
+    "a bit that a mask lets through": (
+        UPPER_HALF + "v_and_b32_e32 v5, 63, v5\nglobal_store_dword v1, v5, s[2:3]",
+        "v5 is used, and nothing that was written defines its bits 0x20 in lane 0",
+    ),
+    "an address": ("global_load_dword v3, v9, s[2:3]", "v9 is used"),
+    "a choice by an undefined mask": (
+        "v_cndmask_b32_e64 v3, v1, v2, s[20:21]\nglobal_store_dword v1, v3, s[2:3]",
+        "v3 is used",
+    ),
+    "EXEC from an undefined comparison": (
+        "v_cmp_eq_u32_e32 vcc, v2, v9\ns_and_saveexec_b64 s[4:5], vcc",
+        "EXEC depends on bits that nothing has written",
+    ),
+    "EXEC from undefined registers": ("s_mov_b64 exec, s[20:21]", "EXEC depends"),
+    "a branch by an undefined comparison": (
+        "v_cmp_eq_u32_e32 vcc, v2, v9\ns_cbranch_vccz 0",
+        "s106 is used, and nothing that was written defines its bits",
+    ),
+    "a scalar register used first": ("s_add_u32 s4, s20, 1\ns_load_dword s6, s[4:5], 0x0", "s4 is used"),
+    "a scalar comparison": ("s_cmp_eq_u32 s20, 0\ns_cbranch_scc0 0", "SCC is read"),
+    "the other half of a loaded register": (
+        "global_load_short_d16 v3, v1, s[2:3]\ns_waitcnt vmcnt(0)\nglobal_store_dword v1, v3, s[2:3]",
+        "v3 is used, and nothing that was written defines its bits 0xffff0000 in lane 0",
+    ),
     "SCC read first": ("s_cselect_b32 s4, 1, 2", "SCC is read"),
-    "VCC read first": ("s_cbranch_vccz 0", "s106 is read"),
+    "VCC read first": ("s_cbranch_vccz 0", "s106 is used"),
     "a load used before its wait": (
         "global_load_dword v3, v1, s[2:3]\nv_add_u32_e32 v4, v3, v2",
         "v3 is used before the wait",
@@ -112,6 +141,32 @@ def test_body(name: str) -> None:
     fault = launch("gfx942", assemble("gfx942", START + body + end, lds=16)).fault
     assert sentence in fault, fault
     assert "kernel+0x" in fault, fault  # and where
+
+
+DEFINED = {
+    "a mask that drops what is undefined": (
+        UPPER_HALF + "v_and_b32_e32 v5, 31, v5\nglobal_store_dword v1, v5, s[2:3]"
+    ),
+    "a store of the defined half": (
+        "v_lshlrev_b32_e32 v3, 16, v9\nglobal_store_short v1, v3, s[2:3]"
+    ),
+    "a register moved and not used": "v_mov_b32_e32 v3, v9\nv_pk_mov_b32 v[4:5], s[20:21], v[8:9]",
+    "lanes that are merged away": (
+        "s_mov_b64 s[6:7], 0\ns_and_b64 s[4:5], s[20:21], s[6:7]\ns_and_saveexec_b64 s[8:9], s[4:5]"
+    ),
+    "a register without itself": "v_xor_b32_e32 v3, v9, v9\nglobal_store_dword v1, v3, s[2:3]",
+}
+
+
+@pytest.mark.parametrize("name", DEFINED)
+def test_undefined_bits_that_decide_nothing(name: str) -> None:
+    assert fault_of(DEFINED[name]) == ""
+
+
+def test_a_mask_of_undefined_bits_gives_what_is_defined() -> None:
+    body = UPPER_HALF + "v_and_b32_e32 v5, 31, v5\nglobal_store_dword v1, v5, s[2:3]"
+    words = launch("gfx942", assemble("gfx942", START + body + END)).words
+    assert words[:64] == [(i * 0x01010101 & 0xFFFFFFFF) >> 27 for i in range(64)]
 
 
 DESCRIPTORS = {

@@ -522,6 +522,10 @@ unsigned decode(const Target& target, const uint32_t* words, unsigned count, Ins
         instruction.sources[0].value = words[0];
         instruction.sources[1].value = count > 1 ? words[1] : 0;
     }
+    const Type type = instruction.result.type;
+    const bool keeps_half = (type == Type::kB16 || type == Type::kF16) && target.family != Family::kGfx9;
+    const bool keeps_around = instruction.result_part != 6 && instruction.unused == 2;
+    instruction.keeps_rest = instruction.result.place == Place::kVector && (keeps_half || keeps_around);
     instruction.bytes = uint8_t(4 * decoder.used);
     return decoder.used;
 }

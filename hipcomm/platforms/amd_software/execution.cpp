@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "caches.h"
+#include "definedness.h"
 #include "lanes.h"
 #include "settings.h"
 
@@ -30,20 +31,33 @@ uint32_t* vector_memory(size_t words) {
     return memory.get();
 }
 
+// A vector register, to be put back.
+struct Saved {
+    unsigned index;
+    Register words;
+    uint64_t readable, partial;
+    std::array<uint32_t, kMaxLanes> undefined = {};
+
+    Saved(const Wave& wave, unsigned saved) : index(saved), readable(wave.readable[saved]), partial(wave.partial[saved]) {
+        std::memcpy(words, wave.vectors[index], sizeof words);
+        if (partial != 0) undefined = wave.undefined_vectors.at(index);
+    }
+    void restore(Wave& wave) const {
+        std::memcpy(wave.vectors[index], words, sizeof words);
+        wave.readable[index] = readable;
+        wave.partial[index] = partial;
+        if (partial != 0) wave.undefined_vectors[index] = undefined;
+    }
+};
+
 // Both halves of a dual instruction read their sources before either writes.
 void execute_dual(Wave& wave, const Instruction& instruction) {
-    const unsigned first = instruction.result.index;
-    alignas(64) Register before, after;
-    std::memcpy(before, wave.vectors[first], sizeof before);
-    const uint64_t readable = wave.readable[first];
-    instruction.execute(wave, instruction);
-    std::memcpy(after, wave.vectors[first], sizeof after);
-    const uint64_t written = wave.readable[first];
-    std::memcpy(wave.vectors[first], before, sizeof before);
-    wave.readable[first] = readable;
-    instruction.second->execute(wave, *instruction.second);
-    std::memcpy(wave.vectors[first], after, sizeof after);
-    wave.readable[first] = written;
+    const Saved before(wave, instruction.result.index);
+    execute(wave, instruction);
+    const Saved after(wave, instruction.result.index);
+    before.restore(wave);
+    execute(wave, *instruction.second);
+    after.restore(wave);
 }
 
 void check(const Kernel& kernel, uint32_t threads, size_t argument_bytes) {
@@ -116,10 +130,12 @@ void Launch::begin_wave(Wave& wave, Block& block, uint32_t first, uint32_t threa
     wave.target = &target_;
     wave.vector_count = kernel_.vectors;
     wave.readable.assign(kernel_.vectors, 0);
+    wave.partial.assign(kernel_.vectors, 0);
     wave.pending.assign(kernel_.vectors, 0);
     wave.arrived.assign(kernel_.vectors, 0);
     wave.program_counter = kernel_.first;
     std::fill(std::begin(wave.scalars), std::end(wave.scalars), 0xdead5a5au);
+    std::fill(std::begin(wave.undefined_scalars), std::end(wave.undefined_scalars), ~0u);
     const uint32_t lanes = std::min<uint32_t>(target_.lanes, threads - first);
     const uint64_t mask = lanes == 64 ? ~0ull : (1ull << lanes) - 1;
     wave.set_exec(mask);
@@ -260,7 +276,7 @@ bool Launch::advance(Wave& wave) {
         const Instruction& instruction = code[wave.program_counter++];
         ++counts_.instructions;
         if (__builtin_expect(instruction.second != nullptr, 0)) execute_dual(wave, instruction);
-        else instruction.execute(wave, instruction);
+        else execute(wave, instruction);
     }
     switch (wave.flow) {
         case Flow::kSleep: ++counts_.sleeps; return false;

@@ -41,7 +41,6 @@ enum Trait : uint16_t {
     kStore = 512,
     kReadsLane = 1024,    // v_readlane, v_writelane, v_readfirstlane
     kBranch = 2048,
-    kPropagates = 4096,   // an undefined source makes an undefined result: moves, selections, merged masks
 };
 
 constexpr int kMaxSources = 4;
@@ -96,6 +95,7 @@ struct Instruction {
     uint8_t multiplier = 0;    // 1: times 2, 2: times 4, 3: divided by 2
     uint8_t result_part = 6;
     uint8_t unused = 0;        // of the register around the part: 0 zero, 1 sign, 2 kept
+    bool keeps_rest = false;   // the rest of the register stays as it is
     uint8_t select_low = 0, select_high = 7;  // packed: which half of each source
     uint8_t negate_low = 0, negate_high = 0;
 

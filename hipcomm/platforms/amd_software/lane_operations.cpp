@@ -5,9 +5,7 @@ namespace hipcomm::amd {
 namespace {
 
 u32 word_of_lane(const Wave& wave, const Operand& operand, unsigned lane) {
-    if (operand.place != Place::kVector) return u32(read_operand(wave, operand));
-    check_vector_read(wave, operand.index, 1ull << lane);
-    return wave.vectors[operand.index][lane];
+    return operand.place == Place::kVector ? wave.vectors[operand.index][lane] : u32(peek_operand(wave, operand));
 }
 
 void read_first_lane(Wave& wave, const Instruction& instruction) {
@@ -25,7 +23,7 @@ void write_lane_of(Wave& wave, const Instruction& instruction) {
     const unsigned lane = unsigned(read_operand(wave, instruction.sources[1])) % wave.target->lanes;
     const unsigned index = instruction.result.index;
     check_vector_write(wave, index);
-    wave.vectors[index][lane] = u32(read_operand(wave, instruction.sources[0]));
+    wave.vectors[index][lane] = u32(peek_operand(wave, instruction.sources[0]));
     wave.readable[index] |= 1ull << lane;
 }
 
@@ -34,7 +32,7 @@ void combine_bits(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
     Source sources[3];
     alignas(64) Register scratch[3][2];
-    for (unsigned index = 0; index < 3; ++index) fetch(wave, instruction.sources[index], exec, scratch[index], sources[index]);
+    for (unsigned index = 0; index < 3; ++index) fetch(wave, instruction.sources[index], scratch[index], sources[index]);
     alignas(64) Register low, high;
     const u32 mask = instruction.result.type == Type::kB16 ? 0xffff : ~0u;
     for (unsigned lane = 0; lane < kMaxLanes; ++lane)
@@ -48,7 +46,7 @@ void count_lanes_before(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
     Source sources[2];
     alignas(64) Register scratch[2][2], low, high;
-    for (unsigned index = 0; index < 2; ++index) fetch(wave, instruction.sources[index], exec, scratch[index], sources[index]);
+    for (unsigned index = 0; index < 2; ++index) fetch(wave, instruction.sources[index], scratch[index], sources[index]);
     for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
         const u64 before = (1ull << lane) - 1;
         low[lane] = u32(__builtin_popcount(sources[0].low[lane] & u32(before >> 32 * half))) + sources[1].low[lane];

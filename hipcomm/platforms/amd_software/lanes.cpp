@@ -85,25 +85,20 @@ void write_register(Wave& wave, unsigned index, u64 exec, const Register& lanes)
 
 }  // namespace
 
-void fetch(const Wave& wave, const Operand& operand, u64 exec, Register (&scratch)[2], Source& source) {
+void fetch(const Wave& wave, const Operand& operand, Register (&scratch)[2], Source& source) {
     if (operand.type == Type::kMask) {
-        source.mask = read_mask_operand(wave, operand);
+        source.mask = peek_operand(wave, operand);
         return;
     }
     const bool is_wide = registers_of(operand.type) == 2;
     switch (operand.place) {
         case Place::kVector:
-            check_vector_read(wave, operand.index, exec);
             source.low = wave.vectors[operand.index];
-            if (is_wide) {
-                check_vector_read(wave, operand.index + 1u, exec);
-                source.high = wave.vectors[operand.index + 1];
-            }
+            if (is_wide) source.high = wave.vectors[operand.index + 1];
             break;
         case Place::kNone: refuse("an operand is missing");
         default: {
-            // With no lane to check, what is undefined may be read: see undefined_lanes().
-            const u64 value = exec == 0 ? peek_operand(wave, operand) : read_operand(wave, operand);
+            const u64 value = peek_operand(wave, operand);
             fill(scratch[0], u32(value));
             if (is_wide) fill(scratch[1], u32(value >> 32));
             source.low = scratch[0];
@@ -113,45 +108,12 @@ void fetch(const Wave& wave, const Operand& operand, u64 exec, Register (&scratc
     if (__builtin_expect(operand.is_modified(), 0)) modify(operand, scratch, source);
 }
 
-u64 undefined_lanes(const Wave& wave, const Instruction& instruction, u64 exec) {
-    const Operand& condition = instruction.sources[2];
-    const u64 chosen = condition.type == Type::kMask ? read_mask_operand(wave, condition) : 0;  // v_cndmask
-    u64 undefined = 0;
-    for (unsigned index = 0; index < 2; ++index) {
-        const Operand& operand = instruction.sources[index];
-        if (operand.place == Place::kScalar && is_undefined(wave, operand)) undefined |= exec & (index == 0 ? ~chosen : chosen);
-        if (operand.place != Place::kVector) continue;
-        for (unsigned word = 0; word < registers_of(operand.type); ++word) {
-            const unsigned vector = operand.index + word;
-            if (vector >= wave.vector_count || wave.pending[vector] != 0) refuse_vector_read(wave, vector, exec);
-            undefined |= exec & ~wave.readable[vector] & (index == 0 ? ~chosen : chosen);
-        }
-    }
-    return undefined;
-}
-
-u64 undefined_high_lanes(const Wave& wave, const Instruction& instruction, u64 exec) {
-    u64 undefined = 0;
-    for (unsigned index = 0; index < instruction.operation->source_count; ++index) {
-        const Operand& operand = instruction.sources[index];
-        if (operand.place == Place::kScalar) read_operand(wave, operand);
-        if (operand.place != Place::kVector) continue;
-        check_vector_read(wave, operand.index, exec);
-        if (registers_of(operand.type) != 2) continue;
-        const unsigned high = operand.index + 1u;
-        if (high >= wave.vector_count || wave.pending[high] != 0) refuse_vector_read(wave, high, exec);
-        undefined |= exec & ~wave.readable[high];
-    }
-    return undefined;
-}
-
 void commit(Wave& wave, const Instruction& instruction, u64 exec, Register& low, Register& high) {
     const Operand& result = instruction.result;
     if (__builtin_expect(instruction.clamp || instruction.multiplier != 0, 0)) adjust_float(instruction, low, high);
-    const bool is_half = result.type == Type::kB16 || result.type == Type::kF16;
     if (instruction.result_part != 6) {
         place_part(wave.vectors[result.index], instruction.result_part, instruction.unused, low);
-    } else if (is_half && wave.target->family != Family::kGfx9) {
+    } else if (instruction.keeps_rest) {
         place_part(wave.vectors[result.index], 4, 2, low);  // the other half is kept; gfx9 clears it
     }
     write_register(wave, result.index, exec, low);

@@ -44,17 +44,7 @@ struct Source {
 };
 
 // Finds a source. The scratch registers hold copies.
-void fetch(const Wave& wave, const Operand& operand, u64 exec, Register (&scratch)[2], Source& source);
-
-// A trait of 64-bit additions and shifts: where the high word of a source is undefined, so is that of the result. The
-// compiler takes them for 32-bit ones, too, and then looks at the low word alone.
-constexpr uint16_t kPropagatesHigh = 8192;
-
-// The lanes for which the high word of a source was never written; all else is checked as usual.
-u64 undefined_high_lanes(const Wave& wave, const Instruction& instruction, u64 exec);
-
-// The lanes for which a source of a move or a selection was never written; what is pending is refused.
-u64 undefined_lanes(const Wave& wave, const Instruction& instruction, u64 exec);
+void fetch(const Wave& wave, const Operand& operand, Register (&scratch)[2], Source& source);
 
 // Writes a result to the lanes of exec, with what the instruction wants done to it.
 void commit(Wave& wave, const Instruction& instruction, u64 exec, Register& low, Register& high);
@@ -102,11 +92,7 @@ struct Lanes<compute> {
         const u64 exec = wave.exec();
         Source sources[kCount];
         alignas(64) Register scratch[kCount][2];
-        const bool propagates = (instruction.operation->traits & kPropagates) != 0;
-        const bool propagates_high = (instruction.operation->traits & kPropagatesHigh) != 0;
-        const u64 undefined = propagates ? undefined_lanes(wave, instruction, exec) : 0;
-        const u64 undefined_high = propagates_high ? undefined_high_lanes(wave, instruction, exec) : 0;
-        (fetch(wave, instruction.sources[I], propagates || propagates_high ? 0 : exec, scratch[I], sources[I]), ...);
+        (fetch(wave, instruction.sources[I], scratch[I], sources[I]), ...);
         if constexpr (std::is_same_v<D, bool>) {
             u64 mask = 0;
             for (unsigned lane = 0; lane < kMaxLanes; ++lane)
@@ -127,11 +113,6 @@ struct Lanes<compute> {
                     write_lane(low, high, lane, compute(read_lane<S>(sources[I], lane)...));
             }
             commit(wave, instruction, exec, low, high);
-            if (__builtin_expect(undefined_high != 0, 0)) wave.readable[instruction.result.index + 1] &= ~undefined_high;
-            if (__builtin_expect(undefined != 0, 0)) {
-                for (unsigned word = 0; word < registers_of(instruction.result.type); ++word)
-                    wave.readable[instruction.result.index + word] &= ~undefined;
-            }
         }
     }
 

@@ -30,9 +30,22 @@ bool follows_in_order(const Wave& wave, unsigned index, u8 counters) {
     return true;
 }
 
-void begin_load(Wave& wave, unsigned first, unsigned count, u64 lanes, u8 counters) {
+// A load of half a register. On gfx9 the other half is undefined: with sramecc on it is cleared, else it is kept.
+void begin_half(Wave& wave, unsigned index, u64 lanes, u32 half) {
+    for (u64 left = lanes; left != 0; left &= left - 1) {
+        const unsigned lane = unsigned(__builtin_ctzll(left));
+        const u32 undefined = wave.target->family == Family::kGfx9 ? ~half : undefined_bits(wave, index, lane) & ~half;
+        set_undefined_bits(wave, index, lane, undefined);
+    }
+}
+
+void begin_load(Wave& wave, const Instruction& instruction, unsigned first, unsigned count, u64 lanes, u8 counters) {
+    const u8 kind = instruction.operation->traits & kStore ? u8(kPlain) : instruction_kind(instruction);
     for (unsigned index = first; index < first + count; ++index) {
         if (index >= wave.vector_count || (wave.pending[index] != 0 && !follows_in_order(wave, index, counters))) refuse_vector_write(index);
+        if (kind == kLow || kind == kSignedLow) begin_half(wave, index, lanes, 0xffff);
+        else if (kind == kHigh || kind == kSignedHigh) begin_half(wave, index, lanes, 0xffff0000u);
+        else wave.partial[index] &= ~lanes;
         wave.readable[index] &= ~lanes;
         ++wave.pending[index];
     }
@@ -40,7 +53,7 @@ void begin_load(Wave& wave, unsigned first, unsigned count, u64 lanes, u8 counte
 
 // Counts the operation, and does at once what the launch does not delay.
 void issue(Wave& wave, Access& access, u8 counters, unsigned first, unsigned count) {
-    if (count > 0) begin_load(wave, first, count, access.lanes, counters);
+    if (count > 0) begin_load(wave, *access.instruction, first, count, access.lanes, counters);
     wave.launch->count(access);
     Outstanding entry = {access.instruction, counters, false, u16(first), u8(count), access.lanes, nullptr};
     const u64 lanes = access.lanes;
@@ -99,11 +112,13 @@ void load_vector(Wave& wave, const Instruction& instruction) {
 }
 
 void read_data(Wave& wave, const Operand& operand, Access& access, unsigned first_word) {
+    const bool is_high = instruction_kind(*access.instruction) == kHigh;
+    const u32 stored = (access.bytes == 1 ? 0xffu : access.bytes == 2 ? 0xffffu : ~0u) << (is_high ? 16 : 0);
     for (unsigned word = 0; word < result_registers(access.bytes); ++word) {
-        check_vector_read(wave, operand.index + word, access.lanes);
+        check_vector_read(wave, operand.index + word, access.lanes, stored);
         std::memcpy(access.data[first_word + word], wave.vectors[operand.index + word], sizeof(Register));
     }
-    if (instruction_kind(*access.instruction) == kHigh)
+    if (is_high)
         for (u32& value : access.data[0]) value >>= 16;
 }
 
@@ -199,7 +214,7 @@ void permute_shared(Wave& wave, const Instruction& instruction) {
             result[lane] = exec >> other & 1 ? wave.vectors[data.index][other] : 0;
         }
     }
-    begin_load(wave, instruction.result.index, 1, exec, shared_counter(wave));
+    begin_load(wave, instruction, instruction.result.index, 1, exec, shared_counter(wave));
     for (unsigned lane = 0; lane < kMaxLanes; ++lane)
         if (exec >> lane & 1) wave.vectors[instruction.result.index][lane] = result[lane];
     wave.outstanding.push_back({&instruction, shared_counter(wave), false, instruction.result.index, 1, exec, nullptr});
@@ -257,6 +272,10 @@ void retire(Wave& wave, Outstanding& entry) {
         } else {
             wave.arrived[index] |= entry.lanes;
             if (--wave.pending[index] > 0) continue;
+            for (u64 left = wave.arrived[index] & wave.partial[index]; left != 0; left &= left - 1) {
+                const unsigned lane = unsigned(__builtin_ctzll(left));
+                if (wave.undefined_vectors[index][lane] != 0) wave.arrived[index] &= ~(1ull << lane);
+            }
             wave.readable[index] |= wave.arrived[index];
             wave.arrived[index] = 0;
         }

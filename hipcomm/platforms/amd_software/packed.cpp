@@ -5,7 +5,7 @@ namespace hipcomm::amd {
 namespace {
 
 // One part of a source, in all lanes. A constant has one half, or one word, and nothing in the other.
-void take_part(const Wave& wave, const Instruction& instruction, unsigned index, unsigned part, bool halves, u64 exec, Register& out) {
+void take_part(const Wave& wave, const Instruction& instruction, unsigned index, unsigned part, bool halves, Register& out) {
     const Operand& operand = instruction.sources[index];
     const u8 select = part == 0 ? instruction.select_low : instruction.select_high;
     const u8 negate = part == 0 ? instruction.negate_low : instruction.negate_high;
@@ -13,16 +13,15 @@ void take_part(const Wave& wave, const Instruction& instruction, unsigned index,
     if (operand.place == Place::kConstant && !halves && chosen != 0) refuse("the high word of a packed constant");
     if (!halves && operand.place != Place::kConstant) {
         if (operand.place == Place::kVector) {
-            check_vector_read(wave, operand.index + chosen, exec);
             std::memcpy(out, wave.vectors[operand.index + chosen], sizeof out);
         } else {
-            const u32 word = read_scalar(wave, operand.index + chosen);
+            const u32 word = wave.scalars[operand.index + chosen];
             for (u32& lane : out) lane = word;
         }
     } else {
         Source source;
         alignas(64) Register scratch[2];
-        fetch(wave, operand, exec, scratch, source);
+        fetch(wave, operand, scratch, source);
         const bool has_high = operand.place != Place::kConstant || operand.is_literal;
         for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
             const u32 word = source.low[lane];
@@ -42,11 +41,11 @@ struct Packed<compute> {
     static constexpr size_t kCount = sizeof...(S);
 
     template <size_t... I>
-    static void part(const Wave& wave, const Instruction& instruction, unsigned which, u64 exec, Register& out, std::index_sequence<I...>) {
+    static void part(const Wave& wave, const Instruction& instruction, unsigned which, Register& out, std::index_sequence<I...>) {
         alignas(64) Register parts[kCount], unused;
         Source sources[kCount];
         for (unsigned index = 0; index < kCount; ++index) {
-            take_part(wave, instruction, index, which, kHalves, exec, parts[index]);
+            take_part(wave, instruction, index, which, kHalves, parts[index]);
             sources[index].low = parts[index];
         }
         for (unsigned lane = 0; lane < kMaxLanes; ++lane) write_lane(out, unused, lane, compute(read_lane<S>(sources[I], lane)...));
@@ -55,8 +54,8 @@ struct Packed<compute> {
     static void execute(Wave& wave, const Instruction& instruction) {
         const u64 exec = wave.exec();
         alignas(64) Register low, high;
-        part(wave, instruction, 0, exec, low, std::make_index_sequence<kCount>());
-        part(wave, instruction, 1, exec, high, std::make_index_sequence<kCount>());
+        part(wave, instruction, 0, low, std::make_index_sequence<kCount>());
+        part(wave, instruction, 1, high, std::make_index_sequence<kCount>());
         if (kHalves)
             for (unsigned lane = 0; lane < kMaxLanes; ++lane) low[lane] |= high[lane] << 16;
         commit(wave, instruction, exec, low, high);
@@ -80,7 +79,7 @@ void move_pair(Wave& wave, const Instruction& instruction) {
         if (operand.place != Place::kConstant) part.index = u16(operand.index + chosen);
         Source source;
         alignas(64) Register scratch[2];
-        fetch(wave, part, exec, scratch, source);
+        fetch(wave, part, scratch, source);
         std::memcpy(words[index], source.low, sizeof(Register));
     }
     commit(wave, instruction, exec, words[0], words[1]);

@@ -16,18 +16,9 @@ template <> struct ScalarType<u64> { static constexpr Type kType = Type::kB64; }
 template <> struct ScalarType<i64> { static constexpr Type kType = Type::kB64; };
 template <> struct ScalarType<f32> { static constexpr Type kType = Type::kF32; };
 
-// A lane of a mask may be undefined where the merge with other lanes replaces it, and the compiler moves what it does
-// not use. So these instructions refuse nothing that was never written: if all their sources are undefined, so is the
-// result.
-bool has_no_source(const Wave& wave, const Instruction& instruction) {
-    for (unsigned index = 0; index < instruction.operation->source_count; ++index)
-        if (instruction.sources[index].place != Place::kScalar || !is_undefined(wave, instruction.sources[index])) return false;
-    return instruction.operation->source_count > 0;
-}
-
 template <class T>
-T read(const Wave& wave, const Operand& operand, bool propagates) {
-    u64 bits = __builtin_expect(propagates, 0) ? peek_operand(wave, operand) : read_operand(wave, operand);
+T read(const Wave& wave, const Operand& operand) {
+    u64 bits = peek_operand(wave, operand);
     if (__builtin_expect(operand.is_modified(), 0)) {  // v_s_rcp_f32 and its kin
         if (operand.absolute) bits &= 0x7fffffff;
         if (operand.negate) bits ^= 0x80000000;
@@ -80,9 +71,13 @@ T change_exec(Wave& wave, T, T mask) {
 }
 u64 wide_bit_field(u64 x, u32 offset, u32 width) { return width >= 64 ? x >> offset : x >> offset & ((1ull << width) - 1); }
 
-u64 checked_vcc(const Wave& wave) {
-    const u64 low = read_scalar(wave, kVcc);
-    return wave.target->lanes == 64 ? low | u64(read_scalar(wave, kVcc + 1)) << 32 : low;
+// Whether any lane is in VCC. One that is for certain settles it.
+bool has_vcc(const Wave& wave) {
+    const unsigned words = wave.target->lanes / 32u;
+    for (unsigned index = kVcc; index < kVcc + words; ++index)
+        if ((wave.scalars[index] & (wave.is_readable(index) ? ~0u : ~wave.undefined_scalars[index])) != 0 && !wave.is_pending(index)) return true;
+    for (unsigned index = kVcc; index < kVcc + words; ++index) read_scalar(wave, index);
+    return false;
 }
 void branch_if(Wave& wave, const Instruction& instruction, bool taken) {
     if (taken) wave.program_counter = instruction.target;
@@ -102,21 +97,8 @@ struct Scalars<compute> {
     }
     template <size_t... I>
     static void execute(Wave& wave, const Instruction& instruction, std::index_sequence<I...>) {
-        const bool propagates = (instruction.operation->traits & kPropagates) != 0;
-        if constexpr (std::is_void_v<D>) {
-            compute(wave, read<S>(wave, instruction.sources[I], false)...);
-        } else {
-            const bool undefined = propagates && has_no_source(wave, instruction);
-            const D result = compute(wave, read<S>(wave, instruction.sources[I], propagates)...);
-            if (__builtin_expect(undefined, 0)) {
-                for (unsigned word = 0; word < sizeof(D) / 4; ++word) {
-                    const unsigned scalar = instruction.result.index + word;
-                    wave.readable_scalars[scalar / 64] &= ~(1ull << scalar % 64);
-                }
-                return;
-            }
-            write_operand(wave, instruction.result, bits(result));
-        }
+        if constexpr (std::is_void_v<D>) compute(wave, read<S>(wave, instruction.sources[I])...);
+        else write_operand(wave, instruction.result, bits(compute(wave, read<S>(wave, instruction.sources[I])...)));
     }
     static constexpr Type result() {
         if constexpr (std::is_void_v<D>) return Type::kNone;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <array>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -51,11 +53,14 @@ struct Wave {
 
     uint32_t scalars[kScalarRegisters + 2];
     uint64_t readable_scalars[2] = {};
+    uint32_t undefined_scalars[kScalarRegisters + 2];  // bits of those that are not readable
     uint64_t pending_scalars[2] = {};  // outstanding scalar loads write them
 
     uint32_t vector_count = 0;
     uint32_t (*vectors)[kMaxLanes] = nullptr;
-    std::vector<uint64_t> readable;  // of each vector register: the lanes that hold something
+    std::vector<uint64_t> readable;  // of each vector register: the lanes of which all bits are defined
+    std::vector<uint64_t> partial;   // of the others, those of which undefined_vectors says which bits are not
+    std::map<unsigned, std::array<uint32_t, kMaxLanes>> undefined_vectors;
     std::vector<uint8_t> pending;    // of each vector register: how many outstanding loads write it
     std::vector<uint64_t> arrived;   // lanes that loads have written, readable once none is outstanding
 
@@ -69,8 +74,9 @@ struct Wave {
     uint64_t all_lanes() const { return target->lanes == 64 ? ~0ull : 0xffffffffull; }
 
     bool is_readable(unsigned scalar) const { return readable_scalars[scalar / 64] >> scalar % 64 & 1; }
+    bool is_pending(unsigned scalar) const { return pending_scalars[scalar / 64] >> scalar % 64 & 1; }
     void set_scalar(unsigned index, uint32_t value) {
-        if (__builtin_expect(pending_scalars[index / 64] >> index % 64 & 1, 0)) refuse_scalar_write(index);
+        if (__builtin_expect(is_pending(index), 0)) refuse_scalar_write(index);
         scalars[index] = value;
         readable_scalars[index / 64] |= 1ull << index % 64;
     }
@@ -88,33 +94,35 @@ struct Block {
     std::vector<uint8_t> shared;
 };
 
-// Reading registers, with the checks: written before, and loads waited for.
+// Registers of a scalar operand.
+inline unsigned scalars_of(const Wave& wave, const Operand& operand) {
+    return operand.type == Type::kMask ? wave.target->lanes / 32u : registers_of(operand.type);
+}
+
+// The bits of a lane that nothing defines.
+uint32_t undefined_bits(const Wave& wave, unsigned index, unsigned lane);
+void set_undefined_bits(Wave& wave, unsigned index, unsigned lane, uint32_t bits);
+
+// Reading registers for what decides something, with the checks: these bits defined, and loads waited for. (What
+// arithmetic may read: definedness.h.)
 uint32_t read_scalar(const Wave& wave, unsigned index);
+void check_vector_bits(const Wave& wave, unsigned index, uint64_t lanes, uint32_t bits);
 [[noreturn]] void refuse_vector_read(const Wave& wave, unsigned index, uint64_t lanes);
 
-inline void check_vector_read(const Wave& wave, unsigned index, uint64_t lanes) {
+inline void check_vector_read(const Wave& wave, unsigned index, uint64_t lanes, uint32_t bits = ~0u) {
     if (__builtin_expect(index >= wave.vector_count || (lanes & ~wave.readable[index]) != 0, 0))
-        refuse_vector_read(wave, index, lanes);
+        check_vector_bits(wave, index, lanes, bits);
 }
 inline void check_vector_write(const Wave& wave, unsigned index) {
     if (__builtin_expect(index >= wave.vector_count || wave.pending[index] != 0, 0)) refuse_vector_write(index);
 }
 
-// The scalar operand's value; for vector operands of scalar instructions there is none.
-uint64_t read_operand(const Wave& wave, const Operand& operand);
-
-// Whether nothing has written any register of a scalar operand; and its value all the same. What a load that has not been
-// waited for will write is refused.
-bool is_undefined(const Wave& wave, const Operand& operand);
+// The scalar operand's value, for arithmetic; for vector operands of scalar instructions there is none.
 uint64_t peek_operand(const Wave& wave, const Operand& operand);
 
-void write_operand(Wave& wave, const Operand& operand, uint64_t value);
+// The same for what decides something.
+uint64_t read_operand(const Wave& wave, const Operand& operand);
 
-// The scalar operand as a mask of lanes.
-inline uint64_t read_mask_operand(const Wave& wave, const Operand& operand) {
-    if (operand.place == Place::kConstant) return operand.value;
-    uint64_t low = read_scalar(wave, operand.index);
-    return wave.target->lanes == 64 ? low | uint64_t(read_scalar(wave, operand.index + 1)) << 32 : low;
-}
+void write_operand(Wave& wave, const Operand& operand, uint64_t value);
 
 }  // namespace hipcomm::amd
