@@ -95,7 +95,7 @@ def boundary_sizes(
     if algorithm == "staged" and huge.chunk_packs:
         sizes.add(3 * huge.bytes_per_launch)  # in the first launch's half of the staging slab again
         if huge.blocks > 1:
-            numbers = (2, 3, huge.blocks)
+            numbers = {2, min(3, huge.blocks), huge.blocks}
             sizes |= {first_with(lambda plan, least=least: plan.blocks >= least) for least in numbers}
     elif huge.chunk_packs:
         one_chunk = plan_of(PACK).chunk_packs * PACK  # of a message that is too small for several blocks

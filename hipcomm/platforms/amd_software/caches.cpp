@@ -22,23 +22,8 @@ bool is_mapped(u64 line) {
 
 u64 line_of(u64 address) { return address / kLineBytes * kLineBytes; }
 
-struct Extent {
-    u64 begin, end;
-};
-
-Extent extent_of(const Access& access) {
-    Extent extent = {~0ull, 0};
-    for (u64 left = access.lanes; left != 0; left &= left - 1) {
-        const u64 address = access.addresses[__builtin_ctzll(left)];
-        extent.begin = std::min(extent.begin, address);
-        extent.end = std::max(extent.end, address + access.bytes);
-    }
-    return extent;
-}
-
 bool overlap(const Access& a, const Access& b) {
-    const Extent one = extent_of(a), other = extent_of(b);
-    if (one.end <= other.begin || other.end <= one.begin) return false;
+    if (a.end <= b.begin || b.end <= a.begin) return false;
     for (u64 left = a.lanes; left != 0; left &= left - 1) {
         const u64 begin = a.addresses[__builtin_ctzll(left)], end = begin + a.bytes;
         for (u64 rest = b.lanes; rest != 0; rest &= rest - 1) {
@@ -88,6 +73,8 @@ u64 Caches::random() {
     return random_;
 }
 
+bool Caches::toss() { return !is_random_ || random() % 2 == 0; }
+
 bool Caches::may_hit_first_level(Scope scope) const {
     const bool is_shared_by_block = target_->family == Family::kGfx9 && target_->memory.has_scope_bits;
     return scope == Scope::kWave || (is_shared_by_block && scope == Scope::kWorkgroup);
@@ -101,111 +88,102 @@ bool Caches::may_hit_stale(Scope scope, Page page) const {
 }
 
 // Bytes as the L2 has them, or memory.
-void Caches::load_bytes(u64 address, unsigned bytes, Scope scope, Page page, u8* out) {
+void Caches::load_bytes(u64 address, unsigned bytes, Scope scope, const Range& range, u8* out) {
     const u64 line = line_of(address);
     const u64 offset = address - line;
     if (offset + bytes > kLineBytes) {
         const unsigned part = unsigned(kLineBytes - offset);
-        load_bytes(address, part, scope, page, out);
-        return load_bytes(line + kLineBytes, bytes - part, scope, page, out + part);
+        load_bytes(address, part, scope, range, out);
+        return load_bytes(line + kLineBytes, bytes - part, scope, range, out + part);
     }
-    const auto found = second_.find(line);
-    const bool is_stale = found != second_.end() && may_hit_stale(scope, page);
+    const auto found = second_.find(key_of(line, range));
+    const bool is_stale = found != second_.end() && may_hit_stale(scope, range.page);
     if (!is_stale) load_words(address, bytes, out);
     if (found == second_.end()) {
-        if (page != Page::kUncached && random() % 2 == 0) fill(second_, line, scope, page);
+        if (range.page != Page::kUncached && toss()) fill(second_, line, scope, range);
         return;
     }
     for (unsigned index = 0; index < bytes; ++index)
         if (is_stale || found->second.dirty[offset + index]) out[index] = found->second.bytes[offset + index];
 }
 
-// Brings a line into a cache.
-// Mappings are whole pages, so a line can be read to its end.
-void Caches::fill(Lines& lines, u64 line, Scope scope, Page page) {
+// Brings a line into a cache. Allocations are whole pages, so a line can be read to its end.
+Caches::Line& Caches::fill(Lines& lines, u64 line, Scope scope, const Range& range) {
     if (lines.size() >= kMostLines) {
         auto victim = lines.begin();
         std::advance(victim, random() % lines.size());
-        if (&lines == &second_) write_back(victim->first, victim->second);
+        if (&lines == &second_) write_back(victim->first.address, victim->second);
         lines.erase(victim);
     }
-    Line& copy = lines[line];
-    copy.page = page;
+    Line& copy = lines[key_of(line, range)];
+    copy.range = range;
     std::memset(copy.dirty, 0, sizeof copy.dirty);
-    // Allocations are whole pages, and a line lies in one of them.
     if (&lines == &second_) load_words(line, kLineBytes, copy.bytes);
-    else load_bytes(line, kLineBytes, scope, page, copy.bytes);
+    else load_bytes(line, kLineBytes, scope, range, copy.bytes);
+    return copy;
 }
 
-void Caches::load(u32 block, u64 address, unsigned bytes, Scope scope, Page page, u8* out) {
+void Caches::load(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range, u8* out) {
     const std::lock_guard<std::mutex> lock(mutex_);
     disturb();
     const u64 line = line_of(address);
-    if (!may_hit_first_level(scope) || address - line + bytes > kLineBytes) return load_bytes(address, bytes, scope, page, out);
+    const bool is_past = !may_hit_first_level(scope) || address - line + bytes > kLineBytes;
+    if (is_past) return load_bytes(address, bytes, scope, range, out);
     Lines& lines = first_[block];
-    auto found = lines.find(line);
-    if (found == lines.end()) {
-        if (random() % 2 == 0) return load_bytes(address, bytes, scope, page, out);
-        fill(lines, line, scope, page);
-        found = lines.find(line);
-    }
-    std::memcpy(out, found->second.bytes + (address - line), bytes);
+    const auto found = lines.find(key_of(line, range));
+    if (found == lines.end() && !toss()) return load_bytes(address, bytes, scope, range, out);
+    const Line& copy = found == lines.end() ? fill(lines, line, scope, range) : found->second;
+    std::memcpy(out, copy.bytes + (address - line), bytes);
 }
 
-void Caches::store(u32 block, u64 address, unsigned bytes, Scope scope, Page page, const u8* data) {
+void Caches::store(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range, const u8* data) {
     const std::lock_guard<std::mutex> lock(mutex_);
     disturb();
     const u64 line = line_of(address);
     const u64 offset = address - line;
     if (offset + bytes > kLineBytes) {
         const unsigned part = unsigned(kLineBytes - offset);
-        store_line(block, address, part, scope, page, data);
-        return store_line(block, line + kLineBytes, bytes - part, scope, page, data + part);
+        store_line(block, address, part, scope, range, data);
+        return store_line(block, line + kLineBytes, bytes - part, scope, range, data + part);
     }
-    store_line(block, address, bytes, scope, page, data);
+    store_line(block, address, bytes, scope, range, data);
 }
 
-void Caches::store_line(u32 block, u64 address, unsigned bytes, Scope scope, Page page, const u8* data) {
+void Caches::store_line(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range, const u8* data) {
     const u64 line = line_of(address);
     const u64 offset = address - line;
     Lines& own = first_[block];
-    const auto near = own.find(line);
+    const auto near = own.find(key_of(line, range));
     if (near != own.end()) std::memcpy(near->second.bytes + offset, data, bytes);
-    const bool is_through = page == Page::kUncached || (target_->memory.has_scope_bits && scope == Scope::kSystem);
-    auto found = second_.find(line);
-    if (!is_through && found == second_.end()) {
-        fill(second_, line, scope, page);
-        found = second_.find(line);
-    }
-    if (found != second_.end()) {
-        std::memcpy(found->second.bytes + offset, data, bytes);
-        std::memset(found->second.dirty + offset, is_through ? 0 : 1, bytes);
+    const bool is_through = range.page == Page::kUncached || (target_->memory.has_scope_bits && scope == Scope::kSystem);
+    const auto found = second_.find(key_of(line, range));
+    if (!is_through || found != second_.end()) {
+        Line& copy = found == second_.end() ? fill(second_, line, scope, range) : found->second;
+        std::memcpy(copy.bytes + offset, data, bytes);
+        std::memset(copy.dirty + offset, is_through ? 0 : 1, bytes);
     }
     if (is_through) store_words(address, bytes, data);
 }
 
-u64 Caches::atomic(u32 block, u64 address, unsigned bytes, u8 kind, u64 value, u64 comparand) {
+u64 Caches::atomic(u32 block, u64 address, unsigned bytes, const Range& range, u8 kind, u64 value, u64 comparand) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const u64 line = line_of(address);
-    const auto found = second_.find(line);
+    const Key key = key_of(line_of(address), range);
+    const auto found = second_.find(key);
     if (found != second_.end()) {
-        write_back(line, found->second);
+        write_back(key.address, found->second);
         second_.erase(found);
     }
-    first_[block].erase(line);
+    first_[block].erase(key);
     return atomic_word(address, bytes, kind, value, comparand);
 }
 
-u32 Caches::scalar_load(u64 address, Page page) {
+u32 Caches::scalar_load(u64 address, const Range& range) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const u64 line = line_of(address);
+    const auto found = scalars_.find(key_of(line, range));
+    const Line& copy = found == scalars_.end() ? fill(scalars_, line, Scope::kWave, range) : found->second;
     u32 value;
-    auto found = scalars_.find(line);
-    if (found == scalars_.end()) {
-        fill(scalars_, line, Scope::kWave, page);
-        found = scalars_.find(line);
-    }
-    std::memcpy(&value, found->second.bytes + (address - line), sizeof value);
+    std::memcpy(&value, copy.bytes + (address - line), sizeof value);
     return value;
 }
 
@@ -229,36 +207,31 @@ void Caches::write_back(u64 address, Line& line) {
 }
 
 void Caches::write_back_all() {
-    for (auto& [address, line] : second_) write_back(address, line);
+    for (auto& [key, line] : second_) write_back(key.address, line);
 }
 
 // Invalidates: lines are dropped, or read again at this moment.
 void Caches::refresh(Lines& lines, bool of_l2) {
     for (auto entry = lines.begin(); entry != lines.end();) {
         Line& line = entry->second;
-        if (of_l2) {
-            const bool is_dirty = std::memchr(line.dirty, 1, sizeof line.dirty) != nullptr;
-            if (is_dirty) {
-                ++entry;
-                continue;
-            }
-        }
-        if (random() % 2 == 0) {
+        const bool is_dirty = of_l2 && std::memchr(line.dirty, 1, sizeof line.dirty) != nullptr;
+        if (!is_dirty && !toss()) {
             entry = lines.erase(entry);
             continue;
         }
-        if (of_l2) load_words(entry->first, kLineBytes, line.bytes);
-        else load_bytes(entry->first, kLineBytes, Scope::kWave, line.page, line.bytes);
+        if (!is_dirty && of_l2) load_words(entry->first.address, kLineBytes, line.bytes);
+        else if (!is_dirty) load_bytes(entry->first.address, kLineBytes, Scope::kWave, line.range, line.bytes);
         ++entry;
     }
 }
 
 // A dirty line may be written back at any time.
 void Caches::disturb() {
-    if (second_.empty() || random() % 64 != 0) return;
-    auto entry = second_.begin();
-    std::advance(entry, random() % second_.size());
-    write_back(entry->first, entry->second);
+    if (!is_random_ || second_.empty() || random() % 64 != 0) return;
+    auto entry = second_.upper_bound(last_disturbed_);
+    if (entry == second_.end()) entry = second_.begin();
+    write_back(entry->first.address, entry->second);
+    last_disturbed_ = entry->first;
 }
 
 void Caches::operate(u32 block, u8 kind, Scope scope) {
@@ -277,12 +250,19 @@ void Caches::begin(const Target& target, u64 seed) {
     const std::lock_guard<std::mutex> lock(mutex_);
     target_ = &target;
     random_ = seed | 1;
-    first_.clear();
+    is_random_ = settings().seed != 0;
     scalars_.clear();
-    // A kernel begins with an acquire. Memory may have been freed since the last one.
-    for (auto entry = second_.begin(); entry != second_.end();)
-        entry = is_mapped(entry->first) ? std::next(entry) : second_.erase(entry);
+    // Memory may have been freed since the last kernel.
+    const auto drop_unmapped = [](Lines& lines) {
+        for (auto entry = lines.begin(); entry != lines.end();)
+            entry = is_mapped(entry->first.address) ? std::next(entry) : lines.erase(entry);
+    };
+    drop_unmapped(second_);
     refresh(second_, true);
+    for (auto& [block, lines] : first_) {
+        drop_unmapped(lines);
+        refresh(lines, false);
+    }
 }
 
 void Caches::end() {

@@ -14,6 +14,7 @@ struct Range {
     u64 begin = 0;
     u64 end = 0;
     Page page = Page::kUncached;
+    u32 id = 0;  // the same in every run, wherever the memory is mapped
 };
 
 class Caches;

@@ -1,7 +1,6 @@
 // Running a kernel.
 #include "execution.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -85,12 +84,12 @@ Launch::Launch(const Kernel& kernel, uint32_t blocks, uint32_t threads, uint32_t
                size_t argument_bytes, int device)
     : kernel_(kernel),
       target_(*kernel.target),
+      device_(device),
       arguments_(arguments, arguments + argument_bytes),
       memory_(*kernel.target, device, range_of(arguments_.data(), argument_bytes),
-              range_of(kernel.object->memory(), kernel.object->bytes()), settings().seed != 0 ? &caches_of(device) : nullptr),
-      is_weak_(settings().seed != 0),
-      may_delay_(is_weak_ || settings().delayed >= 0),
-      random_(settings().seed * 0x9e3779b97f4a7c15ull + clock_ticks() + uint64_t(device) * 0x2545f4914f6cdd1dull) {
+              range_of(kernel.object->memory(), kernel.object->bytes()), settings().is_weak() ? &caches_of(device) : nullptr),
+      is_random_(settings().seed != 0),
+      may_delay_(settings().is_weak()) {
     try {
         check(kernel, threads, argument_bytes);
         kernel.decode();
@@ -183,8 +182,8 @@ uint64_t Launch::random() {
 // ---- delayed accesses --------------------------------------------------------------------------------
 
 bool Launch::delays() {
-    if (settings().delayed < 0) return is_weak_;
-    return int64_t(accesses_++) == settings().delayed;
+    if (!settings().is_systematic()) return is_random_;
+    return group_->accesses++ == (settings().delays_each ? group_->number : uint64_t(settings().delayed));
 }
 
 void Launch::order(Wave& wave, const Access& access) {
@@ -198,7 +197,7 @@ Access* Launch::keep(const Access& access) {
     spare_.pop_back();
     *kept = access;
     kept->age = 0;
-    kept->hold = settings().delayed >= 0 || random() % 4 == 0 ? kMostTurns : uint32_t(random() % kFewTurns);
+    kept->hold = !is_random_ || random() % 4 == 0 ? kMostTurns : uint32_t(random() % kFewTurns);
     kept->is_single = (access.lanes & (access.lanes - 1)) == 0;
     return kept;
 }
@@ -206,13 +205,14 @@ Access* Launch::keep(const Access& access) {
 void Launch::happen(Wave& wave, Access& access, unsigned lane) {
     const bool is_signal = access.action == Action::kStore && !access.is_shared && access.is_single;
     perform(wave, access, lane);
-    if (!is_signal || settings().delayed >= 0) return;
+    if (!is_signal || !is_random_) return;
     if (random() % 4 != 0) return;
     // What a signal announces may still be under way: peers get the time to look.
     for (const Wave* other : wave.block->waves) {
         for (const Outstanding& entry : other->outstanding) {
             if (entry.access == nullptr || entry.access->lanes == 0 || entry.access->action != Action::kStore || entry.access->is_single) continue;
-            usleep(kHeadStart);
+            if (group_->has_clock) pause_ = unsigned(random() % kMostTurns);
+            else usleep(kHeadStart);
             return;
         }
     }
@@ -234,13 +234,15 @@ void Launch::finish(Wave& wave, Outstanding& entry) {
     entry.access = nullptr;
 }
 
-// Lets some of what a wave has under way happen, in any order that the same address allows.
-void Launch::disturb(Wave& wave) {
+// Lets some of what a wave has under way happen, in any order that the same address allows. False: that was all.
+bool Launch::disturb(Wave& wave) {
+    bool is_left = false;
     for (size_t index = 0; index < wave.outstanding.size(); ++index) {
         Access* const access = wave.outstanding[index].access;
         if (access == nullptr || access->lanes == 0) continue;
         ++access->age;
         const bool is_due = access->age > access->hold;
+        is_left |= !is_due;
         if (!is_due && (access->hold == kMostTurns || random() % 4 != 0)) continue;
         bool is_free = true;
         for (size_t earlier = 0; earlier < index; ++earlier) {
@@ -254,6 +256,7 @@ void Launch::disturb(Wave& wave) {
         const uint64_t chosen = is_due || random() % 2 == 0 ? access->lanes : access->lanes & (random() | random());
         for (uint64_t left = chosen; left != 0; left &= left - 1) happen(wave, *access, unsigned(__builtin_ctzll(left)));
     }
+    return is_left;
 }
 
 // ---- waves ---------------------------------------------------------------------------------------------
@@ -268,8 +271,8 @@ void Launch::release_barrier(Block& block) {
 bool Launch::advance(Wave& wave) {
     const Instruction* const code = kernel_.instructions.data();
     const size_t count = kernel_.instructions.size();
-    unsigned quantum = is_weak_ ? 1 + unsigned(random() % 128) : kQuantum;
-    if (may_delay_) disturb(wave);
+    unsigned quantum = is_random_ ? 1 + unsigned(random() % 128) : kQuantum;
+    const bool is_waited_for = may_delay_ && disturb(wave);
     wave.flow = Flow::kNext;
     while (quantum-- > 0 && wave.flow == Flow::kNext) {
         if (wave.program_counter >= count) refuse("it runs past its end");
@@ -279,7 +282,7 @@ bool Launch::advance(Wave& wave) {
         else execute(wave, instruction);
     }
     switch (wave.flow) {
-        case Flow::kSleep: ++counts_.sleeps; return false;
+        case Flow::kSleep: ++counts_.sleeps; return is_waited_for;
         case Flow::kBarrier: wave.is_waiting = true; break;
         case Flow::kEnd:
             wave.is_done = true;
@@ -291,42 +294,65 @@ bool Launch::advance(Wave& wave) {
     return true;
 }
 
-void Launch::run() {
-    memory_.begin(random());
-    std::vector<Wave*> order;
-    for (const auto& wave : waves_) order.push_back(wave.get());
+// Adds to a fault where it happened.
+template <class Body>
+void Launch::guard(Body&& body) {
     try {
-        for (size_t left = order.size(); left > 0;) {
-            bool is_busy = false;
-            if (is_weak_)
-                for (size_t index = order.size(); index > 1; --index) std::swap(order[index - 1], order[random() % index]);
-            for (Wave* wave : order) {
-                current_ = wave;
-                if (wave->is_done || wave->is_waiting) {
-                    if (may_delay_) disturb(*wave);
-                    continue;
-                }
-                is_busy |= advance(*wave);
-                left -= wave->is_done ? 1 : 0;
-            }
-            if (!is_busy) sched_yield();  // all wait for other ranks
+        body();
+    } catch (const Fault& fault) {
+        std::string place = kernel_.name;
+        if (current_ != nullptr && current_->program_counter > 0) {
+            const Instruction& instruction = kernel_.instructions[current_->program_counter - 1];
+            char position[32];
+            std::snprintf(position, sizeof position, "+%#x (", instruction.address - kernel_.instructions[kernel_.first].address);
+            place += position + std::string(instruction.name) + ")";
         }
+        throw Fault(place + ": " + fault.what());
+    }
+}
+
+uint64_t Launch::clock() const { return group_->has_clock ? group_->ticks : clock_ticks(); }
+
+void Launch::begin(Group& group, uint64_t number) {
+    group_ = &group;
+    random_ = (settings().seed * 0x9e3779b97f4a7c15ull + number * 0xbf58476d1ce4e5b9ull + uint64_t(device_) * 0x2545f4914f6cdd1dull) | 1;
+    for (unsigned round = 0; round < 8; ++round) random();  // seeds that are alike
+    memory_.begin(random());
+    for (const auto& wave : waves_) order_.push_back(wave.get());
+    waves_left_ = order_.size();
+}
+
+bool Launch::pass() {
+    if (pause_ > 0) {
+        --pause_;
+        return false;
+    }
+    bool is_busy = false;
+    guard([&] {
+        if (is_random_)
+            for (size_t index = order_.size(); index > 1; --index) std::swap(order_[index - 1], order_[random() % index]);
+        for (Wave* wave : order_) {
+            current_ = wave;
+            if (wave->is_done || wave->is_waiting) {
+                if (may_delay_) is_busy |= disturb(*wave);
+                continue;
+            }
+            is_busy |= advance(*wave);
+            waves_left_ -= wave->is_done ? 1 : 0;
+        }
+    });
+    return is_busy;
+}
+
+void Launch::end() {
+    guard([&] {
         for (const auto& wave : waves_) {
             current_ = wave.get();
             wait_for_all(*wave);
         }
         current_ = nullptr;
         memory_.end();
-    } catch (const Fault& fault) {
-        char position[64] = "";
-        const char* name = "";
-        if (current_ != nullptr && current_->program_counter > 0) {
-            const Instruction& instruction = kernel_.instructions[current_->program_counter - 1];
-            std::snprintf(position, sizeof position, "+%#x", instruction.address - kernel_.instructions[kernel_.first].address);
-            name = instruction.name;
-        }
-        throw Fault(kernel_.name + position + (*name != '\0' ? " (" : "") + name + (*name != '\0' ? "): " : ": ") + fault.what());
-    }
+    });
     record(kernel_.name.c_str(), counts_);
 }
 

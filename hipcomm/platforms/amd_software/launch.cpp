@@ -7,6 +7,7 @@
 #include "../cpu/device.h"
 #include "execution.h"
 #include "module.h"
+#include "together.h"
 
 namespace hipcomm::amd {
 namespace {
@@ -32,7 +33,7 @@ struct Work {
         if (has_faulted.load(std::memory_order_relaxed)) return hipErrorLaunchFailure;
         const hipError_t result = guarded(hipErrorLaunchFailure, [&] {
             Launch launch(*kernel, shape.grid.x, shape.block.x, uint32_t(shape.shared_bytes), arguments->data(), arguments->size(), device);
-            launch.run();
+            run(launch);
         });
         if (result != hipSuccess) has_faulted.store(true, std::memory_order_relaxed);
         return result;

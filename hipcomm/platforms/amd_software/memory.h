@@ -26,6 +26,7 @@ struct Access {
     u32 age;         // turns of the wave since it was issued
     u32 hold;        // turns until it happens, unless something waits for it
     bool is_single;  // one lane: a signal, perhaps
+    u64 begin, end;  // of all lanes' addresses, of memory
     u64 addresses[kMaxLanes];
     u32 data[4][kMaxLanes];
 };

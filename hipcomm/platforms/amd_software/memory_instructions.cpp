@@ -51,6 +51,46 @@ void begin_load(Wave& wave, const Instruction& instruction, unsigned first, unsi
     }
 }
 
+void retire(Wave& wave, Outstanding& entry) {
+    wave.launch->finish(wave, entry);
+    for (unsigned index = entry.first; index < unsigned(entry.first) + entry.count; ++index) {
+        if (entry.is_scalar) {
+            wave.pending_scalars[index / 64] &= ~(1ull << index % 64);
+            wave.readable_scalars[index / 64] |= 1ull << index % 64;
+        } else {
+            wave.arrived[index] |= entry.lanes;
+            if (--wave.pending[index] > 0) continue;
+            for (u64 left = wave.arrived[index] & wave.partial[index]; left != 0; left &= left - 1) {
+                const unsigned lane = unsigned(__builtin_ctzll(left));
+                if (wave.undefined_vectors[index][lane] != 0) wave.arrived[index] &= ~(1ull << lane);
+            }
+            wave.readable[index] |= wave.arrived[index];
+            wave.arrived[index] = 0;
+        }
+    }
+}
+
+void wait_for(Wave& wave, unsigned counter, unsigned limit) {
+    const u8 bit = u8(1 << counter);
+    size_t count = 0;
+    bool any_order = false;
+    for (const Outstanding& entry : wave.outstanding) {
+        count += (entry.counters & bit) != 0;
+        any_order |= (entry.counters & bit) != 0 && entry.is_scalar;
+    }
+    if (count <= limit || (any_order && limit > 0)) return;  // scalar loads return in any order: only 0 says anything
+    size_t left = count - limit;
+    for (Outstanding& entry : wave.outstanding) {
+        if (left == 0) break;
+        if ((entry.counters & bit) == 0) continue;
+        --left;
+        entry.counters &= u8(~bit);
+        if (entry.counters == 0) retire(wave, entry);
+    }
+    auto& list = wave.outstanding;
+    list.erase(std::remove_if(list.begin(), list.end(), [](const Outstanding& entry) { return entry.counters == 0; }), list.end());
+}
+
 // Counts the operation, and does at once what the launch does not delay.
 void issue(Wave& wave, Access& access, u8 counters, unsigned first, unsigned count) {
     if (count > 0) begin_load(wave, *access.instruction, first, count, access.lanes, counters);
@@ -64,6 +104,11 @@ void issue(Wave& wave, Access& access, u8 counters, unsigned first, unsigned cou
         for (u64 left = lanes; left != 0; left &= left - 1) perform(wave, access, unsigned(__builtin_ctzll(left)));
     }
     wave.outstanding.push_back(entry);
+    // The counters of vector memory have 6 bits: with so many outstanding the wave stalls.
+    constexpr size_t kMostOutstanding = 63;
+    if (wave.outstanding.size() > kMostOutstanding)
+        for (unsigned counter = 0; counter < kCounters; ++counter)
+            if (counters >> counter & 1) wait_for(wave, counter, kMostOutstanding);
 }
 
 const Operand& base_of(const Instruction& instruction) { return instruction.sources[2]; }
@@ -84,11 +129,15 @@ void find_addresses(Wave& wave, const Instruction& instruction, Access& access) 
         if (is_wide) place += u64(wave.vectors[address.index + 1][lane]) << 32;
         access.addresses[lane] = place;
     }
+    access.begin = access.end = 0;
     if (access.lanes == 0) return;
     const unsigned first = unsigned(__builtin_ctzll(access.lanes));
+    access.begin = access.addresses[first];
     access.is_shared = u32(access.addresses[first] >> 32) == kSharedAperture;
     for (u64 left = access.lanes; left != 0; left &= left - 1) {
         const u64 place = access.addresses[__builtin_ctzll(left)];
+        access.begin = std::min(access.begin, place);
+        access.end = std::max(access.end, place + access.bytes);
         const u32 aperture = u32(place >> 32);
         if (aperture == kScratchAperture) refuse("an access to scratch memory");
         if ((aperture == kSharedAperture) != access.is_shared) refuse("one flat access to LDS and to memory");
@@ -240,7 +289,7 @@ void load_scalar(Wave& wave, const Instruction& instruction) {
 void read_clock(Wave& wave, const Instruction& instruction) {
     constexpr u32 kRealTime = 0x83;  // the message whose answer is the clock
     if (instruction.operation->kind == kMessage && u32(instruction.sources[0].value) != kRealTime) refuse("this message is not known");
-    const u64 ticks = clock_ticks();
+    const u64 ticks = wave.launch->clock();
     const unsigned first = instruction.result.index;
     for (unsigned word = 0; word < 2; ++word) {
         wave.set_scalar(first + word, u32(ticks >> 32 * word));
@@ -261,46 +310,6 @@ void operate_caches(Wave& wave, const Instruction& instruction) {
     const u8 kind = instruction.operation->kind;
     const bool is_store = kind == kWriteBack || kind == kWriteBackInvalidate;
     issue(wave, access, u8(1 << wave.target->counter[is_store ? kStores : kLoads]), 0, 0);
-}
-
-void retire(Wave& wave, Outstanding& entry) {
-    wave.launch->finish(wave, entry);
-    for (unsigned index = entry.first; index < unsigned(entry.first) + entry.count; ++index) {
-        if (entry.is_scalar) {
-            wave.pending_scalars[index / 64] &= ~(1ull << index % 64);
-            wave.readable_scalars[index / 64] |= 1ull << index % 64;
-        } else {
-            wave.arrived[index] |= entry.lanes;
-            if (--wave.pending[index] > 0) continue;
-            for (u64 left = wave.arrived[index] & wave.partial[index]; left != 0; left &= left - 1) {
-                const unsigned lane = unsigned(__builtin_ctzll(left));
-                if (wave.undefined_vectors[index][lane] != 0) wave.arrived[index] &= ~(1ull << lane);
-            }
-            wave.readable[index] |= wave.arrived[index];
-            wave.arrived[index] = 0;
-        }
-    }
-}
-
-void wait_for(Wave& wave, unsigned counter, unsigned limit) {
-    const u8 bit = u8(1 << counter);
-    size_t count = 0;
-    bool any_order = false;
-    for (const Outstanding& entry : wave.outstanding) {
-        count += (entry.counters & bit) != 0;
-        any_order |= (entry.counters & bit) != 0 && entry.is_scalar;
-    }
-    if (count <= limit || (any_order && limit > 0)) return;  // scalar loads return in any order: only 0 says anything
-    size_t left = count - limit;
-    for (Outstanding& entry : wave.outstanding) {
-        if (left == 0) break;
-        if ((entry.counters & bit) == 0) continue;
-        --left;
-        entry.counters &= u8(~bit);
-        if (entry.counters == 0) retire(wave, entry);
-    }
-    auto& list = wave.outstanding;
-    list.erase(std::remove_if(list.begin(), list.end(), [](const Outstanding& entry) { return entry.counters == 0; }), list.end());
 }
 
 #define GLOBAL_LOAD(name, bytes, kind) {#name, &load_vector, Type::kB32, false, 0, {}, kMemory, bytes, kind},

@@ -17,7 +17,10 @@ bool apply(const std::string& key, const std::string& value, Settings& all) {
     else if (key == "seed") all.seed = std::strtoull(text, nullptr, 0);
     else if (key == "reciprocal") all.reciprocal = std::atoi(text);
     else if (key == "link" && value == "pcie") all.has_probes = false;
+    else if (key == "delay" && value == "each") all.delays_each = true;
     else if (key == "delay") all.delayed = std::atoll(text);
+    else if (key == "together") all.together = unsigned(std::clamp(std::atoi(text), 1, 64));
+    else if (key == "batch") all.batch = unsigned(std::clamp(std::atoi(text), 1, 1000));
     else return false;
     return true;
 }
