@@ -38,7 +38,7 @@ PLATFORM = os.environ.get("HIPCOMM_PLATFORM", "cpu")
 # "0,2": ranks of every world whose control plane is the C library's, to run tests with them
 ALL_IN_C = tuple(int(rank) for rank in os.environ.get("HIPCOMM_TEST_C_RANKS", "").split(",") if rank)
 SHARED = os.environ.get("HIPCOMM_SHARE_DEVICES", "0")  # 1: all worlds on however few devices there are
-PATIENCE = 900.0 if PLATFORM == "amd-software" else 120.0  # seconds for a request; only a failing test waits so long
+PATIENCE = 900.0 if PLATFORM == "amd-software" else 120.0  # seconds for a request; only for a failing one
 ALGORITHMS = tuple(name for name in environment.ALGORITHMS if name not in ("auto", "direct"))
 SEED = int(os.environ.get("HIPCOMM_TEST_SEED", "20260101"))
 

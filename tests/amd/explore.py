@@ -2,9 +2,9 @@
 
     python tests/amd/explore.py OPERATION ALGORITHM [--objects DIRECTORY] [--calls N] …
 
-The ranks are threads of this process, and one of them interprets the launches of all: the same seed gives the same
-run, down to the last poll. HIPCOMM_AMD_SOFTWARE has the rest: arch, seed or delay=each, link. Prints one line of JSON:
-how many calls were made, and what was wrong with the last one, if anything.
+The ranks are threads of this process, and one of them interprets the launches of all: the same seed gives the
+same run, down to the last poll. HIPCOMM_AMD_SOFTWARE has the rest: arch, seed or delay=each, link. Prints one line
+of JSON: how many calls were made, and what was wrong with the last ones, if anything.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ def call_once(comm: Any, memory: Any, options: argparse.Namespace, call: int) ->
 
     root, seed = call % 2, (7, 1, call)
     if options.operation == "send":
-        return messages.make(comm, memory, messages.Message(root, 1 - root, options.count, options.dtype, seed=seed))
-    return cases.make(comm, memory, cases.Case(options.operation, options.count, options.dtype, root=root, seed=seed))
+        return messages.make(
+            comm, memory, messages.Message(root, 1 - root, options.count, options.dtype, seed=seed)
+        )
+    return cases.make(
+        comm, memory, cases.Case(options.operation, options.count, options.dtype, root=root, seed=seed)
+    )
 
 
 def explore(options: argparse.Namespace) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def explore(options: argparse.Namespace) -> dict[str, Any]:
                 comm.synchronize()
                 for one in made:
                     one.check(comm)
-            except Exception as error:
+            except (AssertionError, hipcomm.errors.Error) as error:
                 wrong.append(f"{type(error).__name__}: {error}".splitlines()[0][:200])
             if comm.rank == 0:
                 done[0] = first + options.batch

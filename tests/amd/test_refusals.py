@@ -43,7 +43,7 @@ def test_nothing_is_wrong_with_the_rest() -> None:
     assert outcome.words[64:] == [i * 0x01010101 & 0xFFFFFFFF for i in range(64, 256)]
 
 
-# v5 becomes a shift's upper half, whose bits 0 to 4 come from v2, and those above from v9: nothing has written that.
+# v5 becomes a shift's upper half: bits 0 to 4 come from v2, those above from v9, which nothing has written.
 UPPER_HALF = "v_mov_b32_e32 v8, v2\nv_lshlrev_b64 v[4:5], 5, v[8:9]\n"
 
 BODIES = {
@@ -147,9 +147,7 @@ DEFINED = {
     "a mask that drops what is undefined": (
         UPPER_HALF + "v_and_b32_e32 v5, 31, v5\nglobal_store_dword v1, v5, s[2:3]"
     ),
-    "a store of the defined half": (
-        "v_lshlrev_b32_e32 v3, 16, v9\nglobal_store_short v1, v3, s[2:3]"
-    ),
+    "a store of the defined half": ("v_lshlrev_b32_e32 v3, 16, v9\nglobal_store_short v1, v3, s[2:3]"),
     "a register moved and not used": "v_mov_b32_e32 v3, v9\nv_pk_mov_b32 v[4:5], s[20:21], v[8:9]",
     "lanes that are merged away": (
         "s_mov_b64 s[6:7], 0\ns_and_b64 s[4:5], s[20:21], s[6:7]\ns_and_saveexec_b64 s[8:9], s[4:5]"
