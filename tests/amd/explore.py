@@ -3,8 +3,8 @@
     python tests/amd/explore.py OPERATION ALGORITHM [--objects DIRECTORY] [--calls N] …
 
 The ranks are threads of this process, and one of them interprets the launches of all: the same seed gives the
-same run, down to the last poll. HIPCOMM_AMD_SOFTWARE has the rest: arch, seed or delay=each, link. Prints one line
-of JSON: how many calls were made, and what was wrong with the last ones, if anything.
+same run, down to the last poll. HIPCOMM_AMD_SOFTWARE has the rest: arch, seed or delay=each, link. Prints one
+line of JSON: how many calls were made, and what was wrong with the last ones, if anything.
 """
 
 from __future__ import annotations
