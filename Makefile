@@ -80,7 +80,8 @@ dependencies = -MMD -MP -MT $@ -MF $(1)
 build/%.d: ;
 -include $(wildcard build/*/*.d build/*/*/*.d)
 
-CORE      := hipcomm/lib/libhipcomm.so
+CORE      := hipcomm/lib/libhipcomm.so.0# the number is that of its binary interface
+LINKING   := hipcomm/lib/libhipcomm.so hipcomm/lib/pkgconfig/hipcomm.pc
 FFI       := hipcomm/_ffi.py
 WIRE      := hipcomm/_wire.py
 TABLES    := hipcomm/_tables.py
@@ -97,7 +98,7 @@ toolchain: | venv
 endif
 
 native: cpu-native $(CUDA_HIP) ## the C core and the two HIP libraries
-cpu-native: $(CORE) $(FFI) $(WIRE) $(TABLES) $(CPU_HIP)
+cpu-native: $(CORE) $(LINKING) $(FFI) $(WIRE) $(TABLES) $(CPU_HIP)
 
 CFLAGS   := -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror
 CXXFLAGS := -std=c++17 -D_GNU_SOURCE -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror
@@ -118,6 +119,15 @@ $(cpu_hip_objects) $(cuda_hip_objects): build/%.o: hipcomm/platforms/%.cpp build
 $(CORE): hipcomm/native/exports.map $(core_objects)
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl -lpthread -lm
+
+# What a linker and pkg-config look for. The first names the second's file, so that there is one library, not two.
+hipcomm/lib/libhipcomm.so: $(CORE)
+	@rm -f $@
+	@echo 'INPUT($(<F))' > $@
+
+hipcomm/lib/pkgconfig/hipcomm.pc: hipcomm/native/hipcomm.pc.in hipcomm/include/hipcomm.h
+	@mkdir -p $(@D)
+	@sed "s/@VERSION@/$$(sed -n 's/^#define HIPCOMM_VERSION_TEXT "\(.*\)"/\1/p' hipcomm/include/hipcomm.h)/" $< > $@
 
 $(CPU_HIP): $(cpu_hip_objects)
 $(CUDA_HIP): $(cuda_hip_objects)

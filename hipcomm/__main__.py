@@ -25,15 +25,20 @@ def main() -> None:
     parser.add_argument(
         "--libs", action="store_true", help="flags that link libhipcomm.so, to be found here at run time too"
     )
+    parser.add_argument(
+        "--pkg-config", action="store_true", help="the directory of hipcomm.pc, for PKG_CONFIG_PATH; alone"
+    )
     asked = parser.parse_args()
     flags = []
+    if asked.pkg_config:
+        flags.append(str(Path(get_library()).parent / "pkgconfig"))
     if asked.cflags:
         flags.append(f"-I{get_include()}")
     if asked.libs:
         directory = Path(get_library()).parent
         flags += [f"-L{directory}", f"-Wl,-rpath,{directory}", "-lhipcomm"]
     if not flags:
-        parser.error("say --cflags, --libs or both")
+        parser.error("say --cflags, --libs or both, or --pkg-config")
     sys.stdout.write(shlex.join(flags) + "\n")
 
 

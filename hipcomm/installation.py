@@ -18,8 +18,8 @@ def get_include() -> str:
 
 
 def get_library() -> str:
-    """Return the path of ``libhipcomm.so``, to link against or to open with dlopen."""
-    return str(PACKAGE / "lib" / "libhipcomm.so")
+    """Return the path of the C library, to open with dlopen; its directory is what a linker needs."""
+    return str(PACKAGE / "lib" / "libhipcomm.so.0")
 
 
 def not_built(error: ImportError) -> ImportError:

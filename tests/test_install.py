@@ -134,7 +134,7 @@ def test_wheel_is_complete(wheel):
     built = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "hipcomm").rglob("*")
-        if path.is_file() and path.suffix in (".so", ".co", ".ptx", ".cubin")
+        if path.is_file() and (path.suffix in (".so", ".co", ".ptx", ".cubin", ".pc") or ".so." in path.name)
     }
     assert len(built) > 10
     assert built - held == set()
