@@ -11,8 +11,6 @@ from pathlib import Path
 
 import click
 
-from hipcomm.environment import PLATFORMS
-from hipcomm.installation import VERSION
 from hipcomm_bench import spellings
 from hipcomm_bench.contestants import GROUPS
 from hipcomm_bench.data import DTYPES, REDOPS
@@ -39,6 +37,7 @@ from hipcomm_bench.results import Job, Options, Report
 from hipcomm_bench.table import align, closing_lines, comparison, mode_name
 from hipcomm_bench.worker import run
 from hipcomm_bench.world import under_launcher
+from hipcomm_launcher.options import SETTINGS, platform_option, version_option
 
 
 def _plot(context: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
@@ -53,14 +52,8 @@ SIZE = spellings.Size()
 _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 
 
-@click.command(
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "show_default": True,
-        "token_normalize_func": spellings.plain,
-    }
-)
-@click.version_option(VERSION, prog_name="hipcomm-bench")
+@click.command(context_settings={**SETTINGS, "show_default": True})
+@version_option("hipcomm-bench")
 @click.argument("op", type=spellings.operation([*OPS, FUSED]), default="all_reduce")
 @click.option("-b", "--minbytes", type=SIZE, default="1K", help="Smallest message.")
 @click.option("-e", "--maxbytes", type=SIZE, default="64M", help="Largest message.")
@@ -124,7 +117,7 @@ _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
 @click.option("--mode", type=click.Choice(list(MODES)), default="both", help="Which use of the buffers.")
 @click.option("--budget", type=float, default=0.4, help="Seconds per contestant and size; fewer calls then.")
 @click.option("-T", "--timeout", type=float, default=600.0, help="Seconds after which a job is ended.")
-@click.option("--platform", type=click.Choice(PLATFORMS), help="Where to run (HIPCOMM_PLATFORM).")
+@platform_option
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Write OUTPUT.json, OUTPUT.md and OUTPUT.csv."
 )

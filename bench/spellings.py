@@ -14,11 +14,6 @@ _OPERATIONS = {"alltoall": "all_to_all", "alltoallv": "all_to_all_v", "sendrecv"
 _DTYPES = {"half": "float16", "float": "float32", "double": "float64", "bf16": "bfloat16"}
 
 
-def plain(name: str) -> str:
-    """Return an option's name as it is declared: underscores in it are hyphens."""
-    return name.replace("_", "-")
-
-
 class Size(click.ParamType[int]):
     """A number of bytes, such as 64K."""
 

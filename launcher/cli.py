@@ -10,10 +10,13 @@ from typing import Any, NoReturn
 
 import click
 
-from hipcomm.environment import MAX_SECONDS, PLATFORMS, Settings
+from hipcomm.environment import MAX_SECONDS, Settings
 from hipcomm.errors import Error, InvalidArgument
 
+from .auto import number_of_ranks
+from .cores import bind_by_default, shares, usable
 from .job import run_job
+from .options import SETTINGS, platform_option, version_option
 from .spec import (
     RESERVED,
     CommandError,
@@ -70,16 +73,30 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(str(error), param=parameter) from error
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+class _Ranks(click.IntRange):
+    """A number of ranks, or 0 for ``auto``."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number: int = 0 if value == "auto" else super().convert(value, param, ctx)
+        return number
+
+
+@click.command(context_settings={**SETTINGS, "allow_interspersed_args": False})
+@version_option("hipcomm-run")
 @click.option(
     "-n",
+    "-np",
     "--nproc-per-node",
     "nproc",
-    type=click.IntRange(1, 1024),
-    help="Number of ranks. [default: as many as --devices names, else 1]",
+    type=_Ranks(1, 1024),
+    metavar="N|auto",
+    help="Number of ranks; auto: as many as there are devices, or processors on the CPU platform."
+    " [default: as many as --devices names, else 1]",
 )
 @click.option("-m", "--module", is_flag=True, help="PROGRAM is a Python module.")
-@click.option("--platform", type=click.Choice(PLATFORMS), help="Where to run (HIPCOMM_PLATFORM).")
+@platform_option
 @click.option(
     "--devices",
     callback=_parse_devices,
@@ -121,6 +138,12 @@ def _parse_devices(_: click.Context, parameter: click.Parameter, value: str | No
     metavar="K",
     help="Start the whole job again after a rank has failed, K times at most.",
 )
+@click.option(
+    "--bind/--no-bind",
+    default=None,
+    help="Bind every rank to its share of the processors. [default: on the CPU platform, with no more ranks"
+    " than processors]",
+)
 @click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
 @click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
@@ -136,6 +159,7 @@ def main(
     unwind: float,
     grace: float,
     max_restarts: int,
+    bind: bool | None,
     env: dict[str, str],
     dry_run: bool,
     program: tuple[str, ...],
@@ -146,12 +170,11 @@ def main(
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
     130: Ctrl-C, a second one kills at once. 141: the reader of the output has gone. 1: it could not be
     written. Ctrl-Z stops all ranks until the job goes on.
+
+    Rank 0 reads standard input, that of the others is empty. OMP_NUM_THREADS is each rank's share of the
+    processors, unless it is set.
     """
     _open_standard_descriptors()
-    if nproc is None:
-        nproc = len(devices) or 1
-    if devices and len(devices) < nproc:
-        raise click.UsageError(f"--devices names {len(devices)} devices for {nproc} ranks.")
     if tee and log_dir is None:
         raise click.UsageError("--tee needs --log-dir.")
     # What hipcomm would refuse in every rank is better refused once.
@@ -159,12 +182,20 @@ def main(
     try:
         settings = Settings.read({**inherited, **env})
         command = resolve_command(program, module, env.get("PATH", os.environ.get("PATH")))
+        if nproc == 0:
+            nproc = len(devices) or number_of_ranks(
+                {**inherited, **env} | ({"HIPCOMM_PLATFORM": platform} if platform else {})
+            )
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
     except CommandError as error:
         _fail(str(error), error.exit_code)
+    nproc = nproc or len(devices) or 1
+    if devices and len(devices) < nproc:
+        raise click.UsageError(f"--devices names {len(devices)} devices for {nproc} ranks.")
     options = Options(
         nproc=nproc,
+        cpus=_cpus(bind, nproc, platform or settings.platform),
         env=env,
         platform=platform,
         devices=devices,
@@ -187,6 +218,17 @@ def main(
     except (Error, OSError) as error:
         _fail(str(error), 1)
     raise SystemExit(exit_code)
+
+
+def _cpus(bind: bool | None, nproc: int, platform: str) -> list[frozenset[int]]:
+    """Return the processors that ranks are bound to, by rank; empty: they are not."""
+    if not (bind_by_default(platform) if bind is None else bind) or (nproc == 1 and not bind):
+        return []
+    cpus = usable()
+    bound = shares(cpus, nproc)
+    if bind and not bound:
+        raise click.UsageError(f"--bind: {nproc} ranks, but only {len(cpus)} processors.")
+    return bound
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:

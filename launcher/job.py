@@ -108,7 +108,7 @@ class Job:
             with self._caught_signals(), self._guardian():
                 try:
                     self._start_workers(endpoints)
-                    # Threads only from here on: see worker._die_with.
+                    # Threads only from here on: see worker._prepare.
                     self._server.start()
                     self._supervise()
                 finally:
@@ -199,6 +199,7 @@ class Job:
                     tag=f"[rank{rank}] ".encode() if options.tag else b"",
                     terminals=(self._stdout, self._stderr) if shown else (None, None),
                     logs=logs,
+                    cpus=options.cpus[rank] if options.cpus else None,
                 )
             except OSError as error:
                 for log in logs:

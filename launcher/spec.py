@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .cores import threads
+
 NOT_FOUND = 127  # exit codes, as a shell has them
 NOT_EXECUTABLE = 126
 
@@ -33,6 +35,7 @@ class Options(NamedTuple):
         nproc: the number of ranks.
         env: variables for all ranks.
         platform: HIPCOMM_PLATFORM for the ranks, or None: as in our own environment.
+        cpus: the processors that ranks are bound to, by rank; empty: they are not bound.
         devices: HIPCOMM_DEVICE by rank; empty: as in our own environment.
         tag: whether lines get the prefix ``[rank3]``.
         log_dir: the directory for ``rank3.out`` and ``rank3.err``, or None.
@@ -47,6 +50,7 @@ class Options(NamedTuple):
     nproc: int = 1
     env: Mapping[str, str] = {}
     platform: str | None = None
+    cpus: Sequence[frozenset[int]] = ()
     devices: Sequence[str] = ()
     tag: bool = True
     log_dir: Path | None = None
@@ -146,6 +150,7 @@ def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[
     """Return what is added to our own environment for *rank*."""
     added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}
     added |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(endpoints.master_port)}
+    added |= threads(options.nproc, os.environ)
     added |= options.env
     if options.platform is not None:
         added["HIPCOMM_PLATFORM"] = options.platform

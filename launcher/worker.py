@@ -16,8 +16,8 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with(launcher: int) -> Callable[[], None]:
-    """Return what a child runs between fork and exec: the kernel shall kill it with the launcher.
+def _prepare(launcher: int, cpus: frozenset[int] | None) -> Callable[[], None]:
+    """Return what a child runs between fork and exec: the kernel shall kill it with the launcher; binding.
 
     Only safe while the launcher has a single thread, which is why all ranks are started first.
     """
@@ -27,6 +27,8 @@ def _die_with(launcher: int) -> Callable[[], None]:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
         if os.getppid() != launcher:
             os._exit(128 + signal.SIGKILL)  # it died before we could ask for that
+        if cpus is not None:
+            os.sched_setaffinity(0, cpus)
 
     return prepare
 
@@ -54,6 +56,7 @@ class Worker:
         tag: what every line begins with on a terminal.
         terminals: for standard output and standard error; None: not shown.
         logs: the same for open log files.
+        cpus: the processors that it is bound to; None: those that we run on.
 
     Raises:
         OSError: the program cannot be executed.
@@ -70,6 +73,7 @@ class Worker:
         tag: bytes,
         terminals: tuple[Terminal | None, Terminal | None],
         logs: tuple[BinaryIO | None, BinaryIO | None],
+        cpus: frozenset[int] | None = None,
     ) -> None:
         self.rank = rank
         self.started = time.monotonic()
@@ -84,7 +88,7 @@ class Worker:
             stderr=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - there is one thread, see _die_with
+            preexec_fn=_prepare(os.getpid(), cpus),  # noqa: PLW1509 - there is one thread, see _prepare
         )
         self.pid = self._process.pid
         out, err = cast(BinaryIO, self._process.stdout), cast(BinaryIO, self._process.stderr)

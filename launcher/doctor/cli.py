@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 
 import click
 
-from hipcomm.environment import PLATFORMS
+from hipcomm_launcher.options import SETTINGS, platform_option, version_option
 from hipcomm_launcher.worker import signal_name
 
 from . import machine, settings
@@ -22,8 +22,9 @@ TRIAL_TIMEOUT = 120.0  # likewise
 MOST_RANKS = 8  # of the trial
 
 
-@click.command()
-@click.option("--platform", type=click.Choice(PLATFORMS), help="What to examine (HIPCOMM_PLATFORM).")
+@click.command(context_settings=SETTINGS)
+@version_option("hipcomm-doctor")
+@platform_option
 def main(platform: str | None) -> None:
     """Say whether hipcomm can run here.
 
