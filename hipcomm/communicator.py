@@ -322,6 +322,21 @@ class Communicator(Norms):
         if not self._gone:
             self._session.abort(reason)
 
+    @property
+    def handle(self) -> int:
+        """The ``hipcommComm_t`` of the C library (hipcomm.h), for calls from ctypes, cffi or an extension.
+
+        It is valid until :meth:`close`, and lent: the caller must not destroy it. Calls by it count as calls
+        of this rank, and follow the rules of the class. :meth:`close` does not wait for those that another
+        thread has begun. A call after :meth:`close` returns hipcommInvalidArgument, as does any with a handle
+        that is none. A forked child must not use its parent's.
+
+        Raises:
+            InvalidArgument: the communicator is closed.
+        """
+        self._living("handle")
+        return int(ffi.cast("uintptr_t", self._comm))
+
     def _forget(self, why: str) -> None:
         """No call from now on: the core refuses what is NULL, and :meth:`_raise` says why."""
         self._gone = why

@@ -34,7 +34,7 @@ hipcommResult_t check_peers(hipcommComm_t comm, const Call* call, uint64_t bytes
 }
 
 hipcommResult_t hipcommCommSetMemoryOrder(hipcommComm_t comm, uint64_t order) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     comm->memory_order = order;
     return hipcommSuccess;
 }

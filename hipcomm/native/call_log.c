@@ -4,7 +4,7 @@
 #include <stdio.h>
 
 hipcommResult_t hipcommCommSetLog(hipcommComm_t comm, hipcommLogFunction log, void* context) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     comm->log_context = context;
     comm->log = log;
     return hipcommSuccess;

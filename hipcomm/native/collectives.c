@@ -6,7 +6,7 @@
 static hipcommResult_t run_equal(hipcommOperation_t operation, const void* sendbuf, void* recvbuf, size_t rows,
                                  size_t count, hipcommDataType_t dtype, hipcommRedOp_t op, int root,
                                  hipcommComm_t comm, hipcommStream_t stream) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     Call call = {operation, sendbuf, recvbuf, rows, count, dtype, op, root};
     return run(comm, &call, NULL, NULL, stream);
 }
@@ -108,7 +108,7 @@ static hipcommResult_t refuse_counts(hipcommComm_t comm, hipcommOperation_t oper
 
 hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size_t* counts, const size_t* displs,
                                   hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     const uint32_t world = comm->args.world, rank = comm->args.rank;
     Call call = {.operation = hipcommOpAllGatherv, .send = sendbuf, .recv = recvbuf, .rows = 1, .dtype = dtype};
     hipcommResult_t result = check_call(comm, &call); /* the dtype, before it is used */
@@ -125,7 +125,7 @@ hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size
 hipcommResult_t hipcommAllToAllv(const void* sendbuf, const size_t* sendcounts, const size_t* senddispls,
                                  void* recvbuf, const size_t* recvcounts, const size_t* recvdispls,
                                  hipcommDataType_t dtype, hipcommComm_t comm, hipcommStream_t stream) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     const uint32_t world = comm->args.world, rank = comm->args.rank;
     Call call = {.operation = hipcommOpAllToAllv, .send = sendbuf, .recv = recvbuf, .rows = 1, .dtype = dtype};
     hipcommResult_t result = check_call(comm, &call);

@@ -6,7 +6,7 @@
 
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
                                 hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     hipcommPlanRequest request = comm->request;
     request.operation = operation;
     request.bytes = bytes;
@@ -113,7 +113,8 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
     hipcommComm_t comm = calloc(1, sizeof *comm);
     if (!comm) return set_error(NULL, hipcommOutOfMemory, "no memory for the communicator");
     comm->functions = calloc((size_t)hipcommKernelCount(), sizeof *comm->functions);
-    if (!comm->functions) {
+    if (!comm->functions || !handle_begins(comm)) {
+        free(comm->functions);
         free(comm);
         return set_error(NULL, hipcommOutOfMemory, "no memory for the kernel table");
     }
@@ -159,6 +160,7 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* ou
 
 hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
     if (!comm) return hipcommSuccess;
+    if (!is_live(comm)) return no_comm();
     hipcommResult_t result = hipcommSuccess;
     if (comm->order.end) {
         const hipError_t error = comm->hip.EventDestroy(comm->order.end);
@@ -169,6 +171,6 @@ hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
     }
     hip_api_close(&comm->hip);
     free(comm->functions);
-    free(comm);
+    handle_ends(comm);
     return result;
 }

@@ -16,7 +16,9 @@ hipcommResult_t set_error(hipcommComm_t comm, hipcommResult_t result, const char
     return result;
 }
 
-hipcommResult_t no_comm(void) { return set_error(NULL, hipcommInvalidArgument, "comm is NULL"); }
+hipcommResult_t no_comm(void) {
+    return set_error(NULL, hipcommInvalidArgument, "comm is NULL or no communicator: it may have been closed");
+}
 
 hipcommResult_t hip_error(hipcommComm_t comm, const char* function, hipError_t error) {
     return set_error(comm, hipcommPlatformError, "rank %u: %s failed with %s (%d): %s", comm->args.rank, function,
@@ -37,12 +39,12 @@ hipcommResult_t hip_error_in_call(hipcommComm_t comm, const char* function, hipE
     return result;
 }
 
-const char* hipcommGetLastError(hipcommComm_t comm) { return comm ? comm->error : thread_error; }
+const char* hipcommGetLastError(hipcommComm_t comm) { return is_live(comm) ? comm->error : thread_error; }
 
 /* ---- failure ------------------------------------------------------------------------------------- */
 
 hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message) {
-    if (!comm || !message || result == hipcommSuccess) return hipcommInvalidArgument;
+    if (!is_live(comm) || !message || result == hipcommSuccess) return hipcommInvalidArgument;
     int unclaimed = 0;
     if (!atomic_compare_exchange_strong(&comm->failure_claim, &unclaimed, 1)) return hipcommSuccess;
     snprintf(comm->failure, sizeof comm->failure, "%s", message);
@@ -192,7 +194,7 @@ hipcommResult_t check_health(hipcommComm_t comm) {
 }
 
 hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer) {
-    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    if (!is_live(comm)) return no_comm();
     if (peer < 0 || peer >= (int)comm->args.world)
         return set_error(comm, hipcommInvalidArgument, "rank %d is not in a world of %u", peer, comm->args.world);
     __atomic_fetch_or(&comm->status->left, 1u << peer, __ATOMIC_RELEASE);
@@ -200,10 +202,10 @@ hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer) {
 }
 
 hipcommResult_t hipcommCommGetAsyncError(hipcommComm_t comm) {
-    return comm ? check_health(comm) : no_comm();
+    return is_live(comm) ? check_health(comm) : no_comm();
 }
 
 int hipcommCommFailedPeer(hipcommComm_t comm) {
-    if (!comm || atomic_load_explicit(&comm->failed, memory_order_acquire) == hipcommSuccess) return -1;
+    if (!is_live(comm) || atomic_load_explicit(&comm->failed, memory_order_acquire) == hipcommSuccess) return -1;
     return comm->failed_peer;
 }

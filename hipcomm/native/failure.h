@@ -3,6 +3,7 @@
 #define HIPCOMM_NATIVE_FAILURE_H
 
 #include "communicator.h"
+#include "handles.h"
 
 /* Put a message where hipcommGetLastError() finds it (comm may be NULL) and return `result`. */
 hipcommResult_t set_error(hipcommComm_t comm, hipcommResult_t result, const char* format, ...)

@@ -203,7 +203,7 @@ static hipcommResult_t check_ranks(hipcommComm_t comm, const Call* call, const h
 
 static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
                                 hipcommStream_t stream_handle) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     const hipStream_t stream = stream_handle;
     hipcommResult_t result = check_norm(comm, operation, norm);
     if (result == hipcommSuccess) result = check_health(comm);
@@ -244,7 +244,7 @@ hipcommResult_t hipcommAllReduceLayerNorm(const hipcommNorm* norm, hipcommComm_t
 
 hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, uint64_t tokens, uint64_t hidden,
                                     hipcommDataType_t dtype, hipcommPlan* plan) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     if (!is_norm(operation) || !plan || !dtype_is_valid((int)dtype) || hidden < 1 || hidden > HIPCOMM_MAX_HIDDEN ||
         tokens > HIPCOMM_MAX_MESSAGE_BYTES / (hidden * dtype_size(dtype)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: no such norm to plan", comm->args.rank);

@@ -69,7 +69,7 @@ static hipcommResult_t refuse(hipcommComm_t comm, void* base, uint64_t bytes, co
 }
 
 hipcommResult_t hipcommCommAddRegion(hipcommComm_t comm, void* const* bases, uint64_t bytes, int* number) {
-    if (!comm || !bases || !number)
+    if (!is_live(comm) || !bases || !number)
         return set_error(NULL, hipcommInvalidArgument, "comm, bases or number is NULL");
     void* const own = bases[comm->args.rank];
     if (bytes == 0 || bytes >> HIPCOMM_PLACE_OFFSET_BITS) return refuse(comm, own, bytes, "not a possible size");
@@ -90,7 +90,7 @@ hipcommResult_t hipcommCommAddRegion(hipcommComm_t comm, void* const* bases, uin
 }
 
 hipcommResult_t hipcommCommRemoveRegion(hipcommComm_t comm, int number) {
-    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    if (!is_live(comm)) return no_comm();
     if (number < 0 || !remove_region(&comm->regions, (uint32_t)number))
         return set_error(comm, hipcommInvalidArgument, "rank %u: there is no region %d", comm->args.rank, number);
     return hipcommSuccess;

@@ -94,7 +94,7 @@ static hipError_t synchronize(hipcommComm_t comm, hipStream_t stream) {
 }
 
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     const hipError_t error = synchronize(comm, stream);
     if (error != hipSuccess) return hip_error(comm, "hipStreamSynchronize", error);
     return check_health(comm);

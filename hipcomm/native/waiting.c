@@ -37,7 +37,7 @@ hipcommResult_t check_not_waiting(hipcommComm_t comm) {
 }
 
 hipcommResult_t hipcommCommSetInterrupt(hipcommComm_t comm, hipcommInterruptFunction function, void* context) {
-    if (!comm) return set_error(NULL, hipcommInvalidArgument, "comm is NULL");
+    if (!is_live(comm)) return no_comm();
     comm->interrupt = function;
     comm->interrupt_context = context;
     comm->status->host_context = (uint64_t)(uintptr_t)comm;

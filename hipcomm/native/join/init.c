@@ -22,7 +22,7 @@ hipcommResult_t hipcommInit(hipcommComm_t* comm) { return hipcommInitSettings(co
 
 /* hipcommInvalidArgument for a communicator that this library has not joined, or has left. */
 static hipcommResult_t check_member(hipcommComm_t comm, const char* operation) {
-    if (!comm) return no_comm();
+    if (!is_live(comm)) return no_comm();
     if (!comm->session)
         return set_error(comm, hipcommInvalidArgument,
                          "rank %u: %s: the communicator was made by hipcommCommCreate(), whose caller does this",
@@ -34,13 +34,14 @@ static hipcommResult_t check_member(hipcommComm_t comm, const char* operation) {
 }
 
 hipcommResult_t hipcommFinalize(hipcommComm_t comm) {
-    if (comm && comm->session && comm->session->is_over) return hipcommSuccess;
+    if (is_live(comm) && comm->session && comm->session->is_over) return hipcommSuccess;
     const hipcommResult_t result = check_member(comm, "finalize");
     return result == hipcommSuccess ? hand_out(comm, session_end(comm->session)) : result;
 }
 
 hipcommResult_t hipcommDestroy(hipcommComm_t comm) {
     if (!comm) return hipcommSuccess;
+    if (!is_live(comm)) return no_comm();
     if (!comm->session) return hipcommCommDestroy(comm);
     Session* session = comm->session;
     const KeptError first = keep_error(session_end(session));
@@ -106,12 +107,12 @@ static hipcommResult_t answer(hipcommComm_t comm, int value, int* out) {
 }
 
 hipcommResult_t hipcommCount(hipcommComm_t comm, int* count) {
-    return comm ? answer(comm, (int)comm->args.world, count) : no_comm();
+    return is_live(comm) ? answer(comm, (int)comm->args.world, count) : no_comm();
 }
 hipcommResult_t hipcommUserRank(hipcommComm_t comm, int* rank) {
-    return comm ? answer(comm, (int)comm->args.rank, rank) : no_comm();
+    return is_live(comm) ? answer(comm, (int)comm->args.rank, rank) : no_comm();
 }
 hipcommResult_t hipcommDevice(hipcommComm_t comm, int* device) {
-    return comm ? answer(comm, comm->device, device) : no_comm();
+    return is_live(comm) ? answer(comm, comm->device, device) : no_comm();
 }
 hipcommResult_t hipcommGetVersion(int* version) { return answer(NULL, HIPCOMM_VERSION, version); }
