@@ -81,7 +81,7 @@ def init(**settings: Any) -> Communicator:
     Args:
         settings: say it here instead of in the environment, by keyword: rank, world_size, local_rank,
             rendezvous, token, job_id, platform, device, timeout, join_timeout, algorithm, staging_bytes,
-            share_devices, check, log. None is as if not given. docs/environment.md has the table.
+            share_devices, carrier, check, log. None is as if not given. docs/environment.md has the table.
 
     Raises:
         RendezvousError: not all ranks came in time (HIPCOMM_JOIN_TIMEOUT); who did is in the message.
@@ -96,7 +96,12 @@ def init(**settings: Any) -> Communicator:
     check_keywords(settings, "init")
     values = Settings.read(given=settings)
     configure(values.log)
-    return Communicator(Session.join(Identity.read(given=settings), values))
+    identity = Identity.read(given=settings)
+    if identity.spans_nodes:
+        from hipcomm.nodes.joining import join
+
+        return join(identity, values)
+    return Communicator(Session.join(identity, values))
 
 
 def init_all(devices: Sequence[int | str], **settings: Any) -> CommunicatorList:

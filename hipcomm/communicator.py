@@ -72,6 +72,9 @@ class Communicator(Norms):
         world_size: the number of ranks.
         device: this rank's :class:`~hipcomm.hip.device.Device`.
         platform: one of ``hipcomm.environment.PLATFORMS``, except "auto".
+        node: which of the communicator's nodes this rank is on, 0 to num_nodes - 1.
+        num_nodes: the number of nodes; more than one: docs/nodes.md.
+        local_rank: this rank's number among those of its node.
     """
 
     def __init__(self, session: Session) -> None:
@@ -79,6 +82,7 @@ class Communicator(Norms):
         super().__init__(session)
         self.device = session.device
         self.platform = session.platform.name
+        self.node, self.num_nodes, self.local_rank = 0, 1, self.rank
         belongs_to_this_process(self)
         if log.isEnabledFor(logging.DEBUG):
             self._log_calls()
@@ -183,6 +187,12 @@ class Communicator(Norms):
                 raise self._arguments.refusal("split", f"{name} {value!r} is not an integer of 64 bits")
         part = self._living("split").split(None if color is None else int(color), int(key))
         return None if part is None else Communicator(part)
+
+    def split_by_node(self) -> Communicator:
+        """Make a communicator of this node's ranks, in rank order. Collective; as :meth:`split`."""
+        part = self.split(self.node)
+        assert part is not None
+        return part
 
     # ---- memory that all ranks reach -----------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from hipcomm import _tables
 from hipcomm._tables import ALGORITHMS, LAUNCHERS, MAX_RANKS, MAX_STAGING_BYTES, MAX_TIMEOUT_SECONDS, SETTINGS
+from hipcomm._wire import MAX_WORLD
 from hipcomm.errors import InvalidArgument
 
 PLATFORMS = ("auto", *(name for name, _, _ in _tables.PLATFORMS))
@@ -233,6 +234,7 @@ class Settings(NamedTuple):
         join_timeout: how long a rank waits for all to join, in seconds.
         algorithm: the algorithm that is forced, or "auto".
         staging_bytes: the size of the staging slab, in bytes; 0: the tuning row's.
+        carrier: what carries bytes between nodes, as the user wrote it.
         check: whether ranks compare every call.
         log: one of ``LOG_LEVELS``.
         runtime_dir: the user's private run-time directory (XDG), or an empty text.
@@ -250,6 +252,7 @@ class Settings(NamedTuple):
     join_timeout: float = 60.0
     algorithm: str = "auto"
     staging_bytes: int = 0
+    carrier: str = "auto"
     check: bool = False
     log: str = "warning"
     runtime_dir: str = ""
@@ -318,6 +321,8 @@ class Identity(NamedTuple):
         local_rank: this process's number on its machine.
         source: whose variables said so; "keywords"; "alone" where there were none (a world of one).
         job_key: what tells this job apart from others of the same user; the same on all ranks.
+        spans_nodes: whether the launcher says that there are several nodes; which rank is on which is not
+            taken from it.
     """
 
     rank: int = 0
@@ -325,6 +330,7 @@ class Identity(NamedTuple):
     local_rank: int = 0
     source: str = "alone"
     job_key: str = ""
+    spans_nodes: bool = False
 
     @classmethod
     def read(
@@ -351,23 +357,30 @@ class Identity(NamedTuple):
                 (rank_as_said, world_as_said) if rank is None else (world_as_said, rank_as_said)
             )
             raise InvalidArgument(f"{missing}: not set, but {present} is")
-        if world_size > MAX_RANKS:
-            raise InvalidArgument(f"{world_as_said}: hipcomm joins {MAX_RANKS} ranks at most")
+        local_size, _ = _number("", launcher.local_size, 1, env, {})
+        spans_nodes = "world_size" not in said and (
+            local_size not in (None, world_size) or (launcher.name == "Slurm" and _slurm_nodes(env) > 1)
+        )
+        most = MAX_WORLD if spans_nodes else MAX_RANKS
+        if world_size > most:
+            raise InvalidArgument(f"{world_as_said}: hipcomm joins {most} ranks at most")
         if rank >= world_size:
             raise InvalidArgument(f"{rank_as_said}: not below {world_as_said}")
         local_rank, _ = _number("local_rank", launcher.local_rank, 0, env, said)
-        local_size, size_as_said = _number("", launcher.local_size, 1, env, {})
-        if local_size is not None and local_size != world_size and "world_size" not in said:
-            raise InvalidArgument(
-                f"{world_as_said} but {size_as_said}: hipcomm joins the ranks of one machine only"
-            )
         return cls(
             rank=rank,
             world_size=world_size,
             local_rank=rank if local_rank is None else local_rank,
             source=launcher.name,
             job_key=_job_key(launcher, env, said),
+            spans_nodes=spans_nodes,
         )
+
+
+def _slurm_nodes(env: Mapping[str, str]) -> int:
+    """On how many nodes this step of Slurm's runs; where it does not say, its job."""
+    name = "SLURM_STEP_NUM_NODES" if env.get("SLURM_STEP_NUM_NODES") else "SLURM_NNODES"
+    return _number("", name, 1, env, {})[0] or 1
 
 
 def _launcher_of(env: Mapping[str, str]) -> _Launcher | None:

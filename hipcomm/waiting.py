@@ -6,6 +6,7 @@ import threading
 import time
 
 _SLICE = 0.1  # seconds
+_PAUSE = 5e-5  # seconds
 
 
 def wait(event: threading.Event, seconds: float) -> bool:
@@ -19,3 +20,8 @@ def wait(event: threading.Event, seconds: float) -> bool:
         if time.monotonic() >= deadline:
             return event.is_set()
     return True
+
+
+def pause() -> None:
+    """Sleep for a moment between two looks at what has no event to wait for."""
+    time.sleep(_PAUSE)

@@ -238,6 +238,27 @@ def test_the_tasks_of_a_slurm_step_count_not_those_of_its_job():
 
 
 @pytest.mark.parametrize(
+    ("environ", "spans"),
+    [
+        (TORCHRUN, False),
+        ({**TORCHRUN, "WORLD_SIZE": "8"}, True),
+        ({**HIPCOMM, "HIPCOMM_LOCAL_SIZE": "1"}, True),
+        (HIPCOMM, False),
+        ({**SLURM, "SLURM_NNODES": "1"}, False),
+        ({**SLURM, "SLURM_NNODES": "2"}, True),
+        ({**SLURM, "SLURM_NNODES": "2", "SLURM_STEP_NUM_NODES": "1"}, False),
+        ({**TORCHRUN, "SLURM_NNODES": "2"}, False),
+    ],
+)
+def test_the_launcher_says_whether_there_may_be_several_nodes(environ, spans):
+    assert Identity.read(environ).spans_nodes is spans
+
+
+def test_a_world_of_keywords_is_of_one_machine():
+    assert not Identity.read({**TORCHRUN, "WORLD_SIZE": "8"}, {"rank": 0, "world_size": 2}).spans_nodes
+
+
+@pytest.mark.parametrize(
     ("environ", "named"),
     [
         ({"HIPCOMM_RANK": "1"}, ["HIPCOMM_WORLD_SIZE"]),
@@ -245,7 +266,8 @@ def test_the_tasks_of_a_slurm_step_count_not_those_of_its_job():
         ({"RANK": "0"}, ["WORLD_SIZE"]),
         ({"RANK": "one", "WORLD_SIZE": "2"}, ["RANK", "'one'"]),
         ({"HIPCOMM_RANK": "2", "HIPCOMM_WORLD_SIZE": "2"}, ["HIPCOMM_RANK='2'", "HIPCOMM_WORLD_SIZE='2'"]),
-        ({**TORCHRUN, "WORLD_SIZE": "16"}, ["WORLD_SIZE='16'", "LOCAL_WORLD_SIZE='4'"]),
+        ({**TORCHRUN, "WORLD_SIZE": "1025"}, ["WORLD_SIZE='1025'", "1024 ranks at most"]),
+        ({**TORCHRUN, "WORLD_SIZE": "17", "LOCAL_WORLD_SIZE": "17"}, ["WORLD_SIZE='17'", "16 ranks at most"]),
         ({**HIPCOMM, "HIPCOMM_LOCAL_RANK": "-1"}, ["HIPCOMM_LOCAL_RANK", "'-1'"]),
     ],
 )

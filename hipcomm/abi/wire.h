@@ -149,6 +149,8 @@ typedef struct {
  * a slash and a step. The name of all ranks' communicator is HIPCOMM_WIRE_NAME; that of the n-th split of a
  * communicator, from 1, its name, a full stop and n. */
 #define HIPCOMM_WIRE_NAME "hipcomm"
+#define HIPCOMM_WIRE_TAG_NODES "nodes"               /* hipcommWireNode */
+#define HIPCOMM_WIRE_TAG_CARRIER "carrier"           /* status, what the carrier needs of each rank */
 #define HIPCOMM_WIRE_TAG_AGREEMENT "agreement"       /* hipcommWireAgreement */
 #define HIPCOMM_WIRE_TAG_SLABS "slabs"               /* the control slab and the staging slab */
 #define HIPCOMM_WIRE_TAG_READY "ready"               /* nothing */
@@ -171,6 +173,17 @@ typedef struct {
 typedef struct {
     uint32_t result; /* a hipcommResult_t */
 } hipcommWireStatus;
+
+/* Where a rank is, host and boot; and what must be equal on all ranks of a world over nodes. */
+typedef struct {
+    char host[64]; /* host name */
+    char boot[40]; /* the kernel's boot id */
+    char version[16];
+    char carrier[8];
+    uint64_t timeout_us;
+    uint32_t context; /* the highest number that a communicator over nodes has had on this rank */
+    uint32_t check;
+} hipcommWireNode;
 
 /* What must be equal on all ranks, up to arch, and what they need to know of each other. */
 typedef struct {
@@ -239,6 +252,7 @@ HIPCOMM_WIRE_SIZE(hipcommWireAbort, 4);
 HIPCOMM_WIRE_SIZE(hipcommWirePeer, 8);
 HIPCOMM_WIRE_SIZE(hipcommWireUniqueId, 128);
 HIPCOMM_WIRE_SIZE(hipcommWireStatus, 4);
+HIPCOMM_WIRE_SIZE(hipcommWireNode, 144);
 HIPCOMM_WIRE_SIZE(hipcommWireAgreement, 112);
 HIPCOMM_WIRE_SIZE(hipcommWireExport, 104);
 HIPCOMM_WIRE_SIZE(hipcommWirePattern, 16);

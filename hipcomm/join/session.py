@@ -11,8 +11,9 @@ import logging
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from hipcomm import _wire as wire
 from hipcomm.core import check, ffi, lib, result_of
@@ -33,6 +34,8 @@ from hipcomm.rendezvous.ranks import Ranks, unpack_each
 from hipcomm.waiting import wait
 
 _FAILED = b"\1"  # given at the close by a rank on which the communicator has failed
+
+Opened = TypeVar("Opened")
 
 DLPACK_DEVICES = {"cpu": 1, "nvidia": 2, "amd": 10, "amd-software": 10}  # kDLCPU, kDLCUDA, kDLROCM
 
@@ -83,16 +86,15 @@ class Session:
     def join(cls, identity: Identity, settings: Settings) -> Session:
         """Join the job and set up the communicator of all its ranks."""
         # joining first: a rank that cannot even find its device can then say so to the others
-        client = connect(identity, settings)
-        try:
+        ranks = Ranks.of_job(connect(identity, settings), settings.join_timeout)
+
+        def opened() -> Session:
             platform = choose(settings)
             device = open_device(settings, identity.local_rank)
-        except BaseException as error:
-            client.abort(*_told(error))
-            client.close()
-            raise
-        log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
-        return cls(Ranks.of_job(client, settings.join_timeout), settings, platform, device)
+            log.info("rank %d: platform %s (%s)", identity.rank, platform.name, platform.reason)
+            return cls(ranks, settings, platform, device)
+
+        return open_together(ranks, opened)
 
     @with_device
     def split(self, color: int | None, key: int) -> Session | None:
@@ -324,6 +326,16 @@ class Session:
         self.ranks.leave_job()
 
 
+def open_together(ranks: Ranks, opened: Callable[[], Opened]) -> Opened:
+    """Return what *opened* returns; where it raises, tell the other ranks, so that all fail, and leave."""
+    try:
+        return opened()
+    except BaseException as error:
+        ranks.abort(*_told(error))
+        ranks.leave(has_failed=True)
+        raise
+
+
 def _told(error: BaseException) -> tuple[str, int]:
     """An error as other ranks are told of it: a text, and its result code."""
     return f"{type(error).__name__}: {error}", result_of(type(error))
@@ -362,10 +374,11 @@ def _text(field: bytes) -> str:
 _living: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def _leave_all() -> None:
+def leave_all() -> None:
+    """The process ends: tell the other ranks so, whatever has not been closed. Idempotent."""
     # rank 0 last: it may host the server, and then waits for the others, who may be threads of this process
     for session in sorted(_living, key=lambda living: living.ranks.number_in_job, reverse=True):
         session.leave_at_exit()
 
 
-atexit.register(_leave_all)
+atexit.register(leave_all)

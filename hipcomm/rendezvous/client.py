@@ -49,8 +49,23 @@ class _Request:
         self.error: Error | None = None
 
 
-class _Hosted:
-    """The server that this process runs because nobody else does, and the file that says where."""
+class Hosted:
+    """The server that this process runs because nobody else does."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def close(self, patience: float) -> None:
+        """End the server once everybody has left; wait for that for *patience* seconds at most."""
+        if self.server.wait_until_empty(patience):
+            self.server.close()
+        else:
+            self.server.close_when_empty()
+            _left_behind.add(self.server)
+
+
+class _Published(Hosted):
+    """Such a server, and the file that says where it is."""
 
     def __init__(self, identity: Identity, settings: Settings) -> None:
         # Imported here: only rank 0 of a job without our launcher needs it.
@@ -58,9 +73,7 @@ class _Hosted:
 
         self._path = file_path(settings.runtime_dir, identity.job_key)
         token = os.urandom(16).hex()
-        self.server: Server = Server(
-            identity.world_size, token, join_timeout=settings.join_timeout, single=True
-        )
+        super().__init__(Server(identity.world_size, token, join_timeout=settings.join_timeout, single=True))
         self.endpoint = Endpoint(*self.server.address, token)
 
     def join(self, name: str, join: wire.Join, timeout: float) -> socket.socket:
@@ -85,13 +98,9 @@ class _Hosted:
                 raise
 
     def close(self, patience: float) -> None:
-        """End the server once everybody has left; wait for that for *patience* seconds at most."""
+        """As of every such server; the file goes too."""
         withdraw(self._path, self.endpoint)
-        if self.server.wait_until_empty(patience):
-            self.server.close()
-        else:
-            self.server.close_when_empty()
-            _left_behind.add(self.server)
+        super().close(patience)
 
 
 class Client:
@@ -109,7 +118,7 @@ class Client:
         world_size: int,
         sock: socket.socket | None,
         *,
-        hosted: _Hosted | None = None,
+        hosted: Hosted | None = None,
         patience: float = 60.0,
         server_rank: int | None = None,
     ) -> None:
@@ -511,6 +520,6 @@ def connect(identity: Identity, settings: Settings) -> Client:
         path = file_path(settings.runtime_dir, identity.job_key)
         sock = joining.join_published(name, join, path, settings.join_timeout)
         return Client(rank, world_size, sock, server_rank=0)
-    hosted = _Hosted(identity, settings)
+    hosted = _Published(identity, settings)
     sock = hosted.join(name, join, settings.join_timeout)
     return Client(rank, world_size, sock, hosted=hosted, patience=settings.timeout)

@@ -22,6 +22,7 @@ Layout = TypeVar(
     wire.Allocation,
     wire.Export,
     wire.Free,
+    wire.Node,
     wire.Pattern,
     wire.Region,
     wire.Split,

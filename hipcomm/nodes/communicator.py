@@ -1,0 +1,238 @@
+"""The communicator of a world over several nodes: the same calls, composed of those on each node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from hipcomm import _wire as wire
+from hipcomm.arguments import Arguments
+from hipcomm.communicator import Communicator
+from hipcomm.core import ffi
+from hipcomm.environment import Settings
+from hipcomm.errors import Error, InvalidArgument, PlatformError, RendezvousError
+from hipcomm.forking import belongs_to_this_process
+from hipcomm.hip.device import Device
+from hipcomm.hip.platform import Platform
+from hipcomm.installation import VERSION
+from hipcomm.join.session import Session, open_together
+from hipcomm.memory.symmetric import SymmetricArray
+from hipcomm.nodes import choice
+from hipcomm.nodes.carrier import Carrier
+from hipcomm.nodes.collectives import NodesCollectives
+from hipcomm.nodes.composition import Composition
+from hipcomm.nodes.failures import SLACK, Failures
+from hipcomm.nodes.layout import Layout, identify
+from hipcomm.rendezvous.ranks import Ranks, unpack_each
+
+_CLOSE_PATIENCE = 10.0  # seconds
+
+_next_context = 0  # communicators over nodes that this process has been in
+
+
+def form(
+    ranks: Ranks, settings: Settings, open_device: Callable[[int], tuple[Platform, Device]]
+) -> Communicator:
+    """Make the communicator of these ranks, be they on one node or on several. Collective.
+
+    Args:
+        ranks: who takes part; becomes the communicator's.
+        settings: of this rank.
+        open_device: given the local rank, returns platform and device, and makes the device current.
+
+    Raises:
+        InvalidArgument: the settings or versions of two ranks differ.
+        RendezvousError, PeerDied, PlatformError: on all ranks.
+    """
+
+    def opened() -> Communicator:
+        layout, context = _lay_out(ranks, settings)
+        platform, device = open_device(layout.local_rank)
+        if layout.num_nodes == 1:
+            return Communicator(Session(ranks, settings, platform, device))
+        return NodesCommunicator(ranks, settings, layout, context, platform, device)
+
+    return open_together(ranks, opened)
+
+
+def _lay_out(ranks: Ranks, settings: Settings) -> tuple[Layout, int]:
+    """Who is where; and a number that no other communicator of any of these ranks has."""
+    global _next_context  # noqa: PLW0603
+    host, boot = identify()
+    mine = wire.Node(
+        host=host.encode()[:64],
+        boot=boot.encode()[:40],
+        version=VERSION.encode(),
+        carrier=settings.carrier.encode()[:8],
+        timeout_us=round(settings.timeout * 1e6),
+        context=_next_context,
+        check=settings.check,
+    )
+    gathered = unpack_each(wire.Node, ranks.all_gather(wire.TAG_NODES, mine.pack()))
+    for peer, theirs in enumerate(gathered):
+        if _compared(theirs) != _compared(gathered[0]):
+            raise InvalidArgument(
+                f"rank {peer} and rank 0 differ in their settings: {_describe(theirs)} and "
+                f"{_describe(gathered[0])}"
+            )
+    context = max(theirs.context for theirs in gathered) + 1
+    _next_context = context
+    return Layout.of([(theirs.host, theirs.boot) for theirs in gathered], ranks.rank), context
+
+
+def _compared(node: wire.Node) -> wire.Node:
+    return node._replace(host=b"", boot=b"", context=0)
+
+
+def _describe(node: wire.Node) -> str:
+    def text(field: bytes) -> str:
+        return field.rstrip(b"\0").decode(errors="replace")
+
+    return (
+        f"(version {text(node.version)}, HIPCOMM_CARRIER={text(node.carrier)}, "
+        f"HIPCOMM_TIMEOUT={node.timeout_us / 1e6:g}, HIPCOMM_CHECK={node.check}, on {text(node.host)})"
+    )
+
+
+class NodesCommunicator(NodesCollectives):
+    """A :class:`~hipcomm.communicator.Communicator` over several nodes; docs/nodes.md has what is different.
+
+    What it does not define it refuses by name: the last lines of this file see to that.
+    """
+
+    def __init__(
+        self,
+        ranks: Ranks,
+        settings: Settings,
+        layout: Layout,
+        context: int,
+        platform: Platform,
+        device: Device,
+    ) -> None:
+        """Not for users: see :func:`form`. Collective."""
+        self.rank, self.world_size = layout.rank, layout.world_size
+        self.node, self.num_nodes, self.local_rank = layout.node, layout.num_nodes, layout.local_rank
+        self.device, self.platform = device, platform.name
+        self._comm = ffi.NULL
+        self._gone = ""
+        self._arguments = Arguments(self.rank, self.world_size, device.host_is_device)
+        self._ranks, self._settings, self._layout = ranks, settings, layout
+        self._platform = platform
+        if not device.host_is_device:
+            raise PlatformError(
+                f"rank {self.rank}: the world has {layout.num_nodes} nodes: that is implemented for the CPU "
+                f"platform, and not yet for {platform.name}, which needs kernels that combine nodes' results"
+            )
+        self._failures = Failures(ranks, layout, settings.timeout)
+        self._carrier: Carrier = choice.make(choice.choose(settings), ranks, context, self._failures)
+        self._failures.on_failure(self._carrier.abort)
+        members = ranks.subgroup(layout.members[layout.node])
+        patient = settings._replace(timeout=settings.timeout + SLACK)
+        self._node = Communicator(Session(members, patient, platform, device))
+        self._session = self._node._session
+        self._composition = Composition(layout, self._node, self._carrier)
+        belongs_to_this_process(self)
+
+    # ---- parts, memory, life ---------------------------------------------------------------------------
+
+    def synchronize(self, *, stream: Any = None) -> None:
+        with self._calling("synchronize", stream):
+            self._node.synchronize(stream=stream)
+
+    def split(self, color: int | None, key: int = 0) -> Communicator | None:
+        color, key = self._color("color", color), self._color("key", key) or 0
+        with self._calling("split", None):
+            mine = wire.Split(0, 0, 0) if color is None else wire.Split(color, key, 1)
+            gathered = unpack_each(wire.Split, self._ranks.all_gather(wire.TAG_SPLIT, mine.pack()))
+            if color is None:
+                self._ranks.skip_subgroup()
+                return None
+            chosen = sorted(
+                (theirs.key, rank)
+                for rank, theirs in enumerate(gathered)
+                if theirs.takes_part and theirs.color == color
+            )
+            part = self._ranks.subgroup([rank for _, rank in chosen])
+            return form(part, self._settings, lambda _: (self._platform, self.device))
+
+    def _color(self, name: str, value: Any) -> int | None:
+        is_integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if value is None and name == "color":
+            return None
+        if not is_integer or not -(1 << 63) <= int(value) < 1 << 63:
+            raise self._arguments.refusal("split", f"{name} {value!r} is not an integer of 64 bits")
+        return int(value)
+
+    def empty(self, shape: int | Sequence[int], dtype: Any = "float32") -> SymmetricArray:
+        """As of one node: memory that this node's ranks reach, for the calls within it."""
+        with self._calling("empty", None):
+            return self._node.empty(shape, dtype)
+
+    def device_memory(self) -> int:
+        with self._calling("device_memory", None) as composition:
+            return self._node.device_memory() + composition.scratch.nbytes
+
+    def close(self) -> None:
+        """Leave together; as of one node."""
+        if self._gone:
+            return
+        self._forget("the communicator is closed")
+        patience = max(_CLOSE_PATIENCE, self._settings.timeout)
+        failed = self._failures.has_failed
+        self._failures.operation = "close"
+        try:
+            if failed:
+                self._ranks.give(wire.TAG_CLOSE, b"\1", patience)
+            else:
+                self._ranks.closing()
+                failed = any(self._ranks.all_gather(wire.TAG_CLOSE, b"", patience))
+        except Error as error:
+            failed = True
+            raise RendezvousError(f"rank {self.rank}: closing: {error}") from error
+        except BaseException as error:
+            failed = True
+            self.abort(error)
+            raise
+        finally:
+            if failed:
+                self._carrier.abort()
+                self._node._session.note_failure(Error("the world over nodes has failed"))
+            self._carrier.close()
+            self._node.close()
+            self._ranks.leave(failed)
+
+    def abort(self, reason: str | BaseException) -> None:
+        """Fail the communicator on all ranks, at once."""
+        if not self._gone:
+            self._carrier.abort()
+            self._node.abort(reason)
+            text = reason if isinstance(reason, str) else f"{type(reason).__name__}: {reason}"
+            self._failures.note(Error(f"{self._failures.me}: this rank aborted the job: {text}"))
+
+    def __repr__(self) -> str:
+        where = f"node {self.node} of {self.num_nodes}, carrier {self._carrier.name}"
+        return f"<hipcomm.Communicator rank {self.rank} of {self.world_size}, {self._gone or where}>"
+
+    def _living(self, operation: str) -> NoReturn:
+        raise self._arguments.refusal(operation, "a world over nodes cannot do this")
+
+
+def _refused(operation: str) -> Callable[..., NoReturn]:
+    def refuse(self: NodesCommunicator, *_: Any, **__: Any) -> NoReturn:
+        problem = "a world over nodes cannot do this; split_by_node() makes a communicator that can"
+        raise self._arguments.refusal(operation, self._gone or problem)
+
+    return refuse
+
+
+# What works on top of the other methods.
+_INHERITED = {"split_by_node", "cupy_allocator"}
+
+_DONE = _INHERITED | vars(NodesCommunicator).keys() | vars(NodesCollectives).keys()
+
+for _kind in Communicator.__mro__[:-1]:
+    for _name, _method in vars(_kind).items():
+        if callable(_method) and not _name.startswith("_") and _name not in _DONE:
+            setattr(NodesCommunicator, _name, _refused(_name))

@@ -1,0 +1,191 @@
+"""Several nodes on one machine: network namespaces, a bridge between them, and Open MPI over TCP.
+
+Each namespace has a host name of its own (``unshare --uts``), and so is a node to hipcomm, which tells nodes
+apart by host name and boot id. Open MPI reaches a "remote" node through a launch agent that runs its daemon
+in that namespace, where it would otherwise ask ssh. Needs root, ip and mpirun.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+FOREIGN = (
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_",
+    "MASTER_",
+    "TORCHELASTIC_",
+    "OMPI_",
+    "PMI",
+    "MPI_",
+    "SLURM_",
+    "HIPCOMM_",
+)
+
+
+@functools.cache
+def why_not() -> str:
+    """Why there can be no namespaces here; empty where there can."""
+    missing = [tool for tool in ("ip", "unshare", "mpirun") if shutil.which(tool) is None]
+    if missing:
+        return f"needs {', '.join(missing)}"
+    try:
+        import mpi4py.MPI  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        return f"needs mpi4py and its MPI library ({error})"
+    if os.geteuid() != 0:
+        return "needs root, for network namespaces"
+    name = f"hc{os.getpid()}probe"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if made.returncode:
+        return f"cannot make network namespaces: {made.stderr.strip()}"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return ""
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+
+class Namespaces:
+    """Nodes ``node0``, ``node1``, … with the addresses 10.77.0.1, 10.77.0.2, …; a context manager."""
+
+    def __init__(self, count: int, directory: Path) -> None:
+        self.count = count
+        self._prefix = f"hc{os.getpid()}"
+        self._directory = directory
+        self._switch = f"{self._prefix}s"
+
+    def name(self, node: int) -> str:
+        """The network namespace of a node."""
+        return f"{self._prefix}n{node}"
+
+    def address(self, node: int) -> str:
+        return f"10.77.0.{node + 1}"
+
+    def __enter__(self) -> Namespaces:
+        try:
+            self._make()
+        except subprocess.CalledProcessError as error:
+            self._remove()
+            raise RuntimeError(error.stderr) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def _make(self) -> None:
+        _ip("netns", "add", self._switch)
+        _ip("-n", self._switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self._switch, "link", "set", "bridge", "up")
+        cases = []
+        for node in range(self.count):
+            name = self.name(node)
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+            _ip(
+                "-n",
+                name,
+                "link",
+                "add",
+                "wire",
+                "type",
+                "veth",
+                "peer",
+                "name",
+                f"p{node}",
+                "netns",
+                self._switch,
+            )
+            _ip("-n", name, "address", "add", f"{self.address(node)}/24", "dev", "wire")
+            _ip("-n", name, "link", "set", "wire", "up")
+            _ip("-n", self._switch, "link", "set", f"p{node}", "master", "bridge", "up")
+            cases.append(f"{self.address(node)}) namespace={name}; host=node{node};;\n")
+        self.agent = self._directory / "agent"
+        self.agent.write_text(
+            f"#!/bin/sh\ncase $1 in\n{''.join(cases)}esac\nshift\n"
+            'exec ip netns exec $namespace unshare --uts sh -c "hostname $host; $*"\n'
+        )
+        self.agent.chmod(0o755)
+
+    def _remove(self) -> None:
+        for name in [*(self.name(node) for node in range(self.count)), self._switch]:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+    def inside(self, node: int, command: Sequence[str]) -> list[str]:
+        """The command that runs *command* on a node."""
+        return [
+            *("ip", "netns", "exec", self.name(node), "unshare", "--uts"),
+            *("sh", "-c", f'hostname node{node}; exec "$@"', "sh", *command),
+        ]
+
+    def cut(self, node: int) -> None:
+        """From now on every packet from and to a node is lost."""
+        subprocess.run(
+            [
+                *(
+                    "tc",
+                    "-n",
+                    self.name(node),
+                    "qdisc",
+                    "replace",
+                    "dev",
+                    "wire",
+                    "root",
+                    "netem",
+                    "loss",
+                    "100%",
+                )
+            ],
+            check=True,
+        )
+        subprocess.run(
+            [
+                *(
+                    "tc",
+                    "-n",
+                    self._switch,
+                    "qdisc",
+                    "replace",
+                    "dev",
+                    f"p{node}",
+                    "root",
+                    "netem",
+                    "loss",
+                    "100%",
+                )
+            ],
+            check=True,
+        )
+
+    def mpirun(self, ranks: Sequence[int], command: Sequence[str], options: Sequence[str] = ()) -> list[str]:
+        """The command that runs *command* under mpirun, from node 0, with so many ranks on each node."""
+        hosts = ",".join(f"{self.address(node)}:{count}" for node, count in enumerate(ranks))
+        mca = {
+            "plm_rsh_agent": str(self.agent),
+            "btl": "tcp,self",
+            "pml": "ob1",
+            "btl_tcp_if_include": "wire",
+            "oob_tcp_if_include": "wire",
+        }
+        chosen = [word for name, value in mca.items() for word in ("--mca", name, value)]
+        launcher = [
+            "mpirun",
+            "--allow-run-as-root",
+            "--oversubscribe",
+            "--bind-to",
+            "none",
+            *chosen,
+            *options,
+        ]
+        return self.inside(0, [*launcher, "-n", str(sum(ranks)), "-H", hosts, *command])
+
+
+def clean_environment(**added: str) -> dict[str, str]:
+    """Our environment without any launcher's variables."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | added

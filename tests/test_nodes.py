@@ -1,0 +1,74 @@
+"""Worlds over several nodes: network namespaces on this machine, Open MPI over TCP between them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import namespaces
+import pytest
+from harness import PLATFORM
+
+pytestmark = [
+    pytest.mark.skipif(bool(namespaces.why_not()), reason=namespaces.why_not()),
+    pytest.mark.skipif(PLATFORM != "cpu", reason="several nodes are the CPU platform's so far"),
+]
+
+PROGRAM = str(Path(__file__).with_name("nodes_program.py"))
+PATIENCE = 240.0
+LAYOUTS = ([2, 2], [3, 3], [3, 2], [1, 1, 1, 1])
+
+
+def run(directory, ranks, *task, options=()):
+    """Run a task of nodes_program.py in every rank, and return what each has reported."""
+    with namespaces.Namespaces(len(ranks), directory) as nodes:
+        command = nodes.mpirun(ranks, [sys.executable, PROGRAM, str(directory), *map(str, task)], options)
+        environment = namespaces.clean_environment(HIPCOMM_TIMEOUT="60")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    reports = {}
+    for rank in range(sum(ranks)):
+        path = directory / str(rank)
+        assert path.exists(), f"rank {rank} has not reported: {done.stdout}{done.stderr}"
+        reports[rank] = json.loads(path.read_text())
+    errors = "".join(
+        f"---- rank {r} ----\n{report['error']}" for r, report in reports.items() if "error" in report
+    )
+    assert not errors, f"\n{errors}{done.stderr}"
+    assert done.returncode == 0, done.stderr
+    return [reports[rank] for rank in range(sum(ranks))]
+
+
+@pytest.mark.parametrize("ranks", LAYOUTS, ids=lambda ranks: "+".join(map(str, ranks)))
+def test_every_dtype_and_reduction(tmp_path, ranks):
+    reports = run(tmp_path, ranks, "mixed", 250, 20261201)
+    expected, begin = [], 0
+    for count in ranks:
+        expected.append(list(range(begin, begin + count)))
+        begin += count
+    assert all(report["nodes"] == expected and report["closed"] for report in reports)
+
+
+def test_ranks_dealt_out_to_the_nodes_in_turn(tmp_path):
+    """Not the numbers that the launcher gives decide on the order, but which ranks are on which node."""
+    reports = run(tmp_path, [2, 2], "mixed", 100, 3, options=["--map-by", "node"])
+    assert all(report["nodes"] == [[0, 2], [1, 3]] for report in reports)
+
+
+@pytest.mark.parametrize("ranks", LAYOUTS, ids=lambda ranks: "+".join(map(str, ranks)))
+def test_counts_messages_parts_memory_and_norms(tmp_path, ranks):
+    run(tmp_path, ranks, "parts")
+
+
+def test_what_cannot_be_done_is_refused_by_name(tmp_path):
+    for rank, said in enumerate(run(tmp_path, [2, 1], "refused")):
+        for name in ("plan", "register"):
+            assert said[name].startswith(f"rank {rank}: {name}: a world over nodes cannot do this"), said
+        assert "a world over nodes can only do 'replicated'" in said["sharded"]
+        assert "cannot be captured" in said["capture"]
+        assert said["root"] == f"rank {rank}: broadcast: root 99 is not below 3 ranks"
+        assert said["self"] == f"rank {rank}: send: dest {rank} is this rank itself"
+        assert "op 'xor' is none of" in said["op"]
+        assert "must have as many" in said["sizes"]
+        assert said["overlap"] == f"rank {rank}: all_reduce: sendbuf and recvbuf overlap"
