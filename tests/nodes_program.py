@@ -160,6 +160,10 @@ def parts(comm):
     comm.all_reduce(address.ctypes.data, count=6, dtype="float64")
     assert (address == sum(range(world))).all()
 
+    transposed = np.arange(12, dtype="float32").reshape(3, 4).T * (rank + 1)
+    comm.all_reduce(transposed)  # dense, in another memory order
+    assert (transposed == np.arange(12).reshape(3, 4).T * sum(range(1, world + 1))).all()
+
     node = comm.split_by_node()
     assert (node.world_size, node.rank, node.num_nodes) == (len(nodes[comm.node]), comm.local_rank, 1)
     local = np.full(9, rank, "int32")

@@ -15,6 +15,8 @@ import numpy as np
 
 from hipcomm.buffers import Buffer
 from hipcomm.buffers.dtypes import CODES
+from hipcomm.buffers.reader import address_of
+from hipcomm.buffers.rows import strided_rows
 from hipcomm.communicator import Communicator
 from hipcomm.core import ffi
 from hipcomm.errors import CallMismatch, Error, InvalidArgument
@@ -75,10 +77,18 @@ class NodesCollectives(Communicator):
         return named
 
     def _array(
-        self, obj: Any, name: str, operation: str, writable: bool, count: Any, dtype: Any, parts: int = 1
+        self,
+        obj: Any,
+        name: str,
+        operation: str,
+        writable: bool,
+        count: Any,
+        dtype: Any,
+        parts: int = 1,
+        any_order: bool = False,
     ) -> tuple[Array, Buffer]:
-        """A buffer as a one-dimensional array, and as the checks take it."""
-        buffer = self._arguments.buffer(obj, name, operation, writable, count, dtype, parts)
+        """A buffer as a one-dimensional array, and as the checks take it, which keeps the memory alive."""
+        buffer = self._arguments.buffer(obj, name, operation, writable, count, dtype, parts, any_order)
         return _view(buffer), buffer
 
     def _op(self, op: Any, operation: str) -> str:
@@ -113,8 +123,8 @@ class NodesCollectives(Communicator):
     ) -> None:
         op = self._op(op, "all_reduce")
         target = sendbuf if recvbuf is None else recvbuf
-        recv, to = self._array(target, "recvbuf", "all_reduce", True, count, dtype)
-        send, source = self._array(sendbuf, "sendbuf", "all_reduce", False, count, dtype)
+        recv, to = self._array(target, "recvbuf", "all_reduce", True, count, dtype, 1, True)
+        send, source = self._array(sendbuf, "sendbuf", "all_reduce", False, count, dtype, 1, True)
         self._arguments.match("all_reduce", source, to)
         self._no_overlap("all_reduce", send, recv, True)
         with self._calling("all_reduce", stream) as composition:
@@ -157,10 +167,10 @@ class NodesCollectives(Communicator):
         op, root = self._op(op, "reduce"), self._rank_of(root, "root", "reduce")
         is_root = self.rank == root
         in_place = not is_root or recvbuf is None or recvbuf is sendbuf
-        send, source = self._array(sendbuf, "sendbuf", "reduce", is_root and in_place, count, dtype)
+        send, source = self._array(sendbuf, "sendbuf", "reduce", is_root and in_place, count, dtype, 1, True)
         recv, to = send, source
         if not in_place:
-            recv, to = self._array(recvbuf, "recvbuf", "reduce", True, count, dtype)
+            recv, to = self._array(recvbuf, "recvbuf", "reduce", True, count, dtype, 1, True)
         self._arguments.match("reduce", source, to)
         self._no_overlap("reduce", send, recv, True)
         with self._calling("reduce", stream) as composition:
@@ -218,7 +228,7 @@ class NodesCollectives(Communicator):
         self, buf: Any, root: int = 0, *, count: int | None = None, dtype: Any = None, stream: Any = None
     ) -> None:
         root = self._rank_of(root, "root", "broadcast")
-        array, _ = self._array(buf, "buf", "broadcast", self.rank != root, count, dtype)
+        array, _ = self._array(buf, "buf", "broadcast", self.rank != root, count, dtype, 1, True)
         with self._calling("broadcast", stream) as composition:
             composition.broadcast(array, root, stream)
 
@@ -395,31 +405,46 @@ class NodesCollectives(Communicator):
         if layout != "replicated":
             problem = f"residual_layout {layout!r}: a world over nodes can only do 'replicated'"
             raise self._arguments.refusal(operation, problem)
-        is_address = isinstance(x, (int, np.integer)) and not isinstance(x, bool)
-        rows = (
-            self._address_rows_of(x, operation, keywords) if is_address else np.array(x, copy=True, order="C")
-        )
+        address = address_of(x)
+        if address is None:
+            rows = self._rows_of(x, operation)
+        else:
+            rows = self._rows_at(address, operation, keywords)
         summed, _ = self._array(rows, "x", operation, True, None, None)
         with self._calling(operation, keywords.get("stream")) as composition:
             composition.all_reduce(summed, summed, "sum", keywords.get("stream"))
-            getattr(self._node, alone)(rows.ctypes.data if is_address else rows, *arguments, **keywords)
+            getattr(self._node, alone)(rows if address is None else rows.ctypes.data, *arguments, **keywords)
 
-    def _address_rows_of(self, x: Any, operation: str, keywords: dict[str, Any]) -> Array:
+    def _rows_of(self, x: Any, operation: str) -> Array:
+        """A copy of an array's rows."""
+        try:
+            found = strided_rows(x, "x", False, self.device.host_is_device)
+        except InvalidArgument as error:
+            raise self._arguments.refusal(operation, str(error)) from None
+        address = int(ffi.cast("uintptr_t", found.address))
+        return self._copied(
+            address, found.tokens, found.hidden, found.stride, _DTYPES[found.dtype], operation
+        )
+
+    def _rows_at(self, address: int, operation: str, keywords: dict[str, Any]) -> Array:
         """A copy of the rows at an address; *keywords* then fit the copy."""
         strides = dict(keywords.get("row_strides") or {})
         try:
             tokens, hidden = (operator.index(extent) for extent in keywords["shape"])
             stride = operator.index(strides.pop("x", hidden))
-            if not (0 <= tokens < 1 << 40 and 0 < hidden <= stride):
+            if not (0 <= tokens < 1 << 40 and 0 < hidden <= stride < 1 << 40):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
-            problem = (
-                f"x: the address {x:#x} needs shape=(tokens, hidden), dtype= and rows that do not overlap"
-            )
+            problem = f"x: the address {address:#x} needs shape=(tokens, hidden) and rows that do not overlap"
             raise self._arguments.refusal(operation, problem) from None
         keywords["row_strides"] = strides
+        return self._copied(address, tokens, hidden, stride, keywords.get("dtype"), operation)
+
+    def _copied(
+        self, address: int, tokens: int, hidden: int, stride: int, dtype: Any, operation: str
+    ) -> Array:
         count = (tokens - 1) * stride + hidden if tokens else 0
-        elements, _ = self._array(x, "x", operation, False, count, keywords.get("dtype"))
+        elements, _ = self._array(address, "x", operation, False, count, dtype)
         rows = np.empty((tokens, hidden), elements.dtype)
         for token in range(tokens):
             rows[token] = elements[token * stride :][:hidden]
