@@ -406,10 +406,7 @@ class NodesCollectives(Communicator):
             problem = f"residual_layout {layout!r}: a world over nodes can only do 'replicated'"
             raise self._arguments.refusal(operation, problem)
         address = address_of(x)
-        if address is None:
-            rows = self._rows_of(x, operation)
-        else:
-            rows = self._rows_at(address, operation, keywords)
+        rows = self._rows_of(x, operation) if address is None else self._rows_at(address, operation, keywords)
         summed, _ = self._array(rows, "x", operation, True, None, None)
         with self._calling(operation, keywords.get("stream")) as composition:
             composition.all_reduce(summed, summed, "sum", keywords.get("stream"))
