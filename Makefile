@@ -135,7 +135,7 @@ $(CPU_HIP) $(CUDA_HIP): hipcomm/platforms/exports.map
 	@mkdir -p $(@D)
 	$(CXX) -shared -Wl,-Bsymbolic-functions,-soname,$(@F),--version-script=$< -o $@ $(filter %.o,$^) -ldl -lpthread -lrt
 
-$(FFI): hipcomm/include/hipcomm.h hipcomm/abi/limits.h hipcomm/native/build_ffi.py
+$(FFI): $(wildcard hipcomm/include/*.h) hipcomm/abi/limits.h hipcomm/native/build_ffi.py
 	$(FFI_PYTHON) hipcomm/native/build_ffi.py $@
 
 $(WIRE): hipcomm/abi/wire.h hipcomm/native/build_wire.py

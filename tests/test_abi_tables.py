@@ -10,7 +10,7 @@ import pytest
 from hipcomm.core import ffi, lib
 
 HIPCOMM = Path(__file__).resolve().parent.parent / "hipcomm"
-HEADER = (HIPCOMM / "include" / "hipcomm.h").read_text()
+HEADER = "".join(path.read_text() for path in sorted((HIPCOMM / "include").glob("*.h")))
 ENUMS = {
     enum: {name: int(number) for name, number in re.findall(r"(\w+) = (\d+)", body)}
     for body, enum in re.findall(r"typedef enum \{(.*?)\} (\w+);", HEADER, re.DOTALL)

@@ -94,6 +94,12 @@ def test_versions_are_one():
     assert version[0] == number
 
 
+def test_structures_of_users_begin_with_their_size():
+    """All but the id, which is bytes."""
+    for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", USERS, re.DOTALL):
+        assert name == "hipcommUniqueId" or body.split("/*")[0].strip().startswith("size_t size;"), name
+
+
 @pytest.mark.skipif(not shutil.which("pkg-config"), reason="needs pkg-config")
 def test_pkg_config(tmp_path):
     directory = run(sys.executable, "-m", "hipcomm", "--pkg-config").strip()

@@ -23,7 +23,7 @@ PATIENCE = 120.0
 pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git lists the sources: needs a clone")
 
 C_PROGRAM = """
-#include <hipcomm.h>
+#include <hipcomm_internal.h>
 #include <stdio.h>
 
 int main(void) {

@@ -8,7 +8,7 @@
 #include "../abi/kernel_args.h"
 #include "../abi/slabs.h"
 #include "hip_api.h"
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 #include "plan.h"
 #include "regions.h"
 #include "stream_order.h"

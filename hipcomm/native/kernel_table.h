@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 
 enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs };
 

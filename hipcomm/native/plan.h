@@ -3,7 +3,7 @@
 #define HIPCOMM_NATIVE_PLAN_H
 
 #include "../abi/limits.h"
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 #include "tuning.h"
 
 /* hipcommMakePlan() after its checks: request is valid, row is tuning_row(request->arch). */

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "../abi/kernel_args.h"
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 
 /* A row of operations.def, which says what the columns mean. */
 typedef struct Operation {

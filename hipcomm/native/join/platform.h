@@ -5,7 +5,7 @@
 #include <limits.h>
 
 #include "hip_abi.h"
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 
 /* The HIP functions that the control plane calls: X(name without hip, arguments). */
 #define HIP_CONTROL_FUNCTIONS(X)                                                 \

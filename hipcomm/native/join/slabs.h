@@ -2,7 +2,7 @@
 #ifndef HIPCOMM_NATIVE_JOIN_SLABS_H
 #define HIPCOMM_NATIVE_JOIN_SLABS_H
 
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 #include "peers.h"
 
 typedef struct Slabs {

@@ -1,0 +1,154 @@
+/* What is beneath hipcomm.h: launch plans, and the seam between the C core, which checks, plans and launches, and a
+ * control plane, which joins the ranks and maps their memory: Python's, C's (hipcomm/native/join), or another one
+ * (docs/protocol.md). None of it is needed by a program, and all of it may change with any version.
+ *
+ * C99. Functions behave as those of hipcomm.h.
+ */
+#ifndef HIPCOMM_INTERNAL_H
+#define HIPCOMM_INTERNAL_H
+
+#include "hipcomm.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* cffi: begin */
+
+/* ---- launch plans ------------------------------------------------------------------------------ */
+
+/* What decides how a call is run; equal on all ranks. */
+typedef struct {
+    hipcommOperation_t operation;
+    hipcommDataType_t dtype;
+    hipcommRedOp_t op;
+    uint64_t bytes; /* count times the size of an element: of a rank's part, of a pair's part
+                       (all_to_all), of the largest part (all_gather_v); all_to_all_v: not looked at */
+    int world;
+    const char* arch;             /* gcnArchName of the devices */
+    uint32_t max_blocks;          /* 0: as many as the architecture's tuning row allows */
+    hipcommAlgorithm_t algorithm; /* hipcommAlgorithmAuto, or one to force */
+    uint64_t staging_bytes;       /* of the staging slab; 0: the default */
+    int registered;               /* the buffers that the direct algorithm touches are registered */
+    uint32_t hidden;              /* norms: elements of a row, of which bytes are whole ones; others: 0 */
+} hipcommPlanRequest;
+
+typedef struct {
+    hipcommAlgorithm_t algorithm;
+    int kernel; /* index into the kernel table; -1: no kernel, nothing to move or a copy */
+    uint32_t blocks;
+    uint32_t threads;
+    uint32_t shared_bytes;     /* of dynamic shared memory */
+    uint32_t unit_bytes;       /* flag-in-data, where lines carry units: bytes of one */
+    uint32_t line_packs;       /* flag-in-data, where they carry packs: packs of one */
+    uint32_t tile_shift;       /* and log2 of the lines of a tile */
+    uint32_t chunk_packs;      /* pipelined: packs of one block's step */
+    uint32_t kept_slices;      /* norms: slices of a row that shared memory holds */
+    uint64_t rows_per_launch;  /* norms: rows; where rows have owners, of each */
+    uint64_t line_bytes;       /* of an exchange: longer segments are not flag-in-data */
+    uint64_t bytes_per_launch; /* longer messages take several launches */
+} hipcommPlan;
+
+/* A pure function: needs no device and no communicator. hipcommInvalidArgument for what no call can be, among it
+ * 2^56 bytes and more. */
+hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* plan);
+
+/* The plan of a call on this communicator; bytes and registered as in hipcommPlanRequest. */
+hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
+                                hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan);
+
+/* The same of a norm over rows. */
+hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, uint64_t tokens, uint64_t hidden,
+                                    hipcommDataType_t dtype, hipcommPlan* plan);
+
+/* The names that Python has for these; "unknown ..." for other numbers. */
+const char* hipcommDataTypeName(hipcommDataType_t dtype);
+const char* hipcommRedOpName(hipcommRedOp_t op);
+const char* hipcommOperationName(hipcommOperation_t operation);
+const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
+
+/* What an operation is, in words: a row of hipcomm/abi/operations.def, which explains the columns. */
+typedef struct {
+    const char* name;
+    const char* bytes;
+    const char* sent;
+    const char* received;
+    const char* in_place;
+    const char* root;
+    int reduces;
+    int reads;
+    int writes;
+    const char* family;
+    const char* compared;
+} hipcommOperationInfo;
+hipcommResult_t hipcommGetOperationInfo(hipcommOperation_t operation, hipcommOperationInfo* info);
+
+/* ---- communicators ------------------------------------------------------------------------------ */
+
+/* The kernels a communicator needs: file (without extension) and name of kernel `index`, and whether an
+ * architecture has it: kernels for wide lines are for GPUs with 128-bit atomics. */
+int hipcommKernelCount(void);
+int hipcommKernelIsFor(const char* arch, int index);
+hipcommResult_t hipcommKernelInfo(int index, const char** file, const char** name);
+
+/* Sizes that the slabs of a communicator must have. */
+typedef struct {
+    uint64_t control_bytes;
+    uint64_t staging_bytes;
+    uint64_t status_bytes;
+    uint32_t max_blocks;
+    int staging_uncached; /* the staging slab has to be uncached memory, as the control slab always is */
+} hipcommLayout;
+hipcommResult_t hipcommGetLayout(const char* arch, uint64_t staging_bytes, hipcommLayout* layout);
+
+/* What the control plane has prepared. All memory stays the control plane's; it must outlive the
+ * communicator. The slabs' contents are set up by hipcommCommCreate (own slab only): create, then
+ * meet the peers, then call. */
+typedef struct {
+    int rank;
+    int world;
+    const char* hip_library; /* path of the libamdhip64.so that everything here came from */
+    const char* arch;
+    int device;
+    uint32_t max_blocks;          /* the least over all ranks; 0: the tuning row's */
+    hipcommAlgorithm_t algorithm; /* forced for all calls, or hipcommAlgorithmAuto */
+    double timeout_seconds; /* up to a million */
+    uint64_t staging_bytes; /* up to 64 GiB; 0: the tuning row's */
+    int check;            /* not 0: ranks compare every call, a mismatch ends in hipcommCallMismatch */
+    uint32_t first_epoch; /* and number of a channel's first message. 0: the default; others are for tests
+                             of the wrap-around */
+    void* const* control; /* [world] control slabs as mapped in this process */
+    void* const* staging; /* [world] staging slabs */
+    void* status_host;    /* pinned page, host and device address */
+    void* status_device;
+    void* const* functions; /* [hipcommKernelCount()] hipFunction_t; NULL where hipcommKernelIsFor says no */
+} hipcommConfig;
+
+/* On an error *comm is NULL and hipcommGetLastError(NULL) has this thread's message. */
+hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* comm);
+
+/* Frees the object. The caller has synchronised the streams it used. */
+hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
+
+/* Fail the communicator from outside, from any thread: kernels that wait leave, later calls return
+ * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
+hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);
+
+/* Tell the communicator that rank `peer` makes no more calls on it, in good order: all that it has sent is there. Kernels that wait for more from it leave, and the call returns hipcommPeerDied. From any thread. */
+hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer);
+
+/* Register memory, so that calls whose buffers lie in it may work on it in place. bases: [world], the
+ * memory of every rank as mapped in this process, `bytes` each; it must stay mapped until the region is
+ * removed. Collective: all ranks add and remove regions in the same order, with no call of theirs under
+ * way. *number: what hipcommCommRemoveRegion() wants. Whether a buffer lies in registered memory must be
+ * the same on all ranks of a call, else it ends with hipcommCallMismatch; where in it need not be. */
+hipcommResult_t hipcommCommAddRegion(hipcommComm_t comm, void* const* bases, uint64_t bytes, int* number);
+hipcommResult_t hipcommCommRemoveRegion(hipcommComm_t comm, int number);
+
+/* cffi: end */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HIPCOMM_INTERNAL_H */
