@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 from harness import PLATFORM
 
+from hipcomm.installation import VERSION
 from hipcomm_launcher.doctor import cli, probe, settings
 from hipcomm_launcher.doctor.findings import Problem, Section
 
@@ -56,6 +58,23 @@ def test_all_is_well_on_the_cpu():
     assert "every result is right" in output
     assert output.endswith("\nall is well\n")
     assert code == 0
+    assert "  0-2: hipcomm CPU device, x86_64" in output  # equal devices share a line
+
+
+@pytest.mark.skipif(PLATFORM != "cpu", reason="the CPU platform has no devices that fail")
+def test_findings_as_json():
+    output, code = doctor("--json", HIPCOMM_CPU_DEVICES="2")
+    report = json.loads(output)
+    assert (code, report["problems"], report["version"]) == (0, 0, VERSION)
+    sections = {section["title"]: section for section in report["sections"]}
+    devices = sections["devices"]["data"]["devices"]
+    assert [device["ordinal"] for device in devices] == [0, 1]
+    assert all(device["total_bytes"] >= device["free_bytes"] > 0 for device in devices)
+    (reached,) = (section["data"]["reached"] for title, section in sections.items() if "peer" in title)
+    assert reached == [[True, True], [True, True]]
+    output, code = doctor("--json", HIPCOMM_TIMEOUT="soon")
+    (problem,) = json.loads(output)["sections"][0]["problems"]
+    assert code == 1 and "HIPCOMM_TIMEOUT='soon'" in problem["what"]
 
 
 def test_settings_that_make_no_sense():
@@ -138,5 +157,12 @@ def test_devices_that_do_not_reach_each_other(monkeypatch):
 
 
 def test_sections_travel_as_text():
-    section = Section("title", ["a fact"], [Problem("what", "fix")])
-    assert Section.from_json(section.to_json()) == section
+    for data in (None, {"devices": [{"ordinal": 0}]}):
+        section = Section("title", ["a fact"], [Problem("what", "fix")], data)
+        assert Section.from_json(section.to_json()) == section
+        assert section.as_dict() == {
+            "title": "title",
+            "facts": ["a fact"],
+            "problems": [{"what": "what", "fix": "fix"}],
+            "data": data or {},
+        }

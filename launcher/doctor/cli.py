@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 
 import click
 
+from hipcomm.installation import VERSION
 from hipcomm_launcher.options import SETTINGS, platform_option, version_option
 from hipcomm_launcher.worker import signal_name
 
@@ -25,23 +27,40 @@ MOST_RANKS = 8  # of the trial
 @click.command(context_settings=SETTINGS)
 @version_option("hipcomm-doctor")
 @platform_option
-def main(platform: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Write what is found as JSON, and nothing else.")
+def main(platform: str | None, as_json: bool) -> None:
     """Say whether hipcomm can run here.
 
     Looks at environment, machine, HIP library, devices and code objects, and runs a job over all devices. The
     exit code is 0 if all is well, 1 if there is a problem; each problem comes with its fix.
     """
     environ = dict(os.environ) | ({"HIPCOMM_PLATFORM": platform} if platform else {})
-    found = [_show(settings.examine(environ)), _show(machine.examine())]
-    if not found[0].problems:  # a process with settings that make no sense would only say so again
-        probed = [_show(section) for section in probe(environ)]
-        found += probed
-        devices = next((len(section.facts) for section in probed if section.title == "devices"), 0)
-        if devices and not any(section.problems for section in probed):
-            found.append(_show(trial(environ, min(devices, MOST_RANKS))))
+    found = []
+    for section in examine(environ):
+        found.append(section)
+        if not as_json:
+            _show(section)
     problems = sum(len(section.problems) for section in found)
-    click.echo(f"\n{problems} problem{'s' * (problems != 1)} found" if problems else "\nall is well")
+    if as_json:
+        report = {"version": VERSION, "problems": problems, "sections": [each.as_dict() for each in found]}
+        click.echo(json.dumps(report, indent=1))
+    else:
+        click.echo(f"\n{problems} problem{'s' * (problems != 1)} found" if problems else "\nall is well")
     raise SystemExit(1 if problems else 0)
+
+
+def examine(environ: Mapping[str, str]) -> Iterator[Section]:
+    """Yield what each examination finds, as soon as it has."""
+    said = settings.examine(environ)
+    yield said
+    yield machine.examine()
+    if said.problems:  # a process with settings that make no sense would only say so again
+        return
+    probed = probe(environ)
+    yield from probed
+    devices = next((len((each.data or {})["devices"]) for each in probed if each.title == "devices"), 0)
+    if devices and not any(each.problems for each in probed):
+        yield trial(environ, min(devices, MOST_RANKS))
 
 
 def probe(environ: Mapping[str, str]) -> list[Section]:
@@ -97,14 +116,13 @@ def _describe_end(code: int) -> str:
     return f"ended with exit code {code}" if code else ""
 
 
-def _show(section: Section) -> Section:
+def _show(section: Section) -> None:
     click.echo(section.title)
     for fact in section.facts:
         click.echo(f"  {fact}")
     for problem in section.problems:
         click.echo(click.style(f"  PROBLEM: {problem.what}", fg="red"))
         click.echo(f"      fix: {problem.fix}")
-    return section
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Problem(NamedTuple):
@@ -25,11 +25,18 @@ class Section(NamedTuple):
         title: what was looked at.
         facts: lines for people.
         problems: none: all is well.
+        data: what the facts say, for programs; None: the facts are all there is.
     """
 
     title: str
     facts: list[str]
     problems: list[Problem]
+    data: dict[str, Any] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the section as JSON types, with names."""
+        problems = [problem._asdict() for problem in self.problems]
+        return {"title": self.title, "facts": self.facts, "problems": problems, "data": self.data or {}}
 
     def to_json(self) -> str:
         """Return the section as one line of text."""
@@ -38,5 +45,5 @@ class Section(NamedTuple):
     @classmethod
     def from_json(cls, line: str) -> Section:
         """Return what :meth:`to_json` wrote. Raises ValueError."""
-        title, facts, problems = json.loads(line)
-        return cls(title, facts, [Problem(*problem) for problem in problems])
+        title, facts, problems, data = json.loads(line)
+        return cls(title, facts, [Problem(*problem) for problem in problems], data)
