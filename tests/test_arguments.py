@@ -76,9 +76,11 @@ def wrong_address_calls(comm):
         yield operation, ["count=", "dtype="], make(a, b, dtype="float32")
         for count in (-1, 1.5, "10", True, 2**64, 2**63):
             yield operation, [str(count)], make(a, b, count=count, dtype="float32")
-        for dtype in ("float8", "complex64", "bool", "int16", "S4", np.dtype(">f4"), object()):
+        for dtype in ("float8", "__doc__", "complex64", "bool", "int16", "S4", np.dtype(">f4"), object()):
             yield operation, ["is not supported", "bfloat16"], make(a, b, count=10, dtype=dtype)
         yield operation, ["-8", "address"], make(-8, b, **ten)
+        yield operation, ["past the end of memory"], make(2**64 - 8, b, **ten)
+        yield operation, ["past the end of memory"], make(a, 2**64 - 40, count=11, dtype="float32")
         yield operation, ["address"], make(a, 2**64, **ten)
         yield operation, ["NULL", "10"], make(0, b, **ten)
         yield operation, ["NULL", "10"], make(a, 0, **ten)
@@ -292,6 +294,12 @@ def wrong_array_calls(comm):
     yield "all_gather", ["10 elements", "19 of", "2 times"], gather(a, b[:19])
     yield "all_gather", ["10 elements", "10 of", "2 times"], gather(a, a.copy())
     yield "all_gather", ["float32", "float64"], gather(a, np.zeros(20))
+    masked = np.ma.MaskedArray(a.copy(), mask=[True] * 10)
+    yield "all_reduce", ["recvbuf", "masked"], reduce(masked)
+    yield "all_reduce", ["sendbuf", "masked"], reduce(masked, a)
+    yield "all_gather", ["sendbuf", "masked"], gather(masked, b)
+    norm = (np.ma.MaskedArray(np.ones((2, 5), np.float32)), None, a[:5], 1e-5)
+    yield "add_rms_norm", ["x", "masked"], lambda: comm.add_rms_norm(*norm)
     yield "all_reduce", ["recvbuf", "(10,)", "read-only"], reduce(read_only)
     yield "all_reduce", ["recvbuf", "(10,)", "read-only"], reduce(a, read_only)
     yield "all_gather", ["recvbuf", "read-only"], gather(a[:5], read_only)
@@ -307,6 +315,18 @@ def wrong_array_calls(comm):
     yield "all_reduce", ["count=", "dtype="], reduce(a, dtype="int8", count=10)
     for value in ([1.0, 2.0], (1.0,), 1.5, b"bytes", np.float32(1), {}):
         yield "all_reduce", [type(value).__name__], reduce(value)
+
+
+def no_dtype(comm, rng):
+    """NumPy takes None for float64."""
+    with pytest.raises(hipcomm.InvalidArgument, match="dtype None is not supported"):
+        comm.empty(10, None)
+    with pytest.raises(hipcomm.InvalidArgument, match="dtype None is not supported"):
+        comm.plan("all_reduce", 10, None)
+
+
+def test_no_dtype_is_not_a_dtype(ranks):
+    ranks.world(WORLD).run(no_dtype)
 
 
 def one_rank_passes_a_wrong_array(comm, rng):

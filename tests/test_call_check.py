@@ -30,7 +30,7 @@ ARGUMENTS = {"count": (8, 9), "dtype": ("float32", "int32"), "op": ("sum", "max"
 DIFFERENCES = [
     (row.name, argument)
     for row in TABLE_OF_OPERATIONS.values()
-    if row.compared == "Count" and row.bytes != "None"
+    if row.compared in ("Count", "CountAndRows") and row.bytes != "None" and row.family != "Norm"
     for argument in ARGUMENTS
     if (argument != "op" or row.reduces) and (argument != "root" or row.root != "None")
 ]
@@ -95,8 +95,10 @@ def test_one_rank_that_differs_is_found(own_ranks, operation, argument):
     """Whichever kernels run the operation: also where each pair of ranks has a segment of its own."""
     ours, theirs = ARGUMENTS[argument]
     if argument == "count":
-        rows = 2 if operation == "all_gather_rows" else 1
-        ours, theirs = f"count {8 * rows},", f"count {9 * rows},"
+        in_rows = operation == "all_gather_rows"
+        ours, theirs = (
+            ("count 16 in rows of 8,", "count 18 in rows of 9,") if in_rows else ("count 8,", "count 9,")
+        )
     elif argument == "root":
         ours, theirs = f"root {ours})", f"root {theirs})"
     for rank, message in enumerate(
@@ -106,6 +108,45 @@ def test_one_rank_that_differs_is_found(own_ranks, operation, argument):
         assert rank0.startswith(f"{operation}(") and ours in rank0, message
         assert rank1.startswith(f"{operation}(") and theirs in rank1, message
         assert message.startswith(f"rank {rank}: call 1 differs between ranks: "), message
+
+
+def shape_differs(comm, rng, operation):
+    """As many elements on all ranks, in other rows on rank 1."""
+    count, rows = (8, 3) if comm.rank == 1 else (12, 2)
+    made = Made(comm, cases.arena(), Case(operation, count, rows=rows))
+
+    def wrong():
+        made.make()
+        comm.synchronize()
+
+    return message_of(wrong)
+
+
+@pytest.mark.parametrize("operation", ("all_gather_rows", "reduce_scatter"))
+def test_rows_that_differ_are_found(own_ranks, operation):
+    for message in own_ranks.world(WORLD, check=True).run(shape_differs, operation):
+        rank0, rank1 = message.split("rank 0 calls ")[1].split(", rank 1 calls ")
+        assert f"{operation}(count 24 in rows of 12, float32" in rank0, message
+        assert f"{operation}(count 24 in rows of 8, float32" in rank1, message
+
+
+def norm_differs(comm, rng, argument):
+    x, weight = np.ones((3, 8), np.float32), np.ones(8, np.float32)
+    arguments = {"residual": None, "weight": weight, "eps": 1e-5, "out": np.empty_like(x)}
+    if comm.rank == 1:
+        arguments[argument] = {"residual": x.copy(), "weight": None, "eps": 1e-6, "weight_offset": 1.0}[
+            argument
+        ]
+    return message_of(lambda: comm.all_reduce_rms_norm(x, **arguments))
+
+
+@pytest.mark.host_arrays
+@pytest.mark.parametrize("argument", ("residual", "weight", "eps", "weight_offset"))
+def test_arguments_of_norms_that_differ_are_found(own_ranks, argument):
+    for message in own_ranks.world(WORLD, check=True).run(norm_differs, argument):
+        assert message.endswith(
+            ", with other counts, or another eps, weight_offset, residual, weight or bias"
+        )
 
 
 def pair_differs(comm, rng):

@@ -309,24 +309,34 @@ def wait_for_a_peer_inside(comm, rng, operation):
     """Rank 1 writes rank 0's entry itself, and so waits in vain for rank 0 to leave. What rank 0 would find
     of rank 1's leaving: whether it is of this call, and how many steps it says."""
     array = comm.empty(8192, "float32")
+
+    def make_call():
+        if operation == "all_reduce":
+            comm.all_reduce(array.data_ptr, array.data_ptr + 4096, count=256, dtype="float32")
+        else:
+            comm.broadcast(array.data_ptr, 1, count=256, dtype="float32")
+        comm.synchronize()
+
+    for _ in range(2):  # to have a call after the wipe of the first epochs, for its hash in the signals
+        comm.barrier()
+        make_call()
     comm.barrier()
     comm.synchronize()
     if comm.rank == 0:
         return None
     epoch = int.from_bytes(read_memory(_slot(comm, 1, 0, 0, 0) - SLABS["SIGNALS_OFFSET"], 4), "little")
     region = 0  # the first that was registered
-    signal = epoch << SLABS["SIGNAL_EPOCH_SHIFT"] | NUMBERS["direct"] << SLABS["SIGNAL_ALGORITHM_SHIFT"] | 1
+    entered = int.from_bytes(read_memory(_slot(comm, 1, epoch - 2, ENTERED, 0), 8), "little")
+    call_hash = entered >> SLABS["SIGNAL_FLAG_SHIFT"] >> SLABS["FLAG_EPOCH_BITS"]
+    flag = call_hash << SLABS["FLAG_EPOCH_BITS"] | epoch
+    signal = flag << SLABS["SIGNAL_FLAG_SHIFT"] | NUMBERS["direct"] << SLABS["SIGNAL_ALGORITHM_SHIFT"] | 1
     place = region << SLABS["PLACE_OFFSET_BITS"]
     words = np.array([signal, place, place | 4096], np.uint64)
     write_memory(_slot(comm, 1, epoch, ENTERED, 0), words.tobytes())
     with pytest.raises(PeerTimeout):
-        if operation == "all_reduce":
-            comm.all_reduce(array.data_ptr, array.data_ptr + 4096, count=256, dtype="float32")
-        else:
-            comm.broadcast(array.data_ptr, 1, count=256, dtype="float32")
-        comm.synchronize()
+        make_call()
     left = int.from_bytes(read_memory(_slot(comm, 0, epoch, LEAVING, 1), 8), "little")
-    return left >> SLABS["SIGNAL_EPOCH_SHIFT"] == epoch, left & SLABS["SIGNAL_STEPS_MASK"]
+    return left >> SLABS["SIGNAL_FLAG_SHIFT"] == flag, left & SLABS["SIGNAL_STEPS_MASK"]
 
 
 @pytest.mark.parametrize("operation", ("all_reduce", "broadcast"))

@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import logging
 import signal
+import time
 
 import attempts
 import cases
@@ -25,7 +26,7 @@ from hipcomm.core import ffi
 from hipcomm.hip import call, hip
 
 LAST_NUMBER = 2**32 - 1
-SCRUB_PERIOD = SLABS["SCRUB_PERIOD"]  # the last SLOTS messages before its multiples wipe old flags
+SCRUB_PERIOD = SLABS["MESSAGE_SCRUB_PERIOD"]  # the last SLOTS messages before its multiples wipe old flags
 SLOTS = SLABS["CHANNEL_SLOTS"]  # short messages that may be sent before the first is received
 RING = SLABS["CHANNEL_RING"]
 with_every_algorithm = pytest.mark.parametrize("algorithm", ("auto", "one_shot", "pipelined"))
@@ -279,6 +280,23 @@ def send_and_go_on(comm, rng, nbytes):
     """As many as can be sent without a receiver, and one more, which must notice."""
     attempt(comm, rng, "send", 16, 2)
     return attempt(comm, rng, "send", nbytes, SLOTS + 1)
+
+
+def another_dtype(comm, rng):
+    region = cases.arena().region(400)
+    where = {"count": 100, "dtype": ("float32", "int32")[comm.rank]}
+    with pytest.raises(hipcomm.CallMismatch) as caught:
+        for _ in range(2):  # a sender learns of it in its next message
+            (comm.send if comm.rank == 0 else comm.recv)(region.address, 1 - comm.rank, **where)
+            comm.synchronize()
+            time.sleep(0.5)
+    return str(caught.value)
+
+
+@needs_two
+def test_dtypes_differ(own_ranks):
+    for message in own_ranks.world(2).run(another_dtype):
+        assert message.endswith("rank 0 sends 400 bytes of float32, rank 1 expects 400 of int32"), message
 
 
 @needs_two

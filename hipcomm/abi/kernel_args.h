@@ -59,6 +59,8 @@ typedef struct hipcommKernelArgs {
 
     uint32_t operation;  /* for the fault record */
     uint32_t algorithm;
+    uint32_t call_hash;  /* of flags (slabs.h); of messages, the dtype */
+    uint32_t unused;     /* so that nothing is left to the compiler */
     uint64_t timeout_ticks;
     uint64_t line_capacity; /* lines per parity in the control slab */
     uint64_t staging_bytes; /* bytes per parity in the staging slab; behind both, the channels' cells */

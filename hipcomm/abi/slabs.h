@@ -22,6 +22,7 @@
  *   offset 0        epoch words, one per block, written only by this rank's kernels
  *   FAULT_CLAIM     taken by the one thread that may fill in the fault record
  *   CHECKED_CALLS   how many calls have been checked (HIPCOMM_CHECK=1): 64 bits
+ *   TOLD            what call a rank makes: [parity 2][sender], a signal of no steps. Written where a wait takes long
  *   SIGNALS         signals: [parity 2][block][phase][sender], one 64-byte slot each: the signal, then
  *                   (direct kernels, first phase) the sender's send and receive places; second phase, from
  *                   this rank to itself: between its own blocks (kernels/staged/stagger.h)
@@ -35,6 +36,7 @@
  */
 #define HIPCOMM_FAULT_CLAIM_OFFSET 2048
 #define HIPCOMM_CHECKED_CALLS_OFFSET 2112
+#define HIPCOMM_TOLD_OFFSET 2176
 #define HIPCOMM_SIGNAL_PHASES 2
 #define HIPCOMM_SIGNAL_BYTES 64
 #define HIPCOMM_SIGNALS_OFFSET 4096
@@ -54,14 +56,15 @@
  *   ARRIVED    staged messages, steps that the peer has sent: [peer][block], number << 32 | steps
  *   TAKEN      what the peer has received of what this rank sends: [peer][block], likewise; DONE is all
  *   REFUSALS   [peer], 64 bytes each: 1 << 32 | number of a message that the peer has expected to be of
- *              another length; the bytes that it has expected; the bytes that were sent
- *   ENVELOPES  what the peer's messages are: [peer][slot], lines: bytes of the message, twice 32 bits
+ *              another extent; the extent that it has expected; the extent that was sent
+ *   ENVELOPES  what the peer's messages are: [peer][slot], lines: the extent of the message, twice 32 bits
  *   SLOTS      short messages, as lines: [peer][slot][line]
  *
  * and at the end of the staging slab, for long messages, a ring of cells for each block: [peer][block][ring].
  */
 #define HIPCOMM_CHANNEL_SLOTS 8u /* short messages that may be on their way before the first is received */
 #define HIPCOMM_CHANNEL_RING 2u
+#define HIPCOMM_MESSAGE_DTYPE_SHIFT 56 /* an extent: dtype << 56 | bytes */
 #define HIPCOMM_CHANNEL_DONE 0xffffffffu
 #define HIPCOMM_CHANNEL_LINES 65536u                     /* for all peers and slots together */
 #define HIPCOMM_CHANNEL_STAGING_BYTES 2097152u           /* likewise */
@@ -90,10 +93,15 @@
 #define HIPCOMM_PLACE_OFFSET_BITS 48
 #define HIPCOMM_NO_PLACE (~0ull)
 
-/* A signal: epoch << 32 | algorithm << 24 | steps. Whoever waits for a signal and finds another
+/* What says that a line or a signal is of this launch: a hash of the call, from 1 on, above the last bits of the
+ * epoch. Ranks whose calls differ, and whose hashes do, find nothing of each other's. */
+#define HIPCOMM_FLAG_EPOCH_BITS 24
+#define HIPCOMM_FLAG_HASH_BITS 8
+
+/* A signal: flag << 32 | algorithm << 24 | steps. Whoever waits for a signal and finds another
  * algorithm in it knows that the ranks have made different calls. 2^24 steps are 100 GiB and more from one rank
  * to another, with the smallest staging slab. */
-#define HIPCOMM_SIGNAL_EPOCH_SHIFT 32
+#define HIPCOMM_SIGNAL_FLAG_SHIFT 32
 #define HIPCOMM_SIGNAL_ALGORITHM_SHIFT 24
 #define HIPCOMM_SIGNAL_STEPS_MASK 0xffffffu
 
@@ -101,9 +109,11 @@
  * the wrap. The sequence number that errors show is epoch - 1: the first call is call 1. */
 #define HIPCOMM_FIRST_EPOCH 2u
 
-/* Every 2^30 launches the kernels wipe flags that are older than a full turn of the counter could
+/* Every 2^22 launches the kernels wipe flags that are older than a full turn of the epoch's bits in them could
  * tell from fresh ones (kernels/launch/epoch.h). */
-#define HIPCOMM_SCRUB_PERIOD (1u << 30)
+#define HIPCOMM_SCRUB_PERIOD (1u << 22)
+/* The same for messages, whose lines are flagged with their number (kernels/messages/recv.hip). */
+#define HIPCOMM_MESSAGE_SCRUB_PERIOD (1u << 30)
 
 /* Pipelined kernels: turns between writing into staging memory and reading it, and slots of the ring that
  * this takes (kernels/staged/turns.h). */

@@ -19,7 +19,8 @@ enum hipcommFaultKind {
 };
 
 /* One rank's side of a call that was checked. `call` is operation | dtype << 8 | reduction << 16 |
- * root << 24. sent and received are the bytes of the pair, where each pair has its own. */
+ * root << 24 | details << 32, a hash of what else has to be equal. sent and received are the bytes of the pair, where
+ * each pair has its own; where messages lie in rows, the elements of one. */
 typedef struct hipcommCheckedCall {
     uint64_t call;
     uint64_t count;
@@ -39,8 +40,8 @@ typedef struct hipcommStatus {
     uint32_t left; /* host -> kernels: bit r: rank r makes no more calls, in good order */
     uint64_t waited_ticks;
     uint64_t checked_calls;        /* of differing calls: which call this is, counted from 1 */
-    uint64_t sent_bytes;           /* of a message: what its sender has sent */
-    uint64_t expected_bytes;       /* and what its receiver has expected */
+    uint64_t sent_bytes;           /* of a message: the extent that its sender has sent (slabs.h) */
+    uint64_t expected_bytes;       /* and that its receiver has expected */
     uint32_t ranks[2];             /* and the two ranks */
     hipcommCheckedCall calls[2];   /* and what each of them calls */
     uint64_t host_look;            /* for kernels that run on the host, which waits for them: a function of the host, */

@@ -264,7 +264,7 @@ class Session:
         if not wait(self._idle, patience):
             problem = f"a call in another thread is under way for more than {patience:g} s"
             self.abort(problem)
-            raise Error(problem)
+            raise RendezvousError(problem)
 
     def _await_device(self) -> None:
         """Wait for all work of the device; in a thread, if that may take time: this one hears of signals."""

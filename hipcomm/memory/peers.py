@@ -113,7 +113,7 @@ class PeerMemory:
 
     def _open(self, area: Area, export: wire.Export) -> int:
         if export.nbytes != area.nbytes:
-            raise Error(f"it has {export.nbytes} bytes, and {area.nbytes} here")
+            raise PlatformError(f"it has {export.nbytes} bytes, and {area.nbytes} here")
         if (export.pid, export.process) == (os.getpid(), _PROCESS):
             _enable_peer_access(export.device)
             return export.address
@@ -236,4 +236,4 @@ def _enable_peer_access(device: int) -> None:
         return
     error = hip().hipDeviceEnablePeerAccess(device, 0)[0]
     if int(error) not in (0, int(hip().hipError_t.hipErrorPeerAccessAlreadyEnabled)):
-        raise Error(f"device {current} cannot reach device {device}: {error.name}")
+        raise PlatformError(f"device {current} cannot reach device {device}: {error.name}")

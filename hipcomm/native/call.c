@@ -250,7 +250,10 @@ static hipcommResult_t launch_segments(hipcommComm_t comm, const Message* messag
 
 static hipcommResult_t compare_calls(hipcommComm_t comm, const Message* message, hipStream_t stream, bool capturing) {
     hipcommSegment segments[HIPCOMM_MAX_RANKS];
-    for (uint64_t peer = 0; peer < message->world; ++peer) segments[peer] = segment_of(message, peer);
+    const bool in_rows = message->operation->compared == kCompareCountAndRows;
+    for (uint64_t peer = 0; peer < message->world; ++peer)
+        segments[peer] = in_rows ? (hipcommSegment){.send_bytes = message->call->count, .recv_bytes = message->call->count}
+                                 : segment_of(message, peer);
     return check_peers(comm, message->call, message->bytes, segments, stream, capturing);
 }
 

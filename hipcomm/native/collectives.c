@@ -7,7 +7,7 @@ static hipcommResult_t run_equal(hipcommOperation_t operation, const void* sendb
                                  size_t count, hipcommDataType_t dtype, hipcommRedOp_t op, int root,
                                  hipcommComm_t comm, hipcommStream_t stream) {
     if (!is_live(comm)) return no_comm();
-    Call call = {operation, sendbuf, recvbuf, rows, count, dtype, op, root};
+    Call call = {operation, sendbuf, recvbuf, rows, count, dtype, op, root, 0};
     return run(comm, &call, NULL, NULL, stream);
 }
 
@@ -119,6 +119,8 @@ hipcommResult_t hipcommAllGatherv(const void* sendbuf, void* recvbuf, const size
     if (parts.most && (!recvbuf || (own && !sendbuf)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %s is NULL", rank,
                          operations[call.operation].name, recvbuf ? "sendbuf" : "recvbuf");
+    for (uint32_t peer = 0; peer < world; ++peer)
+        call.details = add_to_hash(call.details, peer % 8, (peer + 1) * counts[peer]);
     return run(comm, &call, NULL, &parts, stream);
 }
 

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "../abi/slabs.h"
 #include "tables.h"
 
 static _Thread_local char thread_error[1024];
@@ -94,11 +95,17 @@ static void adopt_leaving(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommPeerDied, (int)comm->status->peer, message);
 }
 
-/* The same for a peer that ran another algorithm. */
+/* The same for a peer that makes another call. */
 static void adopt_mismatch(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
-    char message[512];
-    snprintf(message, sizeof message,
+    char message[512], what[96];
+    describe_fault(status, what, sizeof what);
+    if (status->peer_algorithm == status->algorithm)
+        snprintf(message, sizeof message,
+                 "rank %u: %s is another call on rank %u: of another operation, dtype, reduction, root, count or layout; "
+                 "HIPCOMM_CHECK=1 says what differs",
+                 comm->args.rank, what, status->peer);
+    else snprintf(message, sizeof message,
              "rank %u: %s (call %u) runs as %s here and as %s on rank %u: the ranks' calls differ, or their "
              "buffers are registered memory on some ranks only",
              comm->args.rank, operation_row(status->operation)->name, status->epoch - HIPCOMM_FIRST_EPOCH + 1,
@@ -106,16 +113,24 @@ static void adopt_mismatch(hipcommComm_t comm) {
     hipcommCommAbort(comm, hipcommCallMismatch, (int)status->peer, message);
 }
 
-/* The same for a message that is not as long as its receiver expects. */
+/* The same for a message that is not what its receiver expects. */
 static void adopt_lengths(hipcommComm_t comm) {
     const hipcommStatus* status = comm->status;
     const bool is_sender = status->operation == hipcommOpSend;
     const uint32_t rank = comm->args.rank, peer = status->peer;
+    const uint64_t most = HIPCOMM_MAX_MESSAGE_BYTES, sent = status->sent_bytes, expected = status->expected_bytes;
     char what[96], message[512];
     describe_fault(status, what, sizeof what);
-    snprintf(message, sizeof message, "rank %u: %s: rank %u sends %llu bytes, rank %u expects %llu", rank, what,
-             is_sender ? rank : peer, (unsigned long long)status->sent_bytes, is_sender ? peer : rank,
-             (unsigned long long)status->expected_bytes);
+    const uint32_t sent_dtype = (uint32_t)(sent >> HIPCOMM_MESSAGE_DTYPE_SHIFT);
+    const uint32_t expected_dtype = (uint32_t)(expected >> HIPCOMM_MESSAGE_DTYPE_SHIFT);
+    char dtypes[2][32] = {"", ""};
+    if (sent_dtype != expected_dtype) {
+        snprintf(dtypes[0], sizeof dtypes[0], " of %s", dtype_name(sent_dtype));
+        snprintf(dtypes[1], sizeof dtypes[1], " of %s", dtype_name(expected_dtype));
+    }
+    snprintf(message, sizeof message, "rank %u: %s: rank %u sends %llu bytes%s, rank %u expects %llu%s", rank, what,
+             is_sender ? rank : peer, (unsigned long long)(sent & most), dtypes[0], is_sender ? peer : rank,
+             (unsigned long long)(expected & most), dtypes[1]);
     hipcommCommAbort(comm, hipcommCallMismatch, (int)peer, message);
 }
 
@@ -126,10 +141,10 @@ static void describe_call(const hipcommCheckedCall* side, char* text, size_t siz
     const hipcommRedOp_t op = side->call >> 16 & 0xff;
     int used = snprintf(text, size, "%s(", operation->name);
     if (operation->bytes != kBytesNone) {
-        if (operation->compared == kCompareCountAndRows)
+        if (operation->compared == kCompareCountAndRows && side->sent != side->count)
             used += snprintf(text + used, size - used, "count %llu in rows of %llu", (unsigned long long)side->count,
                              (unsigned long long)side->sent);
-        else if (operation->compared != kCompareCount)
+        else if (operation->compared == kComparePairs || operation->compared == kCompareCountAndPairs)
             used += snprintf(text + used, size - used, "%llu bytes to the other, %llu bytes from it",
                              (unsigned long long)side->sent, (unsigned long long)side->received);
         else
@@ -151,9 +166,11 @@ static void adopt_differing_calls(hipcommComm_t comm) {
     char first[160], second[160], message[512];
     describe_call(&status->calls[0], first, sizeof first);
     describe_call(&status->calls[1], second, sizeof second);
-    snprintf(message, sizeof message, "rank %u: call %llu differs between ranks: rank %u calls %s, rank %u calls %s",
+    const hipcommCheckedCall *ours = &status->calls[0], *theirs = &status->calls[1];
+    const bool in_details = ours->call != theirs->call && (uint32_t)ours->call == (uint32_t)theirs->call;
+    snprintf(message, sizeof message, "rank %u: call %llu differs between ranks: rank %u calls %s, rank %u calls %s%s",
              comm->args.rank, (unsigned long long)status->checked_calls, status->ranks[0], first, status->ranks[1],
-             second);
+             second, in_details ? ", with other counts, or another eps, weight_offset, residual, weight or bias" : "");
     hipcommCommAbort(comm, hipcommCallMismatch, (int)status->ranks[1], message);
 }
 

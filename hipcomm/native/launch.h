@@ -15,7 +15,18 @@ typedef struct Call {
     hipcommDataType_t dtype;
     hipcommRedOp_t op;
     int root; /* or peer */
+    uint64_t details; /* a hash (add_to_hash) of what else must be the same on all ranks */
 } Call;
+
+/* A hash in whose highest bits any one value shows that has changed: `number` says which value this is, 0 to 7. */
+static inline uint64_t add_to_hash(uint64_t hash, uint32_t number, uint64_t value) {
+    static const uint64_t factors[] = {0x9e3779b97f4a7c15, 0xd1b54a32d192ed03, 0x8cb92ba72f3d8dd7, 0xabc98388fb8fac03,
+                                       0x6c8e9cf570932bd5, 0xb5297a4d9d2c5681, 0x5851f42d4c957f2d, 0x2545f4914f6cdd1d};
+    return hash + value * factors[number];
+}
+
+/* hipcommCheckedCall.call */
+uint64_t pack_call(const Call* call);
 
 /* The arguments that depend on the call and its plan alone. */
 void fill_args(hipcommKernelArgs* args, const Call* call, const hipcommPlan* plan);

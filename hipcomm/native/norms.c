@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "../abi/norm_args.h"
 #include "call_check.h"
@@ -201,6 +202,20 @@ static hipcommResult_t check_ranks(hipcommComm_t comm, const Call* call, const h
     return check_peers(comm, call, call->count * dtype_size(call->dtype), segments, stream, capturing);
 }
 
+/* What all ranks must agree on, besides what Call says. */
+static uint64_t agreed(const hipcommNorm* norm) {
+    const float eps = (float)norm->eps, offset = (float)norm->weight_offset;
+    uint32_t eps_bits, offset_bits;
+    memcpy(&eps_bits, &eps, sizeof eps_bits);
+    memcpy(&offset_bits, &offset, sizeof offset_bits);
+    const uint64_t parts = (norm->residual != NULL) | (norm->weight != NULL) << 1 | (norm->bias != NULL) << 2 |
+                           (norm->weight ? norm->weight_dtype : 0) << 8 | (norm->bias ? norm->bias_dtype : 0) << 16;
+    uint64_t hash = add_to_hash(0, 3, norm->hidden);
+    hash = add_to_hash(hash, 4, eps_bits);
+    hash = add_to_hash(hash, 5, offset_bits);
+    return add_to_hash(hash, 6, parts);
+}
+
 static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
                                 hipcommStream_t stream_handle) {
     if (!is_live(comm)) return no_comm();
@@ -209,7 +224,7 @@ static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation
     if (result == hipcommSuccess) result = check_health(comm);
     if (result != hipcommSuccess) return result;
     const Call call = {.operation = operation, .send = norm->x, .recv = norm->out, .count = norm->tokens * norm->hidden,
-                       .rows = 1, .dtype = norm->dtype};
+                       .rows = 1, .dtype = norm->dtype, .details = agreed(norm)};
     const hipcommPlan plan = plan_of(comm, &call, norm->hidden);
     if (call.count && plan.kernel < 0)
         return refuse_row(comm, operation, norm->hidden);

@@ -60,7 +60,7 @@ DEVICE uint64_t clock_ticks() {
  * compute want the core, a yield costs all of their slices: 256 of them were 20 s with a dozen busy processes. */
 constexpr uint32_t kSpinsPerCheck = 256;
 constexpr uint64_t kLongYieldTicks = 100000;
-constexpr uint32_t kSignalsPerCheck = HIPCOMM_MAX_RANKS; /* of other ranks, to find who runs another algorithm */
+constexpr uint32_t kSignalsPerCheck = HIPCOMM_MAX_RANKS; /* of other ranks, to find who makes another call */
 
 /* The host waits inside the launch: now and then it looks whether a signal has come (hipcommCommSetInterrupt), and
  * sets the abort word if that ends the call. */

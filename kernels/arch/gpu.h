@@ -41,7 +41,7 @@ DEVICE char* shared_scratch() { return hipcomm_shared_scratch; }
 /* How often a wait looks at the clock and, over the bus, at the abort word. A spin is a load of about
  * half a microsecond, so this is every half millisecond. */
 constexpr uint32_t kSpinsPerCheck = 1024;
-constexpr uint32_t kSignalsPerCheck = 1; /* of other ranks, to find who runs another algorithm */
+constexpr uint32_t kSignalsPerCheck = 1; /* of other ranks, to find who makes another call */
 DEVICE void let_host_look(const hipcommStatus*, uint64_t) {} /* it does not wait inside the launch */
 
 #define GLOBAL(type) __attribute__((address_space(1))) type

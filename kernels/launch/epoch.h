@@ -20,8 +20,8 @@ DEVICE uint32_t* epoch_words(const hipcommKernelArgs& args) {
     return reinterpret_cast<uint32_t*>(args.own_control);
 }
 
-/* Flags are compared for equality with the epoch. A flag that nobody has overwritten for a whole turn
- * of the counter would be taken for fresh; so twice in every 2^30 launches, once for each parity, the
+/* Flags are compared for equality. One that nobody has overwritten for a whole turn of the epoch's bits
+ * in it would be taken for fresh; so twice in every 2^22 launches, once for each parity, the
  * launch wipes the flags of the *other* parity. Nobody reads those now: this rank's kernels of that parity
  * are over. */
 DEVICE bool is_time_to_scrub(const Launch& launch) {
@@ -38,6 +38,8 @@ DEVICE void wipe_old_flags(const Launch& launch) {
     for (uint64_t i = first; i < uint64_t(launch.args.epoch_slots) * HIPCOMM_SIGNAL_PHASES * HIPCOMM_MAX_RANKS;
          i += stride)
         store_relaxed(signal_slot_by_index(launch, launch.args.rank, parity, i), 0);
+    for (uint64_t i = first; i < HIPCOMM_MAX_RANKS; i += stride)
+        store_relaxed(told_slot(launch, launch.args.rank, parity, uint32_t(i)), 0);
 }
 
 /* All threads. Peers write flags of the other parity in the next epoch, and must not enter it while a block here is

@@ -9,6 +9,11 @@ struct Launch {
     const uint32_t epoch;
 
     DEVICE_MEMBER uint32_t parity() const { return epoch & 1; }
+
+    /* What lines and signals of this launch carry. Never 0: that is what wiped memory says. */
+    DEVICE_MEMBER uint32_t flag() const {
+        return args.call_hash << HIPCOMM_FLAG_EPOCH_BITS | (epoch & ((1u << HIPCOMM_FLAG_EPOCH_BITS) - 1));
+    }
 };
 
 /* The same launch at the start of a phase: nothing that earlier phases have computed from the arguments
@@ -44,7 +49,7 @@ DEVICE Launch new_phase_of(const Launch& launch, Part part) {
 /* The first words of a block's scratch; tiles follow at kTileOffset. */
 struct BlockState {
     uint32_t failed; /* some thread gave up waiting: the block sends nothing more, and leaves */
-    uint32_t mismatched; /* because a peer runs another algorithm */
+    uint32_t mismatched; /* because a peer makes another call */
     uint32_t leave[2]; /* turns.h: the block leaves after this turn, by its parity */
     uint32_t behind_failure; /* an earlier launch gave up; as begin_launch() leaves it, to the end of the launch */
 };

@@ -94,7 +94,7 @@ DEVICE bool load_line(const char* line, Words<kWords>& words, uint32_t epoch) {
 
 template <uint32_t kWords>
 DEVICE void send_words(const Launch& launch, uint32_t peer, uint64_t index, const Words<kWords>& words) {
-    store_line(line_of<kWords>(line_area(launch, peer, launch.parity()), index), words, launch.epoch);
+    store_line(line_of<kWords>(line_area(launch, peer, launch.parity()), index), words, launch.flag());
 }
 DEVICE void send_line(const Launch& launch, uint32_t peer, uint64_t index, Pack pack) {
     send_words(launch, peer, index, __builtin_bit_cast(Words<kPackWords>, pack));
@@ -105,7 +105,7 @@ template <uint32_t kWords>
 DEVICE Words<kWords> receive_words(const Launch& launch, uint32_t peer, uint64_t index) {
     const char* line = line_of<kWords>(line_area(launch, launch.args.rank, launch.parity()), index);
     Words<kWords> words{};
-    wait_until(launch, peer, [&] { return load_line(line, words, launch.epoch); });
+    wait_until(launch, peer, [&] { return load_line(line, words, launch.flag()); });
     return words;
 }
 DEVICE Pack receive_line(const Launch& launch, uint32_t peer, uint64_t index) {

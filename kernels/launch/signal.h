@@ -23,7 +23,7 @@ DEVICE void wait_for_signal(const Launch& launch, uint32_t peer, uint32_t phase,
     /* the fence once, at the end: in the loop it would hold up every look */
     wait_until(launch, peer, [&] {
         const uint64_t signal = load_relaxed(slot);
-        return is_of_this_epoch(launch, signal) && algorithm_of(signal) == launch.args.algorithm &&
+        return is_of_this_launch(launch, signal) && algorithm_of(signal) == launch.args.algorithm &&
                steps_of(signal) >= steps;
     });
     acquire_system();

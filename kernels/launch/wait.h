@@ -27,14 +27,19 @@ DEVICE void give_up(const Launch& whole_launch, uint32_t peer, uint32_t kind, ui
     store_release(&launch.args.status->fault, kind);
 }
 
-/* All threads: those who run another algorithm may be waiting for lines of this rank, which say nothing
- * of an algorithm; a block that has found them out tells everybody. No data belongs to this signal. */
+/* Tell a rank what call this one makes, so that it can find out that its own is another: it may be waiting for lines
+ * and signals that will not come. No data belongs to this. */
+DEVICE void tell_call(const Launch& launch, uint32_t peer) {
+    if (peer != launch.args.rank)
+        store_relaxed(told_slot(launch, peer, launch.parity(), launch.args.rank), make_signal(launch, 0));
+}
+
+/* All threads: a block that has found out that calls differ tells everybody. */
 DEVICE void tell_of_mismatch(const Launch& whole_launch) {
     if (!load_scratch(&block_state(whole_launch)->mismatched)) return;
     const Launch launch = new_phase(whole_launch);
     for (uint32_t peer = launch.geometry.thread; peer < launch.args.world; peer += launch.geometry.threads)
-        if (peer != launch.args.rank)
-            store_relaxed(signal_slot(launch, peer, 0, launch.args.rank), make_signal(launch, 0));
+        tell_call(launch, peer);
 }
 
 /* What a wait knows of its time: when it looked at the clock first, in units of kLookTicks; below, 1 + the rank that
@@ -70,14 +75,15 @@ DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint
     uint32_t kind = HIPCOMM_FAULT_NONE;
     if (waited > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
     if (has_left(whole_launch, peer, started)) kind = HIPCOMM_FAULT_LEFT;
-    /* Nobody can finish an epoch in which ranks run different algorithms. Slots of ranks that do not exist, and of
-     * this one, stay empty in this phase. */
+    /* Nobody can finish an epoch in which ranks make different calls. Slots of ranks that do not exist, and of
+     * this one, stay empty. */
     const Launch launch = new_phase(whole_launch);
+    tell_call(launch, peer);
     uint64_t signal = 0;
     for (uint32_t k = 0; k < kSignalsPerCheck; ++k) {
         const uint32_t other = (check * kSignalsPerCheck + k) % HIPCOMM_MAX_RANKS;
-        signal = load_relaxed(signal_slot(launch, launch.args.rank, 0, other));
-        if (is_of_this_epoch(launch, signal) && algorithm_of(signal) != launch.args.algorithm) {
+        signal = load_relaxed(told_slot(launch, launch.args.rank, launch.parity(), other));
+        if (is_of_another_call(launch, signal)) {
             kind = HIPCOMM_FAULT_MISMATCH;
             peer = other;
             break;
@@ -104,7 +110,7 @@ DEVICE void spin_until(const Launch& launch, Ready ready, Pointless pointless) {
 }
 
 /* Spin until ready() or until waiting is pointless: the abort word is set, another block has failed, the
- * ranks run different algorithms, or the peer is later than the time-out. ready() may change who `peer` is. */
+ * ranks make different calls, or the peer is later than the time-out. ready() may change who `peer` is. */
 template <class Ready>
 DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) {
     spin_until(launch, ready, [&](uint32_t check, uint64_t& started) {

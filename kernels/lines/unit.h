@@ -150,7 +150,7 @@ DEVICE void receive_units(const Launch& launch, uint32_t first, LineOfRank line_
         bool all = true;
         UNROLL(4)
         for (uint32_t k = 0; k < kRanksInFlight; ++k) {
-            const bool came = open_parts(parts[k], in[k], launch.epoch) || !awaited(first + k);
+            const bool came = open_parts(parts[k], in[k], launch.flag()) || !awaited(first + k);
             late = came ? late : first + k;
             all &= came;
         }

@@ -10,8 +10,8 @@
  *   long ones       go through a ring of cells for each block, step by step. The message before must have
  *                   been taken: blocks divide the ring's memory as each message's plan says.
  *
- * Every message has an envelope, one line, which says how long it is: a receiver that expects another
- * length refuses it, and the sender's waits see the refusal.
+ * Every message has an envelope, one line, which says how long it is and of what dtype: a receiver that expects
+ * another length or dtype refuses it, and the sender's waits see the refusal.
  *
  * A launch here has the message's number for its epoch, and parity has no meaning.
  */
@@ -79,6 +79,11 @@ DEVICE bool says_done(uint64_t word, uint32_t number, uint32_t steps) {
     return ahead > 0 || (ahead == 0 && uint32_t(word) >= steps);
 }
 
+/* What the ends of a channel must agree on: bytes, and the dtype above them. */
+DEVICE uint64_t extent_of_message(const Launch& launch) {
+    return uint64_t(launch.args.call_hash) << HIPCOMM_MESSAGE_DTYPE_SHIFT | launch.args.bytes;
+}
+
 DEVICE bool is_staged(const Launch& launch) { return launch.args.chunk_packs != 0; }
 
 /* ---- a launch ----------------------------------------------------------------------------------------*/
@@ -114,7 +119,7 @@ DEVICE bool give_up_if_late(const Launch& whole_launch, uint64_t& started) {
     return true;
 }
 
-/* Make this block leave, and record that the ends of the channel differ in a message's length. */
+/* Make this block leave, and record that the ends of the channel differ in a message's extent. */
 DEVICE void give_up_on_lengths(const Launch& whole_launch, uint32_t number, uint64_t sent, uint64_t expected) {
     const Launch launch = new_phase(whole_launch);
     if (!claim_fault(launch)) return;

@@ -13,24 +13,24 @@ DEVICE Pack receive_from(const Launch& launch, const char* line) {
     return __builtin_bit_cast(Pack, arrived);
 }
 
-/* Tell the sender that its message of `sent` bytes is not what this rank expects. */
+/* Tell the sender that its message of this extent is not what this rank expects. */
 DEVICE void refuse(const Launch& whole_launch, uint64_t sent) {
     const Launch launch = new_phase(whole_launch);
     uint64_t* refusal = refusal_words(launch, launch.args.root, launch.args.rank);
-    store_relaxed(refusal + 1, launch.args.bytes);
+    store_relaxed(refusal + 1, extent_of_message(launch));
     store_relaxed(refusal + 2, sent);
     store_release(refusal, channel_word(1, launch.epoch));
-    give_up_on_lengths(launch, launch.epoch, sent, launch.args.bytes);
+    give_up_on_lengths(launch, launch.epoch, sent, extent_of_message(launch));
 }
 
 /* All threads: wait until the message is there, if only in part, and see that it is as long as it should
- * be. The block has failed if it is not. */
+ * be, and of the same dtype. The block has failed if it is not. */
 DEVICE void open_envelope(const Launch& whole_launch) {
     const Launch launch = new_phase(whole_launch);
     const Pack envelope = receive_from(launch, envelope_line(launch, launch.args.rank, launch.args.root));
     if (block_failed(launch)) return;
     const uint64_t sent = uint64_t(envelope[1]) << 32 | envelope[0];
-    if (UNLIKELY(sent != launch.args.bytes)) refuse(launch, sent);
+    if (UNLIKELY(sent != extent_of_message(launch))) refuse(launch, sent);
 }
 
 DEVICE void collect_lines(const Launch& whole_launch) {
@@ -91,7 +91,7 @@ DEVICE void collect_chunks(const Launch& launch) {
  * is this rank's until it acknowledges them, and ARRIVED until the next long message, which waits for
  * that. What wipes is their own number, which does not come again before the next wipe. */
 DEVICE void wipe_unused_flags(const Launch& whole_launch) {
-    if (!UNLIKELY((whole_launch.epoch + HIPCOMM_CHANNEL_SLOTS) % HIPCOMM_SCRUB_PERIOD < HIPCOMM_CHANNEL_SLOTS)) return;
+    if (!UNLIKELY((whole_launch.epoch + HIPCOMM_CHANNEL_SLOTS) % HIPCOMM_MESSAGE_SCRUB_PERIOD < HIPCOMM_CHANNEL_SLOTS)) return;
     const Launch launch = new_phase(whole_launch);
     const hipcommKernelArgs& args = launch.args;
     const Geometry& g = launch.geometry;

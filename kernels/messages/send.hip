@@ -37,9 +37,9 @@ DEVICE bool wait_until_taken(const Launch& whole_launch, uint32_t number) {
 
 DEVICE void send_envelope(const Launch& launch) {
     if (launch.geometry.block != 0 || launch.geometry.thread != 0) return;
-    const uint64_t bytes = launch.args.bytes;
+    const uint64_t extent = extent_of_message(launch);
     store_line(envelope_line(launch, launch.args.root, launch.args.rank),
-               Pack{uint32_t(bytes), uint32_t(bytes >> 32), 0, 0}, launch.epoch);
+               Pack{uint32_t(extent), uint32_t(extent >> 32), 0, 0}, launch.epoch);
 }
 
 DEVICE void send_lines(const Launch& whole_launch) {

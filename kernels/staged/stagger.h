@@ -31,7 +31,7 @@ DEVICE bool wait_for_group_before(const Launch& launch, uint32_t groups) {
     if (groups == 1 || block < before) return !block_failed(launch);
     if (launch.geometry.thread == 0) {
         const uint64_t* slot = stagger_slot(launch, block - before);
-        wait_until(launch, launch.args.rank, [&] { return is_of_this_epoch(launch, load_relaxed(slot)); });
+        wait_until(launch, launch.args.rank, [&] { return is_of_this_launch(launch, load_relaxed(slot)); });
     }
     block_barrier();
     return !block_failed(launch);
