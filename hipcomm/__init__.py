@@ -107,8 +107,7 @@ def init(**settings: Any) -> Communicator:
 def init_all(devices: Sequence[int | str], **settings: Any) -> CommunicatorList:
     """Make one communicator per device, all in this process. Rank i drives ``devices[i]``.
 
-    Use each from its own thread, which makes the device its current one first
-    (``comm.device.use()``): a collective enqueues work that waits for the other ranks, and on the CPU
+    Use each from its own thread: a collective enqueues work that waits for the other ranks, and on the CPU
     platform the call itself waits for them. All that is collective on the host (``empty``, ``register``,
     ``split``, ``close``) waits for the other ranks' threads likewise.
 

@@ -40,9 +40,9 @@ class Communicator(Norms):
     broadcast take dense arrays in any memory order (transposed ones, for example) that is the same on all
     ranks. Buffers may have any alignment, and must stay alive until the stream has passed the call.
 
-    A communicator is called by one thread at a time, whose current device is :attr:`device`
-    (``comm.device.use()``, which :func:`hipcomm.init` has done in its thread). Only :meth:`abort` and
-    :meth:`close` may come from another one while a call is under way. A forked child cannot use its parent's.
+    A communicator is called by one thread at a time. Its calls are made on :attr:`device`, whatever device is
+    current in the thread, and leave that as it was. Only :meth:`abort` and :meth:`close` may come from
+    another thread while a call is under way. A forked child cannot use its parent's.
 
     Every collective takes ``stream=``: an integer handle, or an object with ``.ptr`` (CuPy) or
     ``__cuda_stream__``; None is the default stream.

@@ -31,6 +31,7 @@ class Counted:
             session.platform = session.platform._replace(library=str(real))
         library = ctypes.CDLL(str(shim))
         self._fail_next = library.fail_next
+        self.device_of_last_launch = library.device_of_last_launch
         self._take = library.take_calls
         self._take.restype = ctypes.c_char_p
         self._take()

@@ -14,7 +14,13 @@ static const char* failing = "";
 /* The next call of the function fails. */
 void fail_next(const char* name) { failing = strdup(name); }
 
+static int launched_on = -1;
+
+/* The device that was current at the last launch. */
+int device_of_last_launch(void) { return launched_on; }
+
 static void* note(const char* name) {
+    if (!strcmp(name, "hipModuleLaunchKernel") && hipGetDevice(&launched_on) != hipSuccess) return NULL;
     if (!strcmp(name, failing)) {
         failing = "";
         return NULL;

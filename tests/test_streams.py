@@ -9,7 +9,10 @@ import weakref
 import cases
 import numpy as np
 import pytest
+from cases import OPERATIONS, Made, random_case
+from counting import Counted
 from harness import worlds
+from regions import Arena
 
 import hipcomm
 from hipcomm.hip import call, hip
@@ -302,3 +305,43 @@ def test_a_part_fails_with_the_job(own_ranks, world):
     assert messages[3] == "aborted"
     assert all("rank 3" in message and "enough" in message for message in messages[:3])
     own_ranks.end()
+
+
+def calls_while_another_device_is_current(comm, rng, directory):
+    """Every operation and a local norm: launches are on the communicator's device, and the other stays."""
+    counted = Counted(comm, directory)
+    part, own = counted.comm, comm.device.ordinal
+    other = (own + 1) % int(call("hipGetDeviceCount"))
+    assert other != own
+    call("hipSetDevice", other)
+    launched = {}
+    try:
+        memory = Arena(4 << 20)
+        for number, operation in enumerate(OPERATIONS):
+            shared = np.random.default_rng(number)
+            made = Made(
+                part, memory, random_case(shared, part.world_size, (73, number), operation, count=500)
+            )
+            made.fill(1)
+            made.make(None)
+            part.synchronize()
+            made.check(part)
+            launched[operation] = counted.device_of_last_launch()
+            assert int(call("hipGetDevice")) == other, operation
+        rows = np.ones((2, 64), np.float32)
+        part.add_rms_norm(rows, None, None, 1e-6, out=np.empty_like(rows))
+        launched["add_rms_norm"] = counted.device_of_last_launch()
+        array = part.empty(100)
+        array.free()
+        part.close()
+        assert int(call("hipGetDevice")) == other
+    finally:
+        call("hipSetDevice", own)
+    return own, launched
+
+
+@pytest.mark.host_arrays
+@pytest.mark.parametrize("world", worlds(2))
+def test_another_device_may_be_current(ranks, world, shim_source):
+    for own, launched in ranks.world(world).run(calls_while_another_device_is_current, shim_source):
+        assert set(launched.values()) == {own}, launched

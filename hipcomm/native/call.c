@@ -3,6 +3,7 @@
 
 #include "call_check.h"
 #include "call_log.h"
+#include "current_device.h"
 #include "kernel_table.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -271,9 +272,8 @@ static hipcommResult_t launch_planned(hipcommComm_t comm, const Message* message
     return launch_pieces(comm, message, plan, args, stream);
 }
 
-hipcommResult_t run(hipcommComm_t comm, Call* call, const Parts* sent, const Parts* received,
-                    hipcommStream_t stream_handle) {
-    const hipStream_t stream = stream_handle;
+static hipcommResult_t run_on_device(hipcommComm_t comm, Call* call, const Parts* sent, const Parts* received,
+                                     hipStream_t stream) {
     const Message message = describe(comm, call, sent, received);
     if (message.operation->root && !message.is_root) { /* the buffer that is not used */
         if (message.operation->root == kRootSends)
@@ -311,4 +311,11 @@ hipcommResult_t run(hipcommComm_t comm, Call* call, const Parts* sent, const Par
     if (result == hipcommSuccess) result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess && plan.kernel >= 0 ? check_health(comm) : result;
+}
+
+hipcommResult_t run(hipcommComm_t comm, Call* call, const Parts* sent, const Parts* received, hipcommStream_t stream) {
+    int before;
+    const hipcommResult_t result = enter_call(comm, stream, &before);
+    if (result != hipcommSuccess) return result;
+    return leave_call(comm, stream, before, run_on_device(comm, call, sent, received, stream));
 }

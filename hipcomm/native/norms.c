@@ -7,6 +7,7 @@
 #include "../abi/norm_args.h"
 #include "call_check.h"
 #include "call_log.h"
+#include "current_device.h"
 #include "row_plan.h"
 
 static bool has_bias(hipcommOperation_t operation) {
@@ -216,10 +217,8 @@ static uint64_t agreed(const hipcommNorm* norm) {
     return add_to_hash(hash, 6, parts);
 }
 
-static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
-                                hipcommStream_t stream_handle) {
-    if (!is_live(comm)) return no_comm();
-    const hipStream_t stream = stream_handle;
+static hipcommResult_t run_on_device(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                                     hipStream_t stream) {
     hipcommResult_t result = check_norm(comm, operation, norm);
     if (result == hipcommSuccess) result = check_health(comm);
     if (result != hipcommSuccess) return result;
@@ -242,6 +241,15 @@ static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation
     result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;
+}
+
+static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                                hipcommStream_t stream) {
+    if (!is_live(comm)) return no_comm();
+    int before;
+    const hipcommResult_t result = enter_call(comm, stream, &before);
+    if (result != hipcommSuccess) return result;
+    return leave_call(comm, stream, before, run_on_device(comm, operation, norm, stream));
 }
 
 hipcommResult_t hipcommAddRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream) {

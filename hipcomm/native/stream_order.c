@@ -21,6 +21,7 @@
  * the old one's work: docs/memory.md says so to the caller. */
 #include "stream_order.h"
 
+#include "current_device.h"
 #include "failure.h"
 #include "waiting.h"
 
@@ -81,16 +82,11 @@ hipcommResult_t leave_stream(hipcommComm_t comm, hipStream_t stream, bool captur
     return record_end(comm, stream);
 }
 
-/* The default stream is the current device's, which in this thread need not be the communicator's. */
+/* The default stream is the current device's. */
 static hipError_t synchronize(hipcommComm_t comm, hipStream_t stream) {
     int before;
-    hipError_t error = comm->hip.GetDevice(&before);
-    if (error != hipSuccess) return error;
-    if (before == comm->device) return wait_for_stream(comm, stream);
-    error = comm->hip.SetDevice(comm->device);
-    if (error == hipSuccess) error = wait_for_stream(comm, stream);
-    const hipError_t restored = comm->hip.SetDevice(before);
-    return error == hipSuccess ? restored : error;
+    const hipError_t error = make_current(comm, &before);
+    return error == hipSuccess ? restore_current(comm, before, wait_for_stream(comm, stream)) : error;
 }
 
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream) {

@@ -74,13 +74,13 @@ hipcommResult_t hipcommAbort(hipcommComm_t comm, const char* reason) {
     } while (0)
 
 hipcommResult_t hipcommSplit(hipcommComm_t comm, int64_t color, int64_t key, hipcommComm_t* part) {
-    if (comm && !part) return set_error(comm, hipcommInvalidArgument, "rank %u: split: part is NULL", comm->args.rank);
+    if (is_live(comm) && !part) return set_error(comm, hipcommInvalidArgument, "rank %u: split: part is NULL", comm->args.rank);
     if (part) *part = NULL;
     ON_DEVICE(comm, "split", session_split(comm->session, color != HIPCOMM_NO_COLOR, color, key, part));
 }
 
 hipcommResult_t hipcommMemAlloc(hipcommComm_t comm, void** memory, size_t bytes) {
-    if (comm && !memory)
+    if (is_live(comm) && !memory)
         return set_error(comm, hipcommInvalidArgument, "rank %u: empty: memory is NULL", comm->args.rank);
     if (memory) *memory = NULL;
     ON_DEVICE(comm, "empty", heap_allocate(&comm->session->heap, bytes, memory));
