@@ -122,16 +122,17 @@ def test_under_other_launchers(example, launcher, in_c):
 WAITER = r"""
 #include <hipcomm.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 int main(int argc, char** argv) {
     hipcommComm_t comm;
     int rank, word = 1;
-    (void)argv;
     if (hipcommInit(&comm)) return fprintf(stderr, "%s\n", hipcommGetLastError(NULL)), 1;
     hipcommUserRank(comm, &rank);
     if (hipcommAllReduce(&word, &word, 1, hipcommInt32, hipcommSum, comm, NULL)) return 2;
     printf("ready\n");
     fflush(stdout);
+    if (argc > 1 && !strcmp(argv[1], "fork") && fork() == 0) alarm(20);
     if (argc > 1) for (;;) pause();
     hipcommResult_t result = hipcommAllReduce(&word, &word, 1, hipcommInt32, hipcommSum, comm, NULL);
     printf("%s: %s\n", hipcommGetResultName(result), hipcommGetLastError(comm));
@@ -164,14 +165,20 @@ def waiter(tmp_path_factory):
 
 
 @pytest.mark.parametrize("victim", [0, 1])
+def test_a_forked_child_does_not_keep_its_parents_place(waiter, victim):
+    """Its connection, and the server's sockets: the child lives on."""
+    test_a_killed_rank_is_named(waiter, (0, 1, 2), victim, "fork")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("in_c", [(0,), (1, 2), (0, 1, 2)])
-def test_a_killed_rank_is_named(waiter, in_c, victim):
+def test_a_killed_rank_is_named(waiter, in_c, victim, stays="stay"):
     """A rank of either kind, the one that hosts the server included."""
     job = uuid.uuid4().hex
     commands = [
         [
             *([waiter] if rank in in_c else [sys.executable, "-c", PYTHON_WAITER]),
-            *(["stay"] * (rank == victim)),
+            *([stays] * (rank == victim)),
         ]
         for rank in range(3)
     ]
@@ -180,7 +187,7 @@ def test_a_killed_rank_is_named(waiter, in_c, victim):
         for process in processes:
             assert process.stdout.readline() == "ready\n", process.communicate(timeout=PATIENCE)
         others = [process for rank, process in enumerate(processes) if rank != victim]
-        time.sleep(0.1)  # they wait in a kernel
+        time.sleep(0.1)  # they wait in a kernel, and a child has been forked
         killed = time.monotonic()
         processes[victim].send_signal(signal.SIGKILL)
         for process in others:
@@ -194,7 +201,8 @@ def test_a_killed_rank_is_named(waiter, in_c, victim):
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
+            process.wait()
+            process.stdout.close()  # which a forked child may still have
 
 
 @pytest.mark.parametrize(

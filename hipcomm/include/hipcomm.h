@@ -11,7 +11,7 @@
  * they are made, also where they are on different streams.
  *
  * Threads: a communicator is used by one thread at a time, any; several communicators by several threads at once.
- * hipcommAbort() may be called at any time.
+ * hipcommAbort() may be called at any time. A forked child must not use its parent's communicators.
  *
  * Failures: hipcommInvalidArgument is found before anything is launched, and harms nothing. A time-out, a dead rank
  * or differing calls fail the communicator for good, on all ranks: at the call, a later one, or

@@ -308,7 +308,7 @@ static void end_client(Client* client, double patience) {
         free_bytes(&frame);
         shutdown(client->socket, SHUT_RDWR); /* wakes the reader if it still waits; fails where all is over */
         if (client->has_reader) pthread_join(client->reader, NULL);
-        close(client->socket);
+        close_socket(client->socket);
     }
     if (client->is_published) withdraw_endpoint(&client->file, &client->endpoint);
     if (client->hosted) server_end(client->hosted, patience);

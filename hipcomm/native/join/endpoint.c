@@ -73,7 +73,7 @@ static bool is_left_over(const EndpointFile* file) {
     if (!look_up_endpoint(file, &endpoint)) return false;
     const int socket = connect_to(endpoint.host, endpoint.port, now_seconds() + PROBE_SECONDS);
     if (socket < 0) return errno == ECONNREFUSED;
-    close(socket);
+    close_socket(socket);
     return false;
 }
 

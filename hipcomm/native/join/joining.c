@@ -92,7 +92,7 @@ static Attempt await(int socket, const Identity* identity, hipcommWireType wante
 /* Put "the server at ... (" before the reason. */
 static Attempt explain(Attempt attempt, const Endpoint* endpoint, const char* stage) {
     char reason[sizeof attempt.reason];
-    if (attempt.socket >= 0) close(attempt.socket);
+    if (attempt.socket >= 0) close_socket(attempt.socket);
     attempt.socket = -1;
     if (attempt.outcome != kHungUp && attempt.outcome != kTryAgain) return attempt;
     snprintf(reason, sizeof reason, "%s", attempt.reason);
@@ -144,7 +144,7 @@ hipcommResult_t check_unclaimed(const Identity* identity, const EndpointFile* fi
     Endpoint endpoint;
     if (!look_up_endpoint(file, &endpoint)) return hipcommSuccess;
     const Attempt attempt = knock(identity, &endpoint, now_seconds() + PROBE_SECONDS);
-    if (attempt.outcome == kJoined) close(attempt.socket);
+    if (attempt.outcome == kJoined) close_socket(attempt.socket);
     /* anything else is a leftover: nobody is there, or all ranks have come already */
     return attempt.outcome == kFinal && attempt.result == hipcommInvalidArgument ? attempt.result : hipcommSuccess;
 }

@@ -57,7 +57,7 @@ struct Server {
 /* ---- connections ---------------------------------------------------------------------------------------------------*/
 
 static void disconnect(Connection* connection) {
-    close(connection->socket);
+    close_socket(connection->socket);
     free(connection->payload);
     free_bytes(&connection->outbox);
     *connection = (Connection){.socket = -1, .rank = -1};
@@ -243,7 +243,7 @@ static void accept_one(Server* server) {
     }
     remove_gaps(server);
     if (server->count == MAX_CONNECTIONS || !prepare_connection(socket)) {
-        close(socket);
+        close_socket(socket);
         return;
     }
     server->connections[server->count++] =
@@ -299,7 +299,7 @@ static void step(Server* server) {
 static void free_server(Server* server) {
     for (int i = 0; i < server->count; ++i) disconnect(&server->connections[i]);
     world_end(&server->world);
-    close(server->listener);
+    close_socket(server->listener);
     close(server->wake);
     pthread_cond_destroy(&server->changed);
     pthread_mutex_destroy(&server->lock);
@@ -325,7 +325,7 @@ static void* serve(void* context) {
 /* ---- from other threads --------------------------------------------------------------------------------------------*/
 
 static hipcommResult_t refuse(Server* server, const char* what, int error) {
-    if (server->listener >= 0) close(server->listener);
+    if (server->listener >= 0) close_socket(server->listener);
     if (server->wake >= 0) close(server->wake);
     free(server);
     return set_error(NULL, hipcommPlatformError, "the rendezvous server cannot be started: %s: %s", what,

@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -47,14 +48,56 @@ static bool wait_for(int socket, short event, double deadline) {
     }
 }
 
+/* ---- what a forked child closes ------------------------------------------------------------------------------------*/
+
+#define MOST_SOCKETS 65536 /* those of higher numbers stay open in children */
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned char is_ours[MOST_SOCKETS / 8];
+
+static void before_fork(void) { pthread_mutex_lock(&lock); }
+static void in_parent(void) { pthread_mutex_unlock(&lock); }
+static void in_child(void) {
+    for (int number = 0; number < MOST_SOCKETS; ++number)
+        if (is_ours[number / 8] >> number % 8 & 1) close(number);
+    memset(is_ours, 0, sizeof is_ours);
+    pthread_mutex_unlock(&lock);
+}
+
+static int watch_error;
+static void watch_forks(void) { watch_error = pthread_atfork(before_fork, in_parent, in_child); }
+
+static void note_socket(int socket, bool is_open) {
+    if (socket < 0 || socket >= MOST_SOCKETS) return;
+    const unsigned char bit = (unsigned char)(1u << socket % 8);
+    pthread_mutex_lock(&lock);
+    is_ours[socket / 8] = (unsigned char)(is_open ? is_ours[socket / 8] | bit : is_ours[socket / 8] & ~bit);
+    pthread_mutex_unlock(&lock);
+}
+
+static bool guard(int socket) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, watch_forks);
+    note_socket(socket, true);
+    errno = watch_error;
+    return watch_error == 0;
+}
+
+void close_socket(int socket) {
+    note_socket(socket, false);
+    close(socket);
+}
+
+/* ---- connections ---------------------------------------------------------------------------------------------------*/
+
 bool prepare_connection(int socket) {
     const int on = 1;
-    return setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
+    return guard(socket) && setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
            setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0;
 }
 
 static int close_with(int socket, int error) {
-    close(socket);
+    close_socket(socket);
     errno = error;
     return -1;
 }
@@ -99,7 +142,7 @@ int listen_on_loopback(int* port) {
     if (listener < 0) return -1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;
-    if (bind(listener, (struct sockaddr*)&address, sizeof address) != 0 || listen(listener, 1024) != 0 ||
+    if (!guard(listener) || bind(listener, (struct sockaddr*)&address, sizeof address) != 0 || listen(listener, 1024) != 0 ||
         getsockname(listener, (struct sockaddr*)&address, &size) != 0)
         return close_with(listener, errno);
     *port = ntohs(address.sin_port);
