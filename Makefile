@@ -47,7 +47,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/_tables.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-amd test-gpu amd-software lint bench clean venv native cpu-native kernels wheel-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
+.PHONY: help types all run test test-amd test-gpu amd-software lint bench clean venv native cpu-native kernels wheel-kernels gpu-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 
@@ -173,7 +173,16 @@ OBJECTS      := hipcomm/code_objects
 AMD_ARCHS    := gfx90a gfx942 gfx950 gfx1100 gfx1201 gfx1250
 # PTX runs on every later chip too: sm_90 is the last that kernels/arch/nvptx.h asks for.
 NVIDIA_ARCHS := sm_80 sm_90
-CUBIN_ARCHS  ?= $(shell command -v ptxas >/dev/null && echo sm_90)
+# HIPCOMM_ARCHS=gfx942,gfx950 builds for these GPUs only, HIPCOMM_ARCHS=none for none.
+ifneq ($(HIPCOMM_ARCHS),)
+  comma := ,
+  chosen := $(subst $(comma), ,$(HIPCOMM_ARCHS))
+  unknown := $(filter-out none $(AMD_ARCHS) $(NVIDIA_ARCHS),$(chosen))
+  $(if $(unknown),$(error HIPCOMM_ARCHS: $(unknown): not among $(AMD_ARCHS) $(NVIDIA_ARCHS), or none))
+  AMD_ARCHS := $(filter $(AMD_ARCHS),$(chosen))
+  NVIDIA_ARCHS := $(filter $(NVIDIA_ARCHS),$(chosen))
+endif
+CUBIN_ARCHS  ?= $(and $(filter sm_90,$(NVIDIA_ARCHS)),$(shell command -v ptxas >/dev/null && echo sm_90))
 
 # The CPU's forms: any x86-64, and those with AVX2, whose wider vectors give the same bits. What runs takes the form
 # that its processor has (hipcomm/hip/kernels.py). A checkout has that for this machine; a wheel has all of them.
@@ -182,23 +191,36 @@ CPU_FORM      := $(CPU_ARCH)$(if $(filter x86_64,$(CPU_ARCH)),$(shell grep -qw a
 ALL_CPU_FORMS := $(CPU_ARCH) $(if $(filter x86_64,$(CPU_ARCH)),x86_64_avx2)
 WHEEL_FORMS   ?= $(ALL_CPU_FORMS)
 
-# clang 20 or newer that knows amdgcn; recursive, so that it is looked for again once installed
-find_clang = $(firstword $(foreach c,clang-25 clang-24 clang-23 clang-22 clang-21 clang-20,\
-  $(shell command -v $(c) >/dev/null && $(c) --print-targets | grep -q amdgcn && echo $(c))))
-CLANG ?= $(find_clang)
+# Compilers for GPUs: ROCm's own, then others; those of version 20 or newer that know a target and have their lld. All of
+# this is recursive, so that they are looked for again once installed.
+ROCM_PATH ?= /opt/rocm
+clangs = $(ROCM_PATH)/llvm/bin/clang clang-25 clang-24 clang-23 clang-22 clang-21 clang-20 clang
+find_clang = $(firstword $(foreach c,$(or $(2),$(clangs)),$(shell command -v $(c) >/dev/null && \
+  [ "$$($(c) -dumpversion | cut -d. -f1)" -ge 20 ] && $(c) --print-targets | grep -q $(1) && \
+  command -v "$$($(c) -print-prog-name=ld.lld)" >/dev/null && echo $(c))))
+CLANG ?= $(call find_clang,amdgcn)
+# ROCm's may not know NVIDIA's GPUs
+NVIDIA_CLANG ?= $(and $(CLANG),$(call find_clang,nvptx64,$(CLANG) $(clangs)))
+# Architectures that the compiler knows: clang 20 does not know the newest.
+compilable_amd_archs = $(foreach arch,$(AMD_ARCHS),$(shell echo | \
+  $(CLANG) --target=amdgcn-amd-amdhsa -mcpu=$(arch) -nogpulib -x c -fsyntax-only - 2>/dev/null && echo $(arch)))
 
-kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA
-	@if [ -n "$(CLANG)" ]; then \
-	  $(MAKE) --no-print-directory amd-kernels nvidia-kernels cubins CLANG="$(CLANG)"; \
-	else echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)"; fi
+kernels: cpu-kernels toolchain ## the kernels for the CPU, AMD and NVIDIA (HIPCOMM_ARCHS=gfx942,…: some)
+	@$(MAKE) --no-print-directory gpu-kernels
+gpu-kernels: # with what compilers there are
+	$(if $(and $(CLANG),$(AMD_ARCHS)),@$(MAKE) --no-print-directory amd-kernels CLANG="$(CLANG)" AMD_ARCHS="$(strip $(compilable_amd_archs))")
+	$(if $(and $(NVIDIA_CLANG),$(NVIDIA_ARCHS)),@$(MAKE) --no-print-directory nvidia-kernels cubins NVIDIA_CLANG="$(NVIDIA_CLANG)")
+	@$(if $(CLANG),,echo "make: no AMD and NVIDIA code objects: they need clang 20 or newer and lld (Debian: apt-get install clang-22 lld-22)" \
+	  $(if $(filter-out none,$(HIPCOMM_ARCHS)),; exit 1))
 toolchain:
-	@[ -n "$(find_clang)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || kernels/toolchain.sh
+	@[ -n "$(call find_clang,amdgcn)" ] && ls /usr/bin/llvm-objdump-2[0-9] >/dev/null 2>&1 || kernels/toolchain.sh
 
 cpu-kernels: $(objects:%=$(OBJECTS)/$(CPU_FORM)/%.so) ## those for the CPU alone
 amd-kernels: $(foreach arch,$(AMD_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.co)) ## those for AMD GPUs
 nvidia-kernels: $(foreach arch,$(NVIDIA_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.ptx)) ## those for NVIDIA GPUs
 cubins: $(foreach arch,$(CUBIN_ARCHS),$(objects:%=$(OBJECTS)/$(arch)/%.cubin))
-wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(objects:%=$(OBJECTS)/$(form)/%.so)) kernels
+# What is installed by nobody: a wheel's build calls no apt-get.
+wheel-kernels: $(foreach form,$(WHEEL_FORMS),$(objects:%=$(OBJECTS)/$(form)/%.so)) cpu-kernels gpu-kernels
 
 # One result on all machines: no contraction into fused multiply-add, no reassociation, denormals kept.
 NUMERICS := -ffp-contract=off -fno-fast-math
@@ -236,7 +258,7 @@ define nvidia_rules
 $(patsubst %,$(OBJECTS)/$(1)/%$(2).ptx,$(3)): $(OBJECTS)/$(1)/%$(2).ptx: %.hip build/kernels/$(1)/%$(2).d
 	@mkdir -p $$(@D) build/kernels/$(1)
 	@echo "$(1) $$*$(2)"
-	@$$(CCACHE) $$(CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \
+	@$$(CCACHE) $$(NVIDIA_CLANG) -x cuda --cuda-gpu-arch=$(1) --cuda-device-only -nocudainc -nocudalib -Wno-unknown-cuda-version \
 	  $$(KERNEL_FLAGS) $(4) $$(call dependencies,build/kernels/$(1)/$$*$(2).d) -S -o $$@ $$<
 	@touch $$@
 endef

@@ -6,10 +6,22 @@ installed; nothing is loaded.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-VERSION = "0.1.0"
 PACKAGE = Path(__file__).resolve().parent
+
+
+def _version() -> str:
+    """Read the version where it stands: in the header. setuptools executes this file by itself."""
+    header = (PACKAGE / "include" / "hipcomm.h").read_text(encoding="utf-8")
+    found = re.search(r'^#define HIPCOMM_VERSION_TEXT "(.*)"', header, re.MULTILINE)
+    if found is None:
+        raise ImportError(f"{PACKAGE}/include/hipcomm.h defines no HIPCOMM_VERSION_TEXT")
+    return found[1]
+
+
+VERSION = _version()
 
 
 def get_include() -> str:
@@ -25,3 +37,13 @@ def get_library() -> str:
 def not_built(error: ImportError) -> ImportError:
     """Return what to raise where a module that make writes cannot be imported."""
     return ImportError(f"hipcomm is not built: {error}. Run `make` in the checkout, or `pip install .`")
+
+
+def how_to_get_code_objects() -> str:
+    """Return what to do where kernels are missing: a checkout's user has make, a wheel's has not."""
+    if (PACKAGE.parent / "Makefile").exists():
+        return "run `make kernels`"
+    return (
+        "install hipcomm again, with --force-reinstall --no-cache-dir, where ROCm's clang or another clang 20"
+        " or newer with lld is found (Debian: clang-22 lld-22)"
+    )

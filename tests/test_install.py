@@ -8,6 +8,7 @@ environment gets this one's dependencies.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -142,6 +143,26 @@ def test_wheel_is_complete(wheel):
     modules = {name for name in sources() if name.endswith(".py") and name.startswith("hipcomm/")}
     assert {name for name in modules - held if not name.startswith("hipcomm/native/")} == set()
     assert not {name for name in held if name.startswith(("tests", "kernels", "examples", "hipcomm/native"))}
+
+
+def test_the_version_stands_in_the_header(wheel, installed):
+    header = (ROOT / "hipcomm" / "include" / "hipcomm.h").read_text()
+    (version,) = re.findall(r'^#define HIPCOMM_VERSION_TEXT "(.*)"$', header, re.MULTILINE)
+    assert wheel.name.startswith(f"hipcomm-{version}-")
+    code = "import hipcomm, importlib.metadata as m; print(hipcomm.__version__, m.version('hipcomm'))"
+    assert installed("python", "-c", code).split() == [version, version]
+
+
+def test_missing_kernels_are_not_to_be_made_by_make(installed):
+    code = """if True:
+        import hipcomm
+        from hipcomm.hip.kernels import Kernels
+        try: Kernels("gfx000")
+        except hipcomm.PlatformError as error: print(error)
+    """
+    said = installed("python", "-c", code)
+    assert "no code objects for gfx000" in said
+    assert "--force-reinstall" in said and "make" not in said
 
 
 def test_ranks_run(installed, environment, tmp_path):

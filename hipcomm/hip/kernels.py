@@ -8,7 +8,7 @@ from typing import Any
 from hipcomm.core import ffi, lib
 from hipcomm.errors import PlatformError
 from hipcomm.hip import call
-from hipcomm.installation import PACKAGE
+from hipcomm.installation import PACKAGE, how_to_get_code_objects
 
 _CODE_OBJECTS = PACKAGE / "code_objects"
 
@@ -64,7 +64,7 @@ def _code_object_directory(arch: str) -> Path:
             return _CODE_OBJECTS / max(older, key=lambda name: int(name[3:]))
     raise PlatformError(
         f"no code objects for {base} in {_CODE_OBJECTS}; there are: {', '.join(built) or 'none'}. "
-        "Run `make kernels`"
+        f"To get them {how_to_get_code_objects()}"
     )
 
 
@@ -76,4 +76,4 @@ def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
         if path.exists():
             # PTX is text and has to end in a zero byte
             return path.read_bytes() + (b"\0" if suffix == "ptx" else b"")
-    raise PlatformError(f"{directory} has no code object for {file}. Run `make kernels`")
+    raise PlatformError(f"{directory} has no code object for {file}. To get it {how_to_get_code_objects()}")

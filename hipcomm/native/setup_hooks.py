@@ -1,18 +1,24 @@
 """What ``pip install .`` does beyond copying Python files: run ``make native amd-software wheel-kernels``.
 
-The Makefile has all the build rules; this file only calls it and marks the wheel as one for this
-machine. pyproject.toml names the classes.
+The Makefile has all the build rules; this file calls it, collects what was built, says which code objects are
+missing, and marks the wheel as one for this machine. pyproject.toml names the classes.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 from setuptools.errors import ExecError
+
+_CODE_OBJECTS = Path("hipcomm", "code_objects")
+_GPUS = {"gfx": "AMD", "sm_": "NVIDIA"}  # how the names of their architectures begin
 
 
 class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
@@ -22,8 +28,24 @@ class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
         """Build, then collect. An editable install is made by make itself: nothing to build."""
         if not self.editable_mode:
             _make("native", "amd-software", "wheel-kernels")
+            # what an earlier build has left there may be of architectures that are not asked for now
+            shutil.rmtree(Path(self.build_lib) / _CODE_OBJECTS, ignore_errors=True)
             self.data_files = self._get_data_files()  # setuptools listed them before they existed
         super().run()
+
+    def _get_data_files(self) -> list[Any]:
+        """Return (package, source, target, files), less the code objects that HIPCOMM_ARCHS leaves out."""
+        found = super()._get_data_files()
+        return [(*place, [name for name in files if _is_wanted(name)]) for *place, files in found]
+
+
+def _is_wanted(name: str) -> bool:
+    """Tell whether a file of the package goes into the wheel."""
+    chosen = os.environ.get("HIPCOMM_ARCHS", "")
+    folder, arch = Path(name).parts[:1], Path(name).parts[1:2]
+    if not chosen or folder != ("code_objects",) or not arch or not arch[0].startswith(tuple(_GPUS)):
+        return True
+    return arch[0] in chosen.split(",")
 
 
 def _make(*targets: str) -> None:
@@ -33,7 +55,7 @@ def _make(*targets: str) -> None:
     try:
         subprocess.run(["make", *targets, f"FFI_PYTHON={sys.executable}"], check=True, env=environment)
     except FileNotFoundError:
-        raise ExecError("hipcomm is built with make, gcc and g++: make was not found") from None
+        raise ExecError("hipcomm is built with make, a C and a C++ compiler: make was not found") from None
     except subprocess.CalledProcessError as error:
         raise ExecError(f"make failed, with exit code {error.returncode}; its output is above") from None
 
@@ -46,6 +68,47 @@ class BdistWheel(bdist_wheel):  # type: ignore[misc]  # likewise
         self.distribution.has_ext_modules = lambda: True
         super().finalize_options()
 
+    def run(self) -> None:
+        """Make the wheel, and say what is not in it."""
+        super().run()
+        if not self.editable_mode:
+            tell(what_is_missing(_CODE_OBJECTS, os.environ.get("HIPCOMM_ARCHS", "")))
+
+    @property
+    def editable_mode(self) -> bool:
+        """Whether the package stays where it is."""
+        return bool(self.get_finalized_command("build_py").editable_mode)
+
     def get_tag(self) -> tuple[str, str, str]:
         """The wheel's tag."""
         return "py3", "none", super().get_tag()[2]
+
+
+def what_is_missing(code_objects: Path, chosen: str) -> str:
+    """Return what to tell about GPUs for which nothing was built; empty if nobody can miss it.
+
+    Args:
+        code_objects: the directory with one of each architecture.
+        chosen: HIPCOMM_ARCHS; whoever has set it knows.
+    """
+    built = [path.name for path in code_objects.glob("*") if any(path.iterdir())]
+    missing = [name for start, name in _GPUS.items() if not any(arch.startswith(start) for arch in built)]
+    if not missing or chosen:
+        return ""
+    return (
+        f"\n*** hipcomm was built without code objects for {' and '.join(missing)} GPUs: no use there.\n"
+        "*** They need ROCm's clang (in $ROCM_PATH/llvm/bin), or another clang 20 or newer, with lld\n"
+        "*** (Debian: apt-get install clang-22 lld-22). Install it, then hipcomm again.\n"
+    )
+
+
+def tell(text: str) -> None:
+    """Say something to a person: to the terminal as well, as pip shows nothing of what a build prints."""
+    if not text:
+        return
+    sys.stderr.write(text)
+    try:
+        with Path("/dev/tty").open("w", encoding="utf-8") as terminal:
+            terminal.write(text)
+    except OSError:
+        return  # there is no terminal: nobody is looking

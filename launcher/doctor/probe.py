@@ -16,6 +16,7 @@ from hipcomm.hip import call
 from hipcomm.hip.device import Device, open_device
 from hipcomm.hip.kernels import Kernels
 from hipcomm.hip.platform import choose
+from hipcomm.installation import how_to_get_code_objects
 
 from . import topology
 from .findings import Problem, Section
@@ -118,8 +119,7 @@ def _code_objects(devices: list[Device]) -> Section:
             facts.append(f"{arch}: {len(kernels.functions)} kernels load")
             kernels.unload()
         except Error as error:
-            fix = "build hipcomm with clang 20 or newer: `make kernels`, or `pip install .`"
-            problems.append(Problem(f"{arch}: {error}", fix))
+            problems.append(Problem(f"{arch}: {error}", how_to_get_code_objects()))
     return Section("code objects", facts, problems)
 
 

@@ -12,6 +12,8 @@ from .findings import Problem, Section
 
 _SECRET = "HIPCOMM_TOKEN"
 
+_FOR_THE_BUILD = ("HIPCOMM_ARCHS",)
+
 # Not ours, but they decide what HIP finds and how it shares memory.
 _FOREIGN = (
     "ROCM_PATH",
@@ -50,7 +52,7 @@ def _unknown(environ: Mapping[str, str]) -> list[Problem]:
     known = [variable.name for variable in VARIABLES]
     problems = []
     for name in sorted(environ):
-        if name.startswith("HIPCOMM_") and name not in known:
+        if name.startswith("HIPCOMM_") and name not in known and name not in _FOR_THE_BUILD:
             similar = difflib.get_close_matches(name, known, 1, cutoff=0.8)
             fix = f"did you mean {similar[0]}?" if similar else "docs/environment.md has all variables"
             problems.append(Problem(f"{name} is no variable of hipcomm", fix))
