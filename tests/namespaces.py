@@ -10,8 +10,10 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 FOREIGN = (
@@ -114,6 +116,8 @@ class Namespaces:
         self.agent.chmod(0o755)
 
     def _remove(self) -> None:
+        for node in range(self.count):
+            self.kill(node)
         for name in [*(self.name(node) for node in range(self.count)), self._switch]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
 
@@ -126,42 +130,23 @@ class Namespaces:
 
     def cut(self, node: int) -> None:
         """From now on every packet from and to a node is lost."""
-        subprocess.run(
-            [
-                *(
-                    "tc",
-                    "-n",
-                    self.name(node),
-                    "qdisc",
-                    "replace",
-                    "dev",
-                    "wire",
-                    "root",
-                    "netem",
-                    "loss",
-                    "100%",
-                )
-            ],
-            check=True,
-        )
-        subprocess.run(
-            [
-                *(
-                    "tc",
-                    "-n",
-                    self._switch,
-                    "qdisc",
-                    "replace",
-                    "dev",
-                    f"p{node}",
-                    "root",
-                    "netem",
-                    "loss",
-                    "100%",
-                )
-            ],
-            check=True,
-        )
+        _ip("-n", self._switch, "link", "set", f"p{node}", "nomaster")
+
+    def lose_packets(self, percent: int) -> str:
+        """Lose some of what each node sends; returns why that is not possible here, or an empty text."""
+        for node in range(self.count):
+            words = ["tc", "-n", self.name(node), "qdisc", "add", "dev", "wire", "root", "netem"]
+            done = subprocess.run([*words, "loss", f"{percent}%"], capture_output=True, text=True)
+            if done.returncode:
+                return f"tc netem: {done.stderr.strip()}"
+        return ""
+
+    def kill(self, node: int) -> None:
+        """Kill all processes of a node at once, Open MPI's daemon among them."""
+        listed = subprocess.run(["ip", "netns", "pids", self.name(node)], capture_output=True, text=True)
+        for pid in map(int, listed.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def mpirun(self, ranks: Sequence[int], command: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """The command that runs *command* under mpirun, from node 0, with so many ranks on each node."""

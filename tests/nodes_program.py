@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -255,7 +256,54 @@ def refused(comm):
     return said
 
 
-TASKS = {task.__name__: task for task in (mixed, parts, refused)}
+def until_it_fails(comm, directory, victim, how):
+    """Calls without end, of which those after *how* has happened to rank *victim* must fail."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # mpirun's, once a rank has died: first we have our say
+    rank, calls = comm.rank, 0
+    x = np.zeros(3000, "float32")
+    comm.barrier()
+    begun = time.monotonic()
+    try:
+        while True:
+            if calls == 20:
+                Path(directory, f"{rank}.running").touch()
+                if rank == int(victim) and how == "killed":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if rank == int(victim) and how == "leaves":
+                    return {"left": True}
+                if rank == int(victim) and how == "late":
+                    time.sleep(20)
+            begun = time.monotonic()
+            comm.all_reduce(x)
+            calls += 1
+    except hipcomm.Error as error:
+        report = {"kind": type(error).__name__, "text": str(error), "peer": getattr(error, "peer", None)}
+        report["after"] = time.monotonic() - begun
+        try:
+            comm.barrier()
+            report["again"] = "no error"
+        except hipcomm.Error as again:
+            report["again"] = type(again).__name__
+        begun = time.monotonic()
+        comm.close()
+        return {**report, "closing": time.monotonic() - begun}
+
+
+def mismatched(comm):
+    """A message that is not as long as its receiver expects, from another node."""
+    last = comm.world_size - 1
+    try:
+        if comm.rank == 0:
+            comm.send(np.zeros(10, "uint8"), last)
+        if comm.rank == last:
+            comm.recv(np.zeros(11, "uint8"), 0)
+        comm.barrier()
+    except hipcomm.CallMismatch as error:
+        return {"text": str(error)}
+    return {}
+
+
+TASKS = {task.__name__: task for task in (mixed, parts, refused, until_it_fails, mismatched)}
 
 
 def main(directory, task, *arguments):

@@ -132,6 +132,8 @@ class Failures:
             self.check()
         except Error as known:
             return known
+        if str(error).startswith(f"{self.me}: "):
+            return error  # of a wait between nodes
         local = getattr(error, "peer", None)
         members = self._layout.members[self._layout.node]
         peer = members[local] if isinstance(local, int) and 0 <= local < len(members) else None

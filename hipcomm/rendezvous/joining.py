@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hipcomm import _wire as wire
 from hipcomm.errors import PeerDied, RendezvousError
-from hipcomm.rendezvous import protocol
+from hipcomm.rendezvous import protocol, sockets
 from hipcomm.rendezvous.endpoint import Endpoint, look_up
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
 
@@ -167,8 +167,7 @@ def _knock(
     except OSError as error:
         raise RendezvousError(f"{identity_name}: cannot connect to {where}: {error}") from error
     try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sockets.prepare(sock)
         sock.sendall(protocol.frame(wire.Type.JOIN, join.pack()))
         decoder = protocol.Decoder(wire.Refused.size() + wire.MAX_TEXT)
         first = _receive(sock, decoder, time.monotonic() + min(ACCEPT_TIMEOUT, remaining))

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from hipcomm import _wire as wire
 from hipcomm.errors import InvalidArgument, RendezvousError
-from hipcomm.rendezvous import protocol
+from hipcomm.rendezvous import protocol, sockets
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
 from hipcomm.rendezvous.world import Member, RankStatus, Refused, World
 from hipcomm.waiting import wait
@@ -233,8 +233,7 @@ class Server:
                 self._resume_accepting = time.monotonic() + ACCEPT_PAUSE
                 return
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sockets.prepare(sock)
             connection = _Connection(sock, time.monotonic() + HANDSHAKE_TIMEOUT)
             self._connections[sock] = connection
             self._selector.register(sock, selectors.EVENT_READ, connection)
