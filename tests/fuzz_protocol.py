@@ -12,6 +12,7 @@ import random
 import selectors
 import socket
 import struct
+import time
 from contextlib import suppress
 
 from hipcomm import _wire as wire
@@ -181,6 +182,7 @@ def fuzz_rank(rng, server):
     wild.hear()
     wild.close()
     assert honest.connection.sock in server._connections
+    world.expire(time.monotonic() + 1)  # it tells of leaving a moment later
     kinds, ends = [], 0
     for kind, payload in honest.hear():
         kinds.append(kind)

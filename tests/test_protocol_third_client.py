@@ -88,7 +88,9 @@ def test_leaving_in_good_order_both_ways_round(make_world):
     assert third.leave() == []
     with pytest.raises(PeerDied, match="ranks 1, 2 left"):
         zero.all_gather("x", b"", PATIENCE)
-    assert zero.left == {1, 2}
+    told = threading.Event()
+    zero.on_leave(lambda *_: told.set() if zero.left == {1, 2} else None)
+    assert told.wait(PATIENCE)  # a moment later
     assert zero.failure is None
 
 

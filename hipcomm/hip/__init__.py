@@ -37,7 +37,10 @@ def call(function: str, *arguments: Any) -> Any:
     """
     error, *values = getattr(hip(), function)(*arguments)
     if int(error) != 0:
-        fix = _FIXES.get(int(error))
+        words = text(hip().hipGetErrorString(error)[1])
+        fix = (
+            words if ": " in words else _FIXES.get(int(error))
+        )  # what is said of this very failure counts more
         raise PlatformError(
             f"{function} failed with {error.name} ({int(error)})" + (f": {fix}" if fix else ""),
             call=function,

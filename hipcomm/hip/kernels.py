@@ -2,50 +2,71 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 from hipcomm.core import ffi, lib
 from hipcomm.errors import PlatformError
 from hipcomm.hip import call
+from hipcomm.hip.device import Device
 from hipcomm.installation import PACKAGE, how_to_get_code_objects
 
 _CODE_OBJECTS = PACKAGE / "code_objects"
 
 
+_loaded: dict[tuple[str, int], Kernels] = {}
+_loading = threading.Lock()
+
+
+def kernels_of(device: Device) -> Kernels:
+    """The kernels of a device, which is current: loaded once in a process, for all of its communicators.
+
+    They stay loaded: a graph that holds some may outlive its communicator.
+
+    Raises:
+        PlatformError: there is no code object for its architecture, or HIP cannot load it.
+    """
+    key = (device.arch, -1 if device.host_is_device else device.ordinal)  # on GPUs a module is one device's
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = Kernels(device.arch)
+        return _loaded[key]
+
+
 class Kernels:
-    """The loaded code objects of a device's architecture.
+    """The loaded code objects of a device's architecture. Made by :func:`kernels_of`.
 
     Attributes:
         functions: a cffi array of hipFunction_t, by the core's kernel number.
     """
 
     def __init__(self, arch: str) -> None:
-        """Load all kernels for *arch*. Raises PlatformError where there is no code object for it."""
+        """Load all kernels for *arch*; where one cannot be loaded none is."""
         directory = _code_object_directory(arch)
         self._modules: dict[str, Any] = {}
         name_of_arch = arch.encode()
         count = lib.hipcommKernelCount()
         self.functions = ffi.new("void *[]", count)
         file, name = ffi.new("char **"), ffi.new("char **")
-        for index in range(count):
-            if not lib.hipcommKernelIsFor(name_of_arch, index):
-                continue
-            lib.hipcommKernelInfo(index, file, name)
-            module = self._module(directory, ffi.string(file[0]).decode(), arch)
-            function = call("hipModuleGetFunction", module, ffi.string(name[0]))
-            self.functions[index] = ffi.cast("void *", int(function))
+        try:
+            for index in range(count):
+                if not lib.hipcommKernelIsFor(name_of_arch, index):
+                    continue
+                lib.hipcommKernelInfo(index, file, name)
+                module = self._module(directory, ffi.string(file[0]).decode(), arch)
+                function = call("hipModuleGetFunction", module, ffi.string(name[0]))
+                self.functions[index] = ffi.cast("void *", int(function))
+        except BaseException:
+            while self._modules:
+                call("hipModuleUnload", self._modules.popitem()[1])
+            raise
 
     def _module(self, directory: Path, file: str, arch: str) -> Any:
         if file not in self._modules:
             image = _read_code_object(directory, file, arch)
             self._modules[file] = call("hipModuleLoadData", image)
         return self._modules[file]
-
-    def unload(self) -> None:
-        """Unload the modules. Nothing of them may be running."""
-        while self._modules:
-            call("hipModuleUnload", self._modules.popitem()[1])
 
 
 def _code_object_directory(arch: str) -> Path:

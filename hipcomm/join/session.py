@@ -21,7 +21,7 @@ from hipcomm.environment import Identity, Settings
 from hipcomm.errors import Error, InvalidArgument, PeerDied, RendezvousError
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, open_device, with_device
-from hipcomm.hip.kernels import Kernels
+from hipcomm.hip.kernels import kernels_of
 from hipcomm.hip.platform import Platform, choose
 from hipcomm.installation import VERSION
 from hipcomm.join.interrupts import Interrupts
@@ -72,7 +72,6 @@ class Session:
         self._idle.set()
         self._slabs: Slabs | None = None
         self._status: StatusPage | None = None
-        self._kernels: Kernels | None = None
         try:
             self._set_up()
         except BaseException as error:
@@ -122,7 +121,6 @@ class Session:
         self._slabs = Slabs(self.ranks, layout)
         self.memory_bytes = self._slabs.bytes
         self._status = StatusPage(layout.status_bytes)
-        self._kernels = Kernels(self.device.arch)
 
         arch = ffi.new("char[]", self.device.arch.encode())
         library = ffi.new("char[]", self.platform.library.encode())
@@ -138,13 +136,14 @@ class Session:
         config.staging_bytes = self._settings.staging_bytes
         config.control, config.staging = self._slabs.control, self._slabs.staging
         config.status_host, config.status_device = self._status.host, self._status.device
-        config.functions = self._kernels.functions
+        config.functions = kernels_of(self.device).functions
         created = ffi.new("hipcommComm_t *")
         check(lib.hipcommCommCreate(config, created))
-        self.comm = created[0]
+        comm = created[0]
         kind = DLPACK_DEVICES[self.platform.name]
-        self.heap = Heap(self.ranks, self.comm, self.device, kind)
-        self.registrations = Registrations(self.ranks, self.comm, self.device)
+        self.heap = Heap(self.ranks, comm, self.device, kind)
+        self.registrations = Registrations(self.ranks, comm, self.device)
+        self.comm = comm  # from here on there is something to take down
         # a peer's first kernel may write here as soon as this returns: everybody's slabs are ready
         self.ranks.all_gather(wire.TAG_READY, b"")
         self.interrupts = Interrupts(self.comm, self.abort)
@@ -309,8 +308,6 @@ class Session:
                         self.heap.free_all()
                 if self._status is not None:
                     self._status.free()
-                if self._kernels is not None:
-                    self._kernels.unload()
         finally:
             self.ranks.leave(self._failed)
 

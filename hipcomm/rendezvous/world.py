@@ -22,6 +22,10 @@ def name_ranks(ranks: Iterable[int]) -> str:
     return ("rank " if len(ordered) == 1 else "ranks ") + ", ".join(map(str, ordered))
 
 
+MAX_CLOSED = 256  # communicators whose closing is remembered
+ANNOUNCE_DELAY = 0.05  # seconds in which ranks that leave together do
+
+
 class Refused(Exception):
     """A JOIN was not accepted. Never leaves the package: it becomes a REFUSED frame."""
 
@@ -101,6 +105,9 @@ class World:
         self.join_deadline = float("inf")
         self._rivals: dict[int, int] = {}  # processes that claimed a rank that had joined, by rank
         self._left: set[int] = set()
+        self._leaving: dict[str, list[int]] = {}  # ranks that the others are still to be told of, by name
+        self._said: dict[str, set[int]] = {}  # ranks that have closed a communicator, by its name
+        self._announce_at = float("inf")
         self._lost: set[int] = set()
         self._failure: tuple[int, str] | None = None
         self._gathers: dict[tuple[tuple[int, ...], str, int], _Gather] = {}
@@ -194,7 +201,9 @@ class World:
         gather.requests.clear()
 
     def expire(self, now: float) -> None:
-        """Fail the all-gathers whose time is over, for all ranks that take part."""
+        """Do what is due: fail all-gathers whose time is over, for all ranks that take part; and announce."""
+        if self._announce_at <= now:
+            self._tell_of_leaving()
         for key, gather in list(self._gathers.items()):
             if gather.failure is None and gather.deadline <= now:
                 came, missing = name_ranks(gather.parts), gather.missing()
@@ -205,21 +214,39 @@ class World:
     def next_deadline(self) -> float:
         """Return when :meth:`expire` (or the join deadline) is due, on the monotonic clock."""
         deadlines = [gather.deadline for gather in self._gathers.values() if gather.failure is None]
-        return min([self.join_deadline, *deadlines])
+        return min([self.join_deadline, self._announce_at, *deadlines])
 
     def leave(self, rank: int) -> None:
         """Let a rank leave in good order: no failure, except of all-gathers that still need it."""
         del self.members[rank]
         self._left.add(rank)
-        if self._failure is None:
-            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, protocol.SUCCESS), "")
+        self._announce(rank, "")
         for key, gather in list(self._gathers.items()):
             self._settle(key, gather)
 
     def closing(self, rank: int, name: str) -> None:
         """Pass on that *rank* makes no more calls on a communicator, though it has not left the job."""
-        if self._failure is None:
-            self._tell_others(wire.Type.PEER_LEFT, wire.Peer(rank, protocol.SUCCESS), name)
+        self._announce(rank, name)
+
+    def _announce(self, rank: int, name: str) -> None:
+        """Have the others told soon: those that say the same until then need not be, and mostly all do."""
+        self._leaving.setdefault(name, []).append(rank)
+        self._announce_at = min(self._announce_at, time.monotonic() + ANNOUNCE_DELAY)
+
+    def _tell_of_leaving(self) -> None:
+        leaving, self._leaving = self._leaving, {}
+        self._announce_at = float("inf")
+        if self._failure is not None:
+            return
+        for name, ranks in leaving.items():
+            if len(self._said) >= MAX_CLOSED and name not in self._said:
+                del self._said[next(iter(self._said))]  # the oldest: at worst somebody is told in vain
+            self._said.setdefault(name, set()).update(ranks)
+            for rank in ranks:
+                frame = protocol.pack_with_text(wire.Type.PEER_LEFT, wire.Peer(rank, protocol.SUCCESS), name)
+                for member in self.members.values():
+                    if member.rank not in self._said[name]:
+                        member.send(frame)
 
     def find_missed(self, result: int) -> int | None:
         """The rank whose leaving made another one abort with *result*; None: it was not that, or not one."""

@@ -28,8 +28,11 @@
 #endif
 
 /* Define kernel `name`, which calls function(args, geometry). Args is, or begins with, hipcommKernelArgs. A block
- * has one thread, however many it may have elsewhere. */
+ * has one thread, however many it may have elsewhere. Its arguments are declared as kernel_abi.h says, so that a capture
+ * copies as many bytes as there are. */
 #define KERNEL(name, function, Args, most_threads)                                                    \
+    extern "C" __attribute__((visibility("default"))) const uint32_t name##_kernargs[3];              \
+    const uint32_t name##_kernargs[3] = {1, sizeof(Args), alignof(Args)};                             \
     extern "C" __attribute__((visibility("default"))) void name(const void* kernarg,                  \
                                                                 const hipcommCpuBlock* block) {       \
         const auto& common = *static_cast<const hipcommKernelArgs*>(kernarg);                         \

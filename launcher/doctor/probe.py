@@ -14,7 +14,7 @@ from hipcomm.environment import Settings
 from hipcomm.errors import Error
 from hipcomm.hip import call
 from hipcomm.hip.device import Device, open_device
-from hipcomm.hip.kernels import Kernels
+from hipcomm.hip.kernels import kernels_of
 from hipcomm.hip.platform import choose
 from hipcomm.installation import how_to_get_code_objects
 
@@ -115,9 +115,7 @@ def _code_objects(devices: list[Device]) -> Section:
     for arch, device in {device.arch: device for device in reversed(devices)}.items():
         device.use()
         try:
-            kernels = Kernels(arch)
-            facts.append(f"{arch}: {len(kernels.functions)} kernels load")
-            kernels.unload()
+            facts.append(f"{arch}: {len(kernels_of(device).functions)} kernels load")
         except Error as error:
             problems.append(Problem(f"{arch}: {error}", how_to_get_code_objects()))
     return Section("code objects", facts, problems)

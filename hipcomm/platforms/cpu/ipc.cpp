@@ -17,6 +17,7 @@
 #include "capture.h"
 #include "device.h"
 #include "error.h"
+#include "limits.h"
 #include "memory.h"
 #include "regions.h"
 
@@ -74,7 +75,7 @@ bool is_file_of(const Handle& handle, int file) {
 hipError_t open_file(const Handle& handle, FileDescriptor& file) {
     char path[48];
     std::snprintf(path, sizeof path, "/proc/%d/fd/%d", handle.process, handle.file);
-    file = FileDescriptor(open(path, O_RDWR | O_CLOEXEC));
+    file = open_descriptor([&] { return open(path, O_RDWR | O_CLOEXEC); });
     if (!file) {
         switch (errno) {
             // The owner exists and is out of reach: another user's, not dumpable, or /proc is restricted.
@@ -82,7 +83,7 @@ hipError_t open_file(const Handle& handle, FileDescriptor& file) {
             case EPERM: return hipErrorOperatingSystem;
             case EMFILE:
             case ENFILE:
-            case ENOMEM: return hipErrorOutOfMemory;
+            case ENOMEM: return out_of_memory(errno, handle.bytes);
             default: return hipErrorInvalidHandle;
         }
     }
@@ -119,7 +120,7 @@ hipError_t import(const Handle& handle, void** pointer) {
     auto region = std::make_shared<Region>();
     region->mapping = map_memory_file(file.get(), round_up_to_pages(handle.bytes));
     void* const address = region->mapping.get();
-    if (address == nullptr) return hipErrorOutOfMemory;
+    if (address == nullptr) return out_of_memory(errno, handle.bytes);
     region->kind = RegionKind::kImported;
     region->base = reinterpret_cast<uintptr_t>(address);
     region->bytes = handle.bytes;

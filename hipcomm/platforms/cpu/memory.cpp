@@ -3,38 +3,27 @@
 // Every allocation is a memfd of its own, mapped shared.  Its pages come into being when they are touched,
 // and another process can map it through /proc/<pid>/fd, for as long as this process lives (see ipc.cpp).
 #include <sys/random.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
+#include <string>
 
 #include "capture.h"
 #include "device.h"
 #include "error.h"
+#include "limits.h"
 #include "memory.h"
 #include "regions.h"
 
 namespace hipcomm::cpu {
 namespace {
 
-// One descriptor per allocation: a program with a thousand buffers meets the customary soft limit of 1024,
-// which exists for programs that use select() and is meant to be raised by those that do not.
-bool raise_descriptor_limit() {
-    rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return false;
-    limit.rlim_cur = limit.rlim_max;
-    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
-}
-
 FileDescriptor create_memory_file(uint64_t id) {
     char name[32];
     memory_file_name(id, name, sizeof name);
-    FileDescriptor file(memfd_create(name, MFD_CLOEXEC));
-    if (!file && errno == EMFILE && raise_descriptor_limit())
-        file = FileDescriptor(memfd_create(name, MFD_CLOEXEC));
-    return file;
+    return open_descriptor([&] { return memfd_create(name, MFD_CLOEXEC); });
 }
 
 hipError_t allocate(void** pointer, size_t bytes, unsigned flags) {
@@ -49,16 +38,20 @@ hipError_t allocate(void** pointer, size_t bytes, unsigned flags) {
     const size_t used = Regions::instance().bytes_on(device);
     const size_t total = device_memory_bytes();
     const size_t mapped = round_up_to_pages(bytes);
-    if (mapped == 0 || used > total || mapped > total - used) return hipErrorOutOfMemory;
+    if (mapped == 0 || used > total || mapped > total - used) {
+        explain(hipErrorOutOfMemory, std::to_string(bytes) + " bytes, where " + std::to_string(used) + " of " +
+                                         std::to_string(total) + " are in use");
+        return hipErrorOutOfMemory;
+    }
 
     auto region = std::make_shared<Region>();
     if (getrandom(&region->id, sizeof region->id, 0) != sizeof region->id) return hipErrorOperatingSystem;
     region->file = create_memory_file(region->id);
     if (!region->file || ftruncate(region->file.get(), static_cast<off_t>(mapped)) != 0)
-        return hipErrorOutOfMemory;
+        return out_of_memory(errno, bytes);
     region->mapping = map_memory_file(region->file.get(), mapped);
     void* const address = region->mapping.get();
-    if (address == nullptr) return hipErrorOutOfMemory;
+    if (address == nullptr) return out_of_memory(errno, bytes);
     region->kind = RegionKind::kDevice;
     region->base = reinterpret_cast<uintptr_t>(address);
     region->bytes = bytes;

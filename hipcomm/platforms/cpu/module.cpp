@@ -13,6 +13,7 @@
 
 #include "elf_image.h"
 #include "error.h"
+#include "limits.h"
 #include "handle_table.h"
 #include "regions.h"
 
@@ -48,11 +49,19 @@ hipError_t load(hipModule_t* module, const void* image, size_t available) {
     size_t bytes = 0;
     const hipError_t valid = measure_elf_image(image, available, kMachine, &bytes);
     if (valid != hipSuccess) return valid;
-    FileDescriptor file(memfd_create("hipcomm-module", MFD_CLOEXEC));
-    if (!file || !write_all(file.get(), image, bytes)) return hipErrorOutOfMemory;
+    FileDescriptor file = open_descriptor([] { return memfd_create("hipcomm-module", MFD_CLOEXEC); });
+    if (!file || !write_all(file.get(), image, bytes)) return out_of_memory(errno, bytes);
     const std::string path = "/proc/self/fd/" + std::to_string(file.get());
-    void* const handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (handle == nullptr) return hipErrorSharedObjectInitFailed;
+    void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (handle == nullptr) {
+        const char* const reason = dlerror();
+        const std::string words = reason == nullptr ? "dlopen" : reason;
+        if (raise_descriptor_limit()) handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+        explain(hipErrorSharedObjectInitFailed, words + descriptor_limit());
+    }
+    if (handle == nullptr) {
+        return hipErrorSharedObjectInitFailed;
+    }
     *module = modules.create(std::make_shared<SharedObject>(std::move(file), path, handle));
     return hipSuccess;
 }
@@ -60,7 +69,7 @@ hipError_t load(hipModule_t* module, const void* image, size_t available) {
 hipError_t load_file(hipModule_t* module, const char* path) {
     if (module == nullptr || path == nullptr) return hipErrorInvalidValue;
     *module = nullptr;
-    const FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
+    const FileDescriptor file = open_descriptor([&] { return open(path, O_RDONLY | O_CLOEXEC); });
     if (!file) return errno == ENOENT ? hipErrorFileNotFound : hipErrorOperatingSystem;
     struct stat status;
     if (fstat(file.get(), &status) != 0) return hipErrorOperatingSystem;
