@@ -38,32 +38,37 @@ class Gloo(Contestant):
         return Prepared(self._call(call, buffers), capture=False)
 
     def _call(self, call: Call, buffers: Buffers) -> Callable[[], Any]:
-        distributed = self._group.distributed
+        distributed, name, world = self._group.distributed, call.op.name, self._world
+        if name == "barrier":
+            return partial(distributed.barrier)
         recv, send = self._group.tensor(buffers.recv), self._group.tensor(buffers.send)
-        if call.op.name == "all_reduce":
-            if not call.in_place:
-                raise Unsupported("Gloo's all_reduce is in place")
+        if call.op.reduces and call.in_place and name in ("all_reduce", "reduce"):
             ops = distributed.ReduceOp
             redops = {"sum": ops.SUM, "max": ops.MAX, "min": ops.MIN, "prod": ops.PRODUCT}
             if call.redop not in redops:
                 raise Unsupported(f"Gloo has no {call.redop}")
+            if name == "reduce":
+                return partial(distributed.reduce, send, call.root, redops[call.redop])
             return partial(distributed.all_reduce, recv, redops[call.redop])
-        if call.op.name == "all_gather" and not call.in_place:
-            return partial(distributed.all_gather_into_tensor, recv, send)
-        if call.op.name == "all_to_all" and not call.in_place:
-            return partial(distributed.all_to_all_single, recv, send)
-        if call.op.name == "broadcast" and call.in_place:
+        if name == "broadcast" and call.in_place:
             return partial(distributed.broadcast, recv, call.root)
-        if call.op.name == "barrier":
-            return partial(distributed.barrier)
-        world = self._world
+        if call.in_place or call.op.reduces:
+            raise Unsupported(f"Gloo has no {how(call)}")
+        if name == "all_gather":
+            return partial(distributed.all_gather_into_tensor, recv, send)
+        if name == "all_to_all":
+            return partial(distributed.all_to_all_single, recv, send)
+        if name == "all_to_all_v":
+            parts = call.op.parts(buffers.recv.count, world.size)
+            pairs = [call.op.pair(parts, world.rank, peer) for peer in range(world.size)]
+            return partial(distributed.all_to_all_single, recv, send, pairs, pairs)
         is_root = world.rank == call.root
-        if call.op.name == "gather" and not call.in_place:
-            parts = list(recv.chunk(world.size)) if is_root else None
-            return partial(distributed.gather, send, parts, call.root)
-        if call.op.name == "scatter" and not call.in_place:
-            parts = list(send.chunk(world.size)) if is_root else None
-            return partial(distributed.scatter, recv, parts, call.root)
+        if name == "gather":
+            shares = list(recv.chunk(world.size)) if is_root else None
+            return partial(distributed.gather, send, shares, call.root)
+        if name == "scatter":
+            shares = list(send.chunk(world.size)) if is_root else None
+            return partial(distributed.scatter, recv, shares, call.root)
         raise Unsupported(f"Gloo has no {how(call)}")
 
     def close(self) -> None:
