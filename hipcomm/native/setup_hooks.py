@@ -96,9 +96,9 @@ def what_is_missing(code_objects: Path, chosen: str) -> str:
     if not missing or chosen:
         return ""
     return (
-        f"\n*** hipcomm was built without code objects for {' and '.join(missing)} GPUs: no use there.\n"
-        "*** They need ROCm's clang (in $ROCM_PATH/llvm/bin), or another clang 20 or newer, with lld\n"
-        "*** (Debian: apt-get install clang-22 lld-22). Install it, then hipcomm again.\n"
+        f"\n*** hipcomm was built without code objects for {' and '.join(missing)} GPUs,\n"
+        "*** and does not run on them. They need ROCm's clang (in $ROCM_PATH/llvm/bin), or another clang 20\n"
+        "*** or newer, with lld (Debian: apt-get install clang-22 lld-22). Install it, then hipcomm again.\n"
     )
 
 
