@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
     if (hipcommAllReduce(&word, &word, 1, hipcommInt32, hipcommSum, comm, NULL)) return 2;
     printf("ready\n");
     fflush(stdout);
-    if (argc > 1 && !strcmp(argv[1], "fork") && fork() == 0) alarm(20);
+    if (argc > 1 && !strcmp(argv[1], "fork") && fork() == 0) alarm(45);
     if (argc > 1) for (;;) pause();
     hipcommResult_t result = hipcommAllReduce(&word, &word, 1, hipcommInt32, hipcommSum, comm, NULL);
     printf("%s: %s\n", hipcommGetResultName(result), hipcommGetLastError(comm));
