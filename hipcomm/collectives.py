@@ -7,7 +7,8 @@ launches.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
@@ -43,6 +44,9 @@ class Collectives:
         self._arguments = Arguments(self.rank, self.world_size, session.device.host_is_device)
         self._fast_dtypes = _BUFFER_CODES if session.device.host_is_device else {}
         self._gone = ""  # why no call can be made any more
+        self._grouped: list[Any] | None = (
+            None  # buffers of the group that is open, which they have to outlive
+        )
 
     def all_reduce(
         self,
@@ -489,6 +493,8 @@ class Collectives:
         """
         buffer = self._arguments.buffer(buf, "buf", "send", False, count, dtype)
         dest = self._arguments.peer(dest, "dest", "send")
+        if self._grouped is not None:
+            self._grouped.append(buf)
         self._run(lib.hipcommSend, "send", stream, buffer.address, buffer.count, buffer.dtype, dest)
 
     def recv(
@@ -509,7 +515,35 @@ class Collectives:
         """
         buffer = self._arguments.buffer(buf, "buf", "recv", True, count, dtype)
         source = self._arguments.peer(source, "source", "recv")
+        if self._grouped is not None:
+            self._grouped.append(buf)
         self._run(lib.hipcommRecv, "recv", stream, buffer.address, buffer.count, buffer.dtype, source)
+
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Launch the sends and receives that are made within the block together, at its end.
+
+        They do not wait for each other: two ranks may send each other long messages in one group. Messages
+        between two ranks keep their order. All of a group are on one stream, which goes on when all are done.
+        Any other call within the block is made at once. A group may be captured, except on the CPU platform.
+        If the block raises, nothing is launched.
+
+        Raises:
+            InvalidArgument: the messages are on several streams, or captured on the CPU platform.
+        """
+        self._grouped = []
+        try:
+            lib.hipcommGroupStart()
+            try:
+                yield
+            except BaseException:
+                lib.hipcommGroupCancel()
+                raise
+            code = lib.hipcommGroupEnd()
+        finally:
+            self._grouped = None
+        if code:
+            self._raise(code)
 
     def barrier(self, *, stream: Any = None) -> None:
         """No rank's stream passes this call before every rank's stream has come to it.

@@ -59,7 +59,7 @@ class Communicator(Norms):
     (``comm.plan("send", nbytes).algorithm == "one_shot"``) is sent without waiting for its recv if fewer than
     8 earlier messages to that rank are still to be received. Any other send may wait for its recv, or for
     those of earlier messages: two ranks that both send a long message and receive afterwards wait for each
-    other until the time-out. One of them has to receive first, or both call :meth:`all_to_all`. A captured
+    other until the time-out. One of them has to receive first, or both do so in a :meth:`group`. A captured
     send or recv takes the number of its message when it runs.
 
     *Memory*. :meth:`empty`, :meth:`register`, :meth:`deregister`, :meth:`SymmetricArray.free`, :meth:`split`

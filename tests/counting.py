@@ -14,22 +14,27 @@ WAIT, STOP = "hipStreamWaitEvent", "hipDeviceSynchronize"
 
 
 class Counted:
-    """A communicator of all ranks whose core calls HIP through counting_hip.c."""
+    """A communicator of all ranks whose core calls HIP through counting_hip.c.
 
-    def __init__(self, comm, directory):
+    side_by_side: the core is told that the device runs kernels of several streams at the same time.
+    """
+
+    def __init__(self, comm, directory, side_by_side=False):
         real = Path(comm._session.platform.library)
         shim = Path(directory) / f"counting{comm.rank}.so"
         command = ["gcc", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(shim)]
         command += [str(TESTS / "counting_hip.c"), f"-I{TESTS.parent / 'hipcomm' / 'platforms'}"]
         command += ["-Wl,--no-as-needed", str(real), f"-Wl,-rpath,{real.parent}", "-ldl"]
         subprocess.run(command, check=True, timeout=60)
+        library = ctypes.CDLL(str(shim))
+        if side_by_side:
+            library.pretend_side_by_side()
         session = comm._session
         session.platform = session.platform._replace(library=str(shim))
         try:
             self.comm = comm.split(0)
         finally:
             session.platform = session.platform._replace(library=str(real))
-        library = ctypes.CDLL(str(shim))
         self._fail_next = library.fail_next
         self.device_of_last_launch = library.device_of_last_launch
         self._take = library.take_calls

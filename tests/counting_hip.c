@@ -38,6 +38,20 @@ const char* take_calls(void) {
     return taken;
 }
 
+static bool is_side_by_side;
+
+/* Claim that the device runs kernels side by side, or what the real library says. */
+void pretend_side_by_side(void) { is_side_by_side = true; }
+
+hipError_t hipDeviceGetAttribute(int* value, hipDeviceAttribute_t attribute, int device) {
+    hipError_t (*real)(int*, hipDeviceAttribute_t, int);
+    void* const address = dlsym(RTLD_NEXT, "hipDeviceGetAttribute");
+    memcpy(&real, &address, sizeof real);
+    const hipError_t error = real(value, attribute, device);
+    if (is_side_by_side && attribute == hipDeviceAttributeConcurrentKernels) *value = 1;
+    return error;
+}
+
 #define NOTED(name, parameters, ...)                   \
     hipError_t name parameters {                       \
         hipError_t(*real) parameters;                  \

@@ -292,11 +292,21 @@ hipcommResult_t hipcommBarrier(hipcommComm_t comm, hipcommStream_t stream);
  * A short send (algorithm OneShot of its plan: up to a threshold of the architecture) is over without a
  * receive if fewer than 8 earlier messages to that rank have not been received yet. Any other may wait for
  * its receive, or for those of earlier messages: two ranks that both send each other a long message before
- * they receive wait for each other until the time-out. */
+ * they receive wait for each other until the time-out, except in a group. */
 hipcommResult_t hipcommSend(const void* sendbuf, size_t count, hipcommDataType_t dtype, int peer,
                             hipcommComm_t comm, hipcommStream_t stream);
 hipcommResult_t hipcommRecv(void* recvbuf, size_t count, hipcommDataType_t dtype, int peer, hipcommComm_t comm,
                             hipcommStream_t stream);
+
+/* Sends and receives that this thread makes between the two are launched together, at the end, and do not wait for
+ * each other: two ranks that send each other long messages in one group each receive both. Those between two ranks keep
+ * their order. Their arguments are checked at the call. On one communicator they are on one stream, which goes on when
+ * all of them are done. Groups may be nested; the outermost end counts. Any other call is made at once. A group may be
+ * captured, except on the CPU platform. hipcommGroupCancel() ends all nested groups, and nothing is launched. The message
+ * of an error of the end is hipcommGetLastError(NULL)'s. */
+hipcommResult_t hipcommGroupStart(void);
+hipcommResult_t hipcommGroupEnd(void);
+hipcommResult_t hipcommGroupCancel(void);
 
 /* ---- norms over rows --------------------------------------------------------------------------------- */
 

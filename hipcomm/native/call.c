@@ -4,6 +4,7 @@
 #include "call_check.h"
 #include "call_log.h"
 #include "current_device.h"
+#include "group.h"
 #include "kernel_table.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -300,6 +301,13 @@ static hipcommResult_t run_on_device(hipcommComm_t comm, Call* call, const Parts
         const hipcommSegment own = segment_of(&message, 0);
         if (own.send_bytes == 0) return hipcommSuccess;
         return copy_alone(comm, call->send + own.send_offset, call->recv + own.recv_offset, own.send_bytes, stream);
+    }
+    if (message.operation->bytes == kBytesMessage && is_in_group()) {
+        fill_args(&args, call, &plan);
+        args.send = call->send;
+        args.recv = call->recv;
+        args.bytes = args.recv_stride = message.bytes;
+        return add_to_group(comm, &plan, &args, stream);
     }
     const bool compares = comm->check && message.operation->compared != kCompareNothing;
     if (plan.kernel < 0 && !compares) return hipcommSuccess;

@@ -1,4 +1,5 @@
 #include "failure.h"
+#include "group.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,6 +87,11 @@ static hipcommResult_t prepare(hipcommComm_t comm, const hipcommConfig* config, 
     comm->ticks_per_second = kilohertz * 1e3;
     comm->args.timeout_ticks = (uint64_t)(config->timeout_seconds * comm->ticks_per_second);
 
+    int runs_side_by_side = 0;
+    error = comm->hip.DeviceGetAttribute(&runs_side_by_side, hipDeviceAttributeConcurrentKernels, config->device);
+    if (error != hipSuccess) return hip_error(comm, "hipDeviceGetAttribute(ConcurrentKernels)", error);
+    comm->runs_side_by_side = runs_side_by_side != 0;
+
     error = comm->hip.EventCreateWithFlags(&comm->order.end, hipEventDisableTiming);
     if (error != hipSuccess) return hip_error(comm, "hipEventCreateWithFlags", error);
 
@@ -166,6 +172,13 @@ hipcommResult_t hipcommCommDestroy(hipcommComm_t comm) {
         const hipError_t error = comm->hip.EventDestroy(comm->order.end);
         if (error != hipSuccess) {
             hip_error(comm, "hipEventDestroy", error);
+            result = set_error(NULL, hipcommPlatformError, "%s", comm->error);
+        }
+    }
+    if (comm->hip.library) {
+        const hipError_t error = free_lanes(comm);
+        if (error != hipSuccess) {
+            hip_error(comm, "freeing the streams of groups: hipStreamDestroy", error);
             result = set_error(NULL, hipcommPlatformError, "%s", comm->error);
         }
     }

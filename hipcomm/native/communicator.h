@@ -13,6 +13,12 @@
 #include "regions.h"
 #include "stream_order.h"
 
+/* Where a group's messages to or from one rank go (group.c); made when first used. */
+typedef struct Lane {
+    hipStream_t stream;
+    hipEvent_t mark;
+} Lane;
+
 struct hipcommComm {
     HipApi hip;
     int device;
@@ -33,6 +39,8 @@ struct hipcommComm {
     void* interrupt_context;
 
     StreamOrder order;
+    bool runs_side_by_side; /* the device: kernels on different streams */
+    Lane lanes[2 * HIPCOMM_MAX_RANKS]; /* to each rank, then from each */
 
     /* The failure, written once, by the first to claim it; readers look at `failed` first. */
     atomic_int failure_claim;

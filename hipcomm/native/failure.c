@@ -28,7 +28,7 @@ hipcommResult_t hip_error(hipcommComm_t comm, const char* function, hipError_t e
 
 /* Asked here, for enter_stream() need not have asked. What does not know its stream was not to be captured, and the
  * default stream cannot be. */
-static bool is_captured(hipcommComm_t comm, hipStream_t stream) {
+bool is_captured(hipcommComm_t comm, hipStream_t stream) {
     hipStreamCaptureStatus status = hipStreamCaptureStatusNone;
     const bool asked = stream && comm->hip.StreamIsCapturing(stream, &status) == hipSuccess;
     return asked && status != hipStreamCaptureStatusNone;

@@ -19,6 +19,9 @@ hipcommResult_t hip_error(hipcommComm_t comm, const char* function, hipError_t e
  * and no error. Except in a capture, which has run nowhere, and where there are no peers. */
 hipcommResult_t hip_error_in_call(hipcommComm_t comm, const char* function, hipError_t error, hipStream_t stream);
 
+/* Whether a stream is being captured. */
+bool is_captured(hipcommComm_t comm, hipStream_t stream);
+
 /* The failure that the communicator is in, or success. Two loads when all is well. */
 hipcommResult_t check_health(hipcommComm_t comm);
 

@@ -19,6 +19,8 @@ const char* hip_api_open(HipApi* api, const char* path) {
         {"hipMemset", &api->Memset},
         {"hipDeviceGetAttribute", &api->DeviceGetAttribute},
         {"hipDeviceSynchronize", &api->DeviceSynchronize},
+        {"hipStreamCreateWithFlags", &api->StreamCreateWithFlags},
+        {"hipStreamDestroy", &api->StreamDestroy},
         {"hipStreamSynchronize", &api->StreamSynchronize},
         {"hipStreamQuery", &api->StreamQuery},
         {"hipStreamIsCapturing", &api->StreamIsCapturing},

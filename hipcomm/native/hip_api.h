@@ -16,6 +16,8 @@ typedef struct HipApi {
     hipError_t (*Memset)(void*, int, size_t);
     hipError_t (*DeviceGetAttribute)(int*, hipDeviceAttribute_t, int);
     hipError_t (*DeviceSynchronize)(void);
+    hipError_t (*StreamCreateWithFlags)(hipStream_t*, unsigned);
+    hipError_t (*StreamDestroy)(hipStream_t);
     hipError_t (*StreamSynchronize)(hipStream_t);
     hipError_t (*StreamQuery)(hipStream_t);
     hipError_t (*StreamIsCapturing)(hipStream_t, hipStreamCaptureStatus*);

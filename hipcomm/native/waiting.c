@@ -71,3 +71,15 @@ hipError_t wait_for_stream(hipcommComm_t comm, hipStream_t stream) {
             nanosleep(&(struct timespec){.tv_nsec = SLEEP_NANOSECONDS}, NULL);
     }
 }
+
+void wait_for_thread(hipcommComm_t comm, pthread_t thread) {
+    for (bool goes_on = comm->interrupt != NULL; goes_on; goes_on = look(comm)) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += (long)(LOOK_SECONDS * 1e9);
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        if (pthread_timedjoin_np(thread, NULL, &until) == 0) return;
+    }
+    pthread_join(thread, NULL); /* its kernels end by their time-out, or because the communicator has failed */
+}

@@ -69,7 +69,7 @@ hipError_t describe_device(hipDeviceProp_tR0600& properties, int device) {
     properties.hostRegisterSupported = 1;
     properties.canUseHostPointerForRegisteredMem = 1;
     properties.hostNativeAtomicSupported = 1;
-    properties.concurrentKernels = 1;
+    properties.concurrentKernels = 0;  // a launch runs in the calling thread
     properties.cooperativeLaunch = 1;
     properties.streamPrioritiesSupported = 1;
     return hipSuccess;

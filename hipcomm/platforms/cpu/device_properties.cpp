@@ -88,7 +88,7 @@ hipError_t describe_device(hipDeviceProp_tR0600& properties, int device) {
     properties.hostNativeAtomicSupported = 1;
     properties.pageableMemoryAccess = 1;
     properties.pageableMemoryAccessUsesHostPageTables = 1;
-    properties.concurrentKernels = 1;
+    properties.concurrentKernels = 0;  // a launch runs in the calling thread
     properties.streamPrioritiesSupported = 1;
     return hipSuccess;
 }
