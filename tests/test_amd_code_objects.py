@@ -17,6 +17,7 @@ pytest.importorskip("hipcomm.core", reason="hipcomm is not built")
 from amd_objects import (
     BLOCK_THREADS,
     CODE_OBJECTS,
+    LOCAL_BLOCK_THREADS,
     TARGETS,
     UNIT_BLOCK_THREADS,
     CodeObject,
@@ -50,7 +51,7 @@ ARGUMENT_BYTES = {
     "hipcommKernelArgs": 392,
     "hipcommSegmentArgs": 944,
     "hipcommCheckArgs": 664,
-    "hipcommNormArgs": 512,
+    "hipcommNormArgs": 520,
 }
 TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 
@@ -73,6 +74,7 @@ WRITING = STAGING - OWN_RESULTS | {"send"}
 WITHOUT_EPOCH = ROOMS["messages"]
 LOCAL = {kernel for (_, algorithm), kernel in RUNS.items() if algorithm == "local"}  # have no peers
 IN_UNITS = files_with("HIPCOMM_MAX_UNIT_THREADS")
+ALONE = files_with("HIPCOMM_MAX_LOCAL_THREADS")
 
 FILES = kernels_by_file("gfx942")  # of all AMD targets
 
@@ -124,9 +126,16 @@ def test_a_block_fits_the_registers(target: Target) -> None:
     for file, code in objects(target):
         for name, kernel in code.kernels.items():
             assert kernel[".wavefront_size"] == target.wave, name
-            threads = UNIT_BLOCK_THREADS if file in IN_UNITS else BLOCK_THREADS
+            threads = (
+                UNIT_BLOCK_THREADS
+                if file in IN_UNITS
+                else LOCAL_BLOCK_THREADS
+                if file in ALONE
+                else BLOCK_THREADS
+            )
             assert kernel[".max_flat_workgroup_size"] == threads, name
-            assert 0 < kernel[".vgpr_count"] <= target.most_registers, name  # with AGPRs, where there are any
+            most = target.most_registers // max(1, threads // BLOCK_THREADS)
+            assert 0 < kernel[".vgpr_count"] <= most, name  # with AGPRs, where there are any
 
 
 @on_every_target

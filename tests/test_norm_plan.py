@@ -18,7 +18,17 @@ PARTIALS = 512  # HIPCOMM_ROW_PARTIALS
 
 
 def norm_plan(
-    operation, tokens, hidden, world, arch, *, dtype="bfloat16", algorithm="auto", staging=0, nbytes=None
+    operation,
+    tokens,
+    hidden,
+    world,
+    arch,
+    *,
+    dtype="bfloat16",
+    algorithm="auto",
+    staging=0,
+    nbytes=None,
+    most_blocks=0,
 ):
     """hipcommMakePlan; None where it refuses the request."""
     request, name = ffi.new("hipcommPlanRequest *"), ffi.new("char[]", arch.encode())
@@ -26,6 +36,7 @@ def norm_plan(
     request.operation, request.dtype = ALL_OPERATIONS[operation], CODES[oracle.dtype_of(dtype)]
     request.bytes = tokens * hidden * size if nbytes is None else nbytes
     request.hidden, request.world, request.arch = hidden, world, name
+    request.max_blocks = most_blocks
     request.algorithm, request.staging_bytes = ALGORITHMS.index(algorithm), staging
     plan = ffi.new("hipcommPlan *")
     return plan if lib.hipcommMakePlan(request, plan) == lib.hipcommSuccess else None
@@ -42,26 +53,59 @@ def test_every_row_has_its_place(arch):
     sizes = itertools.product(
         FUSED, (1, 2, 33, 8192), (1, 64, 2880, 7168, 65536), (2, 3, 8, 16), ALGORITHMS[:4]
     )
-    sizes = itertools.product(
-        FUSED, (1, 2, 33, 8192), (1, 64, 2880, 7168, 65536), (2, 3, 8, 16), ALGORITHMS[:4]
-    )
     for operation, tokens, hidden, world, algorithm in sizes:
         plan = norm_plan(operation, tokens, hidden, world, arch, algorithm=algorithm)
         name = ALGORITHMS[plan.algorithm]
         assert name in ("one_shot", "staged", "pipelined")
         assert kernel_name(plan) == f"hipcomm_all_reduce_norm_{name}_{operation[11:-5]}_bfloat16"
         rows = -(-tokens // world) if name == "pipelined" else tokens
-        assert 1 <= plan.blocks <= plan.rows_per_launch <= rows
+        assert 1 <= plan.rows_per_launch <= rows and plan.blocks >= 1
         assert plan.bytes_per_launch == plan.rows_per_launch * hidden * 2 * (
             world if name == "pipelined" else 1
         )
-        threads, slice_elements = plan.threads, 512 if arch == "x86_64" else 8
+        slice_elements = 512 if arch == "x86_64" else 8
         slices = -(-hidden // slice_elements)
         assert plan.shared_bytes <= SHARED_BYTES
         assert plan.kept_slices * slice_elements * 2 < plan.shared_bytes
-        assert threads == 1 if arch == "x86_64" else threads in (64, 128, 256)
-        if arch != "x86_64":  # a partial sum for each warp and pass
-            assert -(-slices // threads) * threads // 32 <= PARTIALS
+        assert plan.threads == 1 if arch == "x86_64" else plan.threads % 64 == 0 and plan.threads <= 256
+        most = {"one_shot": 2, "pipelined": 4, "staged": 1}[name] if arch != "x86_64" else 1
+        assert plan.lane_slices in (1, 2, 4)[: most.bit_length()]
+        if arch != "x86_64":  # a partial sum for each piece
+            assert -(-slices // (plan.lane_slices * 32)) <= PARTIALS
+        if name == "staged" or arch == "x86_64":
+            assert plan.blocks <= plan.rows_per_launch
+
+
+def pieces_at_once(plan, warp):
+    """Of all blocks of a launch."""
+    return plan.blocks * plan.threads // warp
+
+
+@pytest.mark.parametrize("arch,warp", (("sm_90", 32), ("gfx942", 64), ("gfx1100", 32)))
+def test_blocks_share_the_rows_of_a_one_shot(arch, warp):
+    """As many warps as there are pieces, while there are blocks for them; small blocks then. Of few blocks,
+    threads take two slices of a row at a time, and rows in turn."""
+    for rows, hidden in itertools.product((1, 2, 16, 24), (512, 2880, 7168, 16384)):
+        for most in (0, 66, 33, 2):
+            plan = norm_plan(FUSED[0], rows, hidden, 2, arch, algorithm="one_shot", most_blocks=most)
+            pieces = -(-hidden // (8 * warp * plan.lane_slices))
+            enough = pieces_at_once(plan, warp) >= rows * pieces
+            assert enough or (
+                (plan.threads, plan.lane_slices) == (256, 2)
+                and plan.blocks == min(most or 128, 128 if arch == "sm_90" else 64)
+            )
+            assert not enough or plan.threads == 64 or plan.blocks * 2 > (most or 64)
+            # one piece of a row, or what is left of it is kept
+            assert plan.kept_slices or pieces_at_once(plan, warp) >= pieces
+
+
+def test_the_local_operation_has_a_thread_for_each_pack_of_few_rows():
+    for hidden, threads in ((2880, 384), (4096, 512), (7168, 896), (8192, 1024)):
+        few, many = (norm_plan(LOCAL[0], rows, hidden, 1, "sm_90") for rows in (8, 4096))
+        assert (few.threads, few.lane_slices, few.blocks, few.kept_slices) == (threads, 1, 8, 0)
+        assert many.lane_slices == 4 and many.threads * 4 >= hidden // 8 and many.kept_slices == 0
+    long = norm_plan(LOCAL[0], 8, 65536, 1, "sm_90", dtype="float32")
+    assert (long.threads, long.lane_slices) == (1024, 4) and long.kept_slices > 0
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -9,10 +9,11 @@
 /* Most blocks of a launch. One epoch word per block lives in the control slab. */
 #define HIPCOMM_MAX_BLOCKS 256
 
-/* Most threads of a block: of any kernel, and of those in which a thread takes a unit of all ranks
- * (kernels/lines/unit.h). */
+/* Most threads of a block: of any kernel that waits for other ranks, of those in which a thread takes a unit of all
+ * ranks (kernels/lines/unit.h), and of those that wait for nobody. */
 #define HIPCOMM_MAX_THREADS 512
 #define HIPCOMM_MAX_UNIT_THREADS 256
+#define HIPCOMM_MAX_LOCAL_THREADS 1024
 
 /* Registered regions of a communicator. */
 #define HIPCOMM_MAX_REGIONS 256

@@ -4,8 +4,8 @@
 
 #include "kernel_args.h"
 
-/* Shared memory of a row's sums: floats of one, of which there are two (kernels/numbers/tree.h). A pass has one for each
- * warp; plans have so many threads that they suffice for HIPCOMM_MAX_HIDDEN elements. */
+/* Sums of pieces that a row's sum is made of, at most: a row of HIPCOMM_MAX_HIDDEN elements of 4 bytes has 512 pieces of
+ * 32 packs. Shared memory has room for two sums' (kernels/fused/row_sums.h). */
 #define HIPCOMM_ROW_PARTIALS 512u
 
 /* Elements of a slice: what one thread takes of a row at a time (kernels/fused/slices.h). A pack on GPUs. */
@@ -34,6 +34,9 @@ typedef struct hipcommNormArgs {
     uint32_t weight_is_float32; /* or of the rows' type */
     uint32_t bias_is_float32;
     uint32_t kept_slices;       /* slices of a row that a block's shared memory holds (kernels/fused/epilogue.h) */
+    uint32_t lane_slices;       /* of a piece (kernels/fused/pieces.h) */
+    uint32_t simple_rows;       /* rows of x, residual and outputs, weight and bias are whole, aligned packs, and nobody
+                                 * takes more than one piece of a row */
 } hipcommNormArgs;
 
 #endif

@@ -43,7 +43,8 @@ typedef struct {
     uint32_t line_packs;       /* flag-in-data, where they carry packs: packs of one */
     uint32_t tile_shift;       /* and log2 of the lines of a tile */
     uint32_t chunk_packs;      /* pipelined: packs of one block's step */
-    uint32_t kept_slices;      /* norms: slices of a row that shared memory holds */
+    uint32_t kept_slices;      /* norms: slices of a row that shared memory holds, */
+    uint32_t lane_slices;      /* and those that a thread takes at a time */
     uint64_t rows_per_launch;  /* norms: rows; where rows have owners, of each */
     uint64_t line_bytes;       /* of an exchange: longer segments are not flag-in-data */
     uint64_t bytes_per_launch; /* longer messages take several launches */

@@ -152,6 +152,14 @@ static hipcommPlan plan_of(hipcommComm_t comm, const Call* call, uint64_t hidden
     return plan;
 }
 
+/* Whether everything may be moved in packs. */
+static bool is_in_whole_packs(const hipcommNormArgs* args, uint64_t row_bytes) {
+    const uint64_t all = (uint64_t)(uintptr_t)args->common.send | (uintptr_t)args->residual | (uintptr_t)args->weight |
+                         (uintptr_t)args->bias | (uintptr_t)args->out | (uintptr_t)args->residual_out |
+                         args->x_stride | args->residual_stride | args->out_stride | args->residual_out_stride | row_bytes;
+    return all % HIPCOMM_PACK_BYTES == 0;
+}
+
 static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, const Call* call, const hipcommPlan* plan) {
     const uint64_t size = dtype_size(norm->dtype);
     const uint64_t row = norm->hidden * size;
@@ -173,10 +181,12 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
         .weight_is_float32 = norm->weight_dtype == hipcommFloat32,
         .bias_is_float32 = norm->bias_dtype == hipcommFloat32,
         .kept_slices = plan->kept_slices,
+        .lane_slices = plan->lane_slices,
     };
     fill_args(&args.common, call, plan);
     args.common.send = norm->x;
     args.common.bytes = call->count * size;
+    args.simple_rows = plan->kept_slices == 0 && is_in_whole_packs(&args, row);
     return args;
 }
 

@@ -13,8 +13,18 @@ enum {
     kSumBytes = HIPCOMM_BLOCK_STATE_BYTES + 2 * HIPCOMM_ROW_PARTIALS * 4
 };
 
-/* Threads of a block that norms its own rows, and of one that holds slices of several ranks. */
-enum { kLeastThreads = 64, kMostLocalThreads = 512, kMostThreads = HIPCOMM_MAX_UNIT_THREADS };
+/* Lanes of the widest warps, so that threads are whole warps everywhere; and threads of a block: the fewest, and the
+ * most of one that shares its rows with other blocks, and of one that waits for nobody. */
+enum { kLanes = 64, kMostThreads = HIPCOMM_MAX_UNIT_THREADS, kMostLocalThreads = HIPCOMM_MAX_LOCAL_THREADS };
+
+/* A multiple of every target's. */
+enum { kLineGroup = 64 };
+
+/* Slices that a thread takes of a row at a time (kernels/fused/pieces.h), at most: as kernels are compiled for. */
+enum { kMostLineSlices = 2, kMostLaneSlices = 4 };
+
+/* Local operation, rows from which on many bytes on their way count for more than few steps behind one another. */
+enum { kManyRows = 256 };
 
 /* Blocks of the local operation, which wait for nobody: more than are resident, so that none is idle early. */
 enum { kMostLocalBlocks = 1 << 16 };
@@ -30,28 +40,103 @@ bool has_its_rows(const hipcommPlanRequest* request) {
            request->hidden <= HIPCOMM_MAX_HIDDEN && request->bytes % (request->hidden * dtype_size(dtype)) == 0;
 }
 
-/* A row in slices (kernels/fused/slices.h), and the block that works on it. */
+/* A row in slices (kernels/fused/slices.h). */
 typedef struct RowShape {
     uint64_t bytes;
     uint64_t packs;
     uint64_t slices;
-    uint64_t staged_bytes; /* whole slices */
-    uint32_t kept_slices;
-    uint32_t threads;
+    uint64_t slice_bytes;
+    bool is_layer; /* its sums are two */
 } RowShape;
 
-static RowShape shape_of(const hipcommPlanRequest* request, const TuningRow* row, uint32_t most_threads) {
+static RowShape shape_of(const hipcommPlanRequest* request, const TuningRow* row) {
     const uint64_t element = dtype_size(request->dtype);
     const uint64_t slice = HIPCOMM_SLICE_ELEMENTS(row->threads == 1, element);
-    RowShape shape = {.bytes = request->hidden * element, .threads = row->threads};
-    shape.packs = ceil_div(shape.bytes, HIPCOMM_PACK_BYTES);
-    shape.slices = ceil_div(request->hidden, slice);
-    shape.staged_bytes = shape.slices * slice * element;
-    shape.kept_slices = (uint32_t)min_u64(shape.slices, (kSharedBytes - kSumBytes) / (slice * element));
-    if (row->threads == 1) return shape;
-    shape.threads = kLeastThreads; /* a power of two: threads own subtrees of a sum */
-    while (shape.threads < shape.slices && shape.threads < most_threads) shape.threads *= 2;
-    return shape;
+    return (RowShape){
+        .bytes = request->hidden * element,
+        .packs = ceil_div(request->hidden * element, HIPCOMM_PACK_BYTES),
+        .slices = ceil_div(request->hidden, slice),
+        .slice_bytes = slice * element,
+        .is_layer = request->operation == hipcommOpAddLayerNorm || request->operation == hipcommOpAllReduceLayerNorm,
+    };
+}
+
+/* Threads that a row has work for, in whole warps. */
+static uint64_t threads_of_row(const RowShape* shape, uint32_t lane_slices) {
+    return ceil_div(shape->slices, lane_slices * (uint64_t)kLanes) * kLanes;
+}
+
+/* What holds a row: how many threads, of how many blocks, and what each of them takes at a time. */
+typedef struct RowBlocks {
+    uint32_t threads;
+    uint32_t blocks;
+    uint32_t lane_slices;
+    uint32_t kept_slices; /* of what one thread takes several times */
+} RowBlocks;
+
+/* Slices that a block keeps in shared memory, if its threads have several pieces of a row each. */
+static uint32_t kept_slices(const RowShape* shape, const RowBlocks* with, uint64_t blocks_of_row) {
+    const uint64_t at_once = with->lane_slices * (uint64_t)with->threads;
+    if (shape->slices <= at_once * blocks_of_row && with->threads > 1) return 0;
+    const uint64_t rounds = ceil_div(shape->slices, at_once * blocks_of_row);
+    return (uint32_t)min_u64(rounds * at_once, (kSharedBytes - kSumBytes) / shape->slice_bytes);
+}
+
+static bool spills(const RowShape* shape, const RowBlocks* with, uint64_t blocks_of_row) {
+    const uint64_t at_once = with->lane_slices * (uint64_t)with->threads;
+    return with->kept_slices && with->kept_slices < ceil_div(shape->slices, at_once * blocks_of_row) * at_once;
+}
+
+/* A block for each row. */
+static RowBlocks block_a_row(const RowShape* shape, const TuningRow* row, uint64_t rows, uint64_t most_blocks,
+                             uint32_t most_threads, uint32_t lane_slices) {
+    RowBlocks with = {.threads = 1, .blocks = (uint32_t)max_u64(1, min_u64(rows, most_blocks)), .lane_slices = lane_slices};
+    if (row->threads > 1) with.threads = (uint32_t)min_u64(threads_of_row(shape, lane_slices), most_threads);
+    with.kept_slices = kept_slices(shape, &with, 1);
+    return with;
+}
+
+/* Blocks that share the rows: as few rounds as there can be, of blocks as small as possible, which start and end faster. */
+static RowBlocks shared_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows, uint32_t max_blocks,
+                               uint32_t most_lane_slices) {
+    if (row->threads == 1) return block_a_row(shape, row, 1, 1, 1, 1);
+    RowBlocks with = {.threads = kLanes, .lane_slices = 1};
+    while (rows * threads_of_row(shape, with.lane_slices) > (uint64_t)with.threads * max_blocks) {
+        if (with.threads < kMostThreads) {
+            with.threads *= 2;
+        } else if (with.lane_slices < most_lane_slices) {
+            with.lane_slices *= 2;
+        } else {
+            break;
+        }
+    }
+    const uint64_t wanted = ceil_div(rows * threads_of_row(shape, with.lane_slices), with.threads);
+    with.blocks = (uint32_t)min_u64(wanted, max_blocks);
+    with.kept_slices = kept_slices(shape, &with, with.blocks);
+    return with;
+}
+
+/* The local operation: a block a row. Few rows: all threads that a row has work for, for the time is that of one step
+ * behind the other. Many: several packs of each thread on their way. */
+static RowBlocks local_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows) {
+    uint32_t lane_slices = 1;
+    if (row->threads > 1) {
+        const uint32_t most = shape->is_layer ? 2 : kMostLaneSlices, wanted = rows >= kManyRows ? most : 1;
+        while (lane_slices < most && shape->slices >= 2 * lane_slices * kLanes &&
+               (lane_slices < wanted || threads_of_row(shape, lane_slices) > kMostLocalThreads))
+            lane_slices *= 2;
+    }
+    return block_a_row(shape, row, rows, row->threads == 1 ? 1 : kMostLocalBlocks, kMostLocalThreads, lane_slices);
+}
+
+static RowBlocks blocks_for(const TuningRow* row, const RowShape* shape, hipcommAlgorithm_t algorithm, uint64_t rows,
+                            uint32_t max_blocks) {
+    switch (algorithm) {
+        case hipcommAlgorithmLocal: return local_blocks(shape, row, rows);
+        case hipcommAlgorithmOneShot: return shared_blocks(shape, row, rows, max_blocks, kMostLineSlices);
+        case hipcommAlgorithmPipelined: return shared_blocks(shape, row, rows, max_blocks, kMostLaneSlices);
+        default: return block_a_row(shape, row, rows, max_blocks, kMostThreads, 1);
+    }
 }
 
 static uint64_t staging_of_launch(const hipcommPlanRequest* request, const TuningRow* row) {
@@ -60,45 +145,52 @@ static uint64_t staging_of_launch(const hipcommPlanRequest* request, const Tunin
 
 /* Rows that one launch can take; where rows have owners, of each. 0: none. */
 static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningRow* row, const RowShape* shape,
-                                hipcommAlgorithm_t algorithm) {
+                                const RowBlocks* with, hipcommAlgorithm_t algorithm) {
     const uint64_t world = (uint64_t)request->world;
-    const uint64_t staged = staging_of_launch(request, row) / shape->staged_bytes;
-    const bool spills = shape->kept_slices < shape->slices; /* into as many rows of staging memory */
+    const uint64_t staged = staging_of_launch(request, row) / (shape->slices * shape->slice_bytes);
     switch (algorithm) {
         case hipcommAlgorithmOneShot: {
-            const uint64_t rows = row->line_capacity / world / shape->packs;
-            return spills ? min_u64(rows, staged) : rows;
+            /* a rank's lines come in whole groups (kernels/launch/line.h) */
+            const uint64_t rows = row->line_capacity / world / kLineGroup * kLineGroup / shape->packs;
+            /* what shared memory does not hold goes into a row of staging memory */
+            return spills(shape, with, with->blocks) ? min_u64(rows, staged) : rows;
         }
         case hipcommAlgorithmStaged: return staged / 2;
-        case hipcommAlgorithmPipelined: return staged / (2 * world); /* contributions, and rows that are summed up */
+        case hipcommAlgorithmPipelined: {
+            /* a word for each piece of 32 packs of all owners' rows; contributions, and rows that are summed up */
+            const uint64_t words = row->line_capacity / world / ceil_div(shape->slices, 32);
+            return min_u64(words, staged / (2 * world));
+        }
         default: return 0;
     }
 }
 
 bool can_norm(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
-    const RowShape shape = shape_of(request, row, kMostThreads);
-    return rows_per_launch(request, row, &shape, algorithm) > 0;
+    const RowShape shape = shape_of(request, row);
+    const RowBlocks with = blocks_for(row, &shape, algorithm, 1, 1); /* the worst that there may be */
+    return rows_per_launch(request, row, &shape, &with, algorithm) > 0;
 }
 
 void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks, hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
     const bool is_local = plan->algorithm == hipcommAlgorithmLocal, has_owners = plan->algorithm == hipcommAlgorithmPipelined;
-    const RowShape shape = shape_of(request, row, is_local ? kMostLocalThreads : kMostThreads);
+    const RowShape shape = shape_of(request, row);
     const uint64_t tokens = request->bytes / shape.bytes;
-    plan->threads = shape.threads;
-    plan->kept_slices = shape.kept_slices;
-    plan->shared_bytes = kSumBytes + (uint32_t)(shape.kept_slices * (shape.staged_bytes / shape.slices));
-    if (is_local) {
-        plan->blocks = row->threads == 1 ? 1 : (uint32_t)min_u64(tokens, kMostLocalBlocks);
-        plan->rows_per_launch = tokens;
-        return;
+    RowBlocks with = blocks_for(row, &shape, plan->algorithm, is_local ? tokens : 1, max_blocks);
+    plan->rows_per_launch = tokens;
+    if (!is_local) {
+        const uint64_t rows = rows_per_launch(request, row, &shape, &with, plan->algorithm);
+        if (rows == 0) { /* not even pipelined, which choose() falls back to */
+            plan->kernel = -1;
+            return;
+        }
+        plan->rows_per_launch = min_u64(rows, has_owners ? ceil_div(tokens, world) : tokens);
+        plan->bytes_per_launch = plan->rows_per_launch * shape.bytes * (has_owners ? world : 1);
+        with = blocks_for(row, &shape, plan->algorithm, plan->rows_per_launch, max_blocks);
     }
-    const uint64_t rows = rows_per_launch(request, row, &shape, plan->algorithm);
-    if (rows == 0) { /* not even pipelined, which choose() falls back to */
-        plan->kernel = -1;
-        return;
-    }
-    plan->rows_per_launch = min_u64(rows, has_owners ? ceil_div(tokens, world) : tokens);
-    plan->bytes_per_launch = plan->rows_per_launch * shape.bytes * (has_owners ? world : 1);
-    plan->blocks = (uint32_t)max_u64(1, min_u64(plan->rows_per_launch, max_blocks));
+    plan->threads = with.threads;
+    plan->blocks = with.blocks;
+    plan->lane_slices = with.lane_slices;
+    plan->kept_slices = with.kept_slices;
+    plan->shared_bytes = kSumBytes + (uint32_t)(with.kept_slices * shape.slice_bytes);
 }

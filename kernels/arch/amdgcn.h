@@ -40,6 +40,12 @@ DEVICE uint32_t in_vector_register(uint32_t value) {
     return value;
 }
 
+/* See nvptx.h. */
+DEVICE uint32_t anew(uint32_t value) {
+    asm volatile("" : "+v"(value));
+    return value;
+}
+
 /* Warps: all lanes call, each gets the value of lane ^ mask. */
 #define HAS_WARPS
 #if defined(__GFX9__)
@@ -53,6 +59,13 @@ DEVICE uint32_t shuffle_xor(uint32_t value, uint32_t mask) {
 }
 DEVICE float shuffle_xor(float value, uint32_t mask) {
     return __builtin_bit_cast(float, shuffle_xor(__builtin_bit_cast(uint32_t, value), mask));
+}
+DEVICE bool any_lane(bool value) {
+#if defined(__GFX9__)
+    return __builtin_amdgcn_ballot_w64(value) != 0;
+#else
+    return __builtin_amdgcn_ballot_w32(value) != 0;
+#endif
 }
 
 /* Release and acquire at workgroup scope around the hardware barrier, as __syncthreads() is; and more: a
@@ -111,6 +124,9 @@ DEVICE void loaded_by_now(LinePart& part) {
     asm volatile("" : "+v"(low), "+v"(high));
     part.bits = uint64_t(high) << 32 | low;
 }
+
+/* See nvptx.h. */
+DEVICE void hold_packed(Pack& pack) { asm volatile("" : "+v"(pack)); }
 
 /* Staging memory is written by peers while this kernel runs, and the local L2 may hold older copies
  * of it: system-scope atomics go past the caches in both directions (sc0 sc1). */

@@ -48,9 +48,11 @@ struct Geometry {
 DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { return args; }
 DEVICE void one_by_one() {} /* this scheduler does not need to be told */
 DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all registers are alike */
+DEVICE uint32_t anew(uint32_t value) { return value; }
 
 DEVICE char* global_pointer(uint64_t address) { return reinterpret_cast<char*>(address); }
 DEVICE void block_barrier() {}
+DEVICE bool any_lane(bool value) { return value; }
 
 /* Nanoseconds of the monotonic clock: one tick is what WallClockRate of the CPU platform says. */
 DEVICE uint64_t clock_ticks() {
@@ -137,6 +139,8 @@ DEVICE Pack load_pack(const void* p) {
     return pack;
 }
 DEVICE void store_pack(void* p, Pack pack) { memcpy(p, &pack, sizeof pack); }
+
+DEVICE void hold_packed(Pack&) {} /* vectors stay in memory */
 
 /* A pack of staging memory that several ranks touch while the kernel runs; a signal orders it. */
 DEVICE Pack load_staged(const void* p) { return load_pack(p); }

@@ -1,9 +1,10 @@
 /* NVIDIA GPUs, sm_80 and later. Ordering as in the PTX memory consistency model. */
 #pragma once
 
-/* "2": registers for two blocks of a kind on each SM, so that the launches of two communicators fit side by side:
- * blocks wait for their peers' blocks, and a launch that does not fit next to another one waits for its end. */
-#define BLOCK_BOUNDS(most_threads) launch_bounds(most_threads, 2)
+/* Registers for two blocks of a kind on each SM, so that the launches of two communicators fit side by side:
+ * blocks wait for their peers' blocks, and a launch that does not fit next to another one waits for its end. Blocks of
+ * more threads are those that wait for nobody. */
+#define BLOCK_BOUNDS(most_threads) launch_bounds(most_threads, (most_threads) > HIPCOMM_MAX_THREADS ? 1 : 2)
 
 #include "gpu.h"
 
@@ -15,6 +16,11 @@ DEVICE const hipcommKernelArgs& reload_args(const hipcommKernelArgs& args) { ret
 
 DEVICE void one_by_one() {} /* this scheduler does not need to be told */
 DEVICE uint32_t in_vector_register(uint32_t value) { return value; } /* all registers are alike */
+/* A value that nothing is known of: what is computed from it is computed here, and not kept from before. */
+DEVICE uint32_t anew(uint32_t value) {
+    asm volatile("" : "+r"(value));
+    return value;
+}
 
 DEVICE void block_barrier() { __nvvm_bar_sync(0); }
 
@@ -27,6 +33,7 @@ DEVICE float shuffle_xor(float value, uint32_t mask) {
 DEVICE uint32_t shuffle_xor(uint32_t value, uint32_t mask) {
     return uint32_t(__nvvm_shfl_sync_bfly_i32(0xffffffffu, int(value), int(mask), kWarp - 1));
 }
+DEVICE bool any_lane(bool value) { return __nvvm_vote_any_sync(0xffffffffu, value); }
 
 DEVICE void store_release(uint64_t* p, uint64_t v) {
     __scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v, __ATOMIC_RELEASE, __MEMORY_SCOPE_SYSTEM);
@@ -99,6 +106,20 @@ DEVICE LinePart load_part(const char* part) {
         : "memory");
     return loaded;
 }
+/* The same, if it is wanted; else a part of `epoch`. No branch that the next load would wait behind. */
+DEVICE LinePart load_part_if(bool wanted, const char* part, uint32_t epoch) {
+    LinePart loaded;
+    asm volatile(
+        "{\n\t.reg .b128 part;\n\t.reg .pred wanted;\n\t"
+        "setp.ne.u32 wanted, %3, 0;\n\t"
+        "mov.b128 part, {%4, %4};\n\t"
+        "@wanted ld.relaxed.sys.global.b128 part, [%2];\n\t"
+        "mov.b128 {%0, %1}, part;\n\t}"
+        : "=l"(loaded.low), "=l"(loaded.high)
+        : "l"((const GLOBAL(char)*)part), "r"(uint32_t(wanted)), "l"(uint64_t(epoch) << 32)
+        : "memory");
+    return loaded;
+}
 DEVICE uint32_t word_of(const LinePart& part, uint32_t i) {
     return uint32_t(i < 2 ? part.low >> i * 32 : part.high);
 }
@@ -106,6 +127,25 @@ DEVICE uint32_t epoch_of(const LinePart& part) { return uint32_t(part.high >> 32
 
 /* Nothing is done to it before: see receive_units() in lines/unit.h. */
 DEVICE void loaded_by_now(LinePart& part) { asm volatile("" : "+l"(part.low), "+l"(part.high)); }
+
+/* Words in one register each from here on: values of 16 bits taken out of them would have one each, for as long as they
+ * live. */
+DEVICE void hold_packed(Pack& pack) {
+    asm volatile("" : "+r"(pack[0]), "+r"(pack[1]), "+r"(pack[2]), "+r"(pack[3]));
+}
+
+/* Two floats, rounded to nearest even, in one instruction; `low` in the low half. */
+#define HAS_PAIR_CONVERSIONS
+DEVICE uint32_t halves_of(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+DEVICE uint32_t bfloats_of(float low, float high) {
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
 
 /* Staging memory: the signal that follows (release, acquire) orders plain accesses, whose vectors are
  * 16 bytes wide. The load goes past L1, which a peer's write does not invalidate. */

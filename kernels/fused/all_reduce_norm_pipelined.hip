@@ -5,8 +5,8 @@
  * Bytes over the links: 2 (n - 1)/n per byte of x. With a replicated residual everybody needs 16 bits of every row in
  * any case, so the row before the norm is what travels, and everybody norms it.
  *
- * Block b takes every blocks-th row of each owner, alone with block b of the other ranks. Staging memory of a launch:
- * contributions [row][sender], then rows that are summed up [owner][row].
+ * The blocks share the rows (pieces.h): block b takes the same pieces of each owner's rows, alone with block b of the other
+ * ranks. Staging memory of a launch: contributions [row][sender], then rows that are summed up [owner][row].
  */
 #include "../launch/epoch.h"
 #include "owners.h"
@@ -30,89 +30,121 @@ DEVICE char* reduced(const Launch& launch, const hipcommNormArgs& args, uint32_t
 template <class T>
 struct ReducedRow {
     const char* row;
+    const uint32_t slices;
     static constexpr bool kWithResidual = true;
 
-    DEVICE_MEMBER void load(uint32_t i, Slice<T>& sum) const { load_staged_slice(row, i, sum); }
-    DEVICE_MEMBER bool failed() const { return false; }
+    template <uint32_t kOfLane, bool kSimple>
+    DEVICE_MEMBER void load(const Pieces<kOfLane, kSimple>& pieces, uint32_t piece, Slice<T> (&v)[kOfLane]) const {
+        load_staged_piece<T>(row, slices, pieces, piece, v);
+    }
     DEVICE_MEMBER void keep(uint32_t, const Slice<T>&) const {}
-    DEVICE_MEMBER void again(uint32_t i, Slice<T>& v) const { load(i, v); }
+    DEVICE_MEMBER void again(uint32_t i, Slice<T>& v) const { load_staged_slice(row, i, v); }
 };
 
-/* Visit(owner, row of the owner in this launch, row of the call) for this block's rows; owners from `first` on. */
-template <class Visit>
-DEVICE void for_each_row(const hipcommNormArgs& args, const Geometry& g, uint32_t first, Visit visit) {
+/* Visit(owner, row of the owner in this launch, row of the call) for this warp's rows; owners from `first` on. Ends when
+ * it returns false. */
+template <uint32_t kOfLane, bool kSimple, class Visit>
+DEVICE void for_each_row(const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared, uint32_t first,
+                         Visit visit) {
     const Owners owners = owners_of(args);
     const uint32_t world = args.common.world;
     NO_UNROLL
-    for (uint64_t row = g.block; row < args.count; row += g.blocks) {
+    for (uint32_t row = shared.first; row < args.count; row += shared.stride) {
         NO_UNROLL
         for (uint32_t k = 0; k < world; ++k) {
-            const uint32_t owner = first + k < world ? first + k : first + k - world;
-            if (args.first + row < owners.rows(owner)) visit(owner, row, owners.first(owner) + args.first + row);
+            const uint32_t owner = rank_after(first, k, world);
+            if (args.first + row < owners.rows(owner) && !visit(owner, row, owners.first(owner) + args.first + row)) return;
         }
     }
 }
 
-template <class T>
-DEVICE void push_rows(const Launch& launch, const hipcommNormArgs& args) {
-    for_each_row(args, launch.geometry, args.common.rank, [&](uint32_t owner, uint64_t row, uint64_t token) {
-        if (owner == args.common.rank) return;
-        stage_row(launch, contribution<T>(launch, args, owner, row, args.common.rank),
-                  row_of<T>(args.common.send, args.x_stride, token, args.hidden));
+template <class T, uint32_t kOfLane, bool kSimple>
+DEVICE void push_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
+    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) {
+        if (owner == args.common.rank) return true;
+        char* const to = contribution<T>(launch, args, owner, row, args.common.rank);
+        const Message x = row_of<T>(args.common.send, args.x_stride, token, args.hidden);
+        if constexpr (kOneThread) {
+            stage_row(launch, to, x);
+        } else {
+            shared.pieces.each([&](uint32_t piece) {
+                Slice<T> slices[kOfLane];
+                load_piece(x, shared.pieces, piece, slices);
+                store_staged_piece<T>(to, slices_of<T>(args.hidden), shared.pieces, piece, slices);
+                return true;
+            });
+        }
+        return true;
     });
 }
 
-template <class T>
-DEVICE void reduce_rows(const Launch& launch, const hipcommNormArgs& args) {
-    const Geometry& g = launch.geometry;
+template <class T, uint32_t kOfLane, bool kSimple>
+DEVICE void reduce_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
     const Owners owners = owners_of(args);
     const uint32_t self = args.common.rank, world = args.common.world;
     NO_UNROLL
-    for (uint64_t row = g.block; row < args.count && args.first + row < owners.rows(self); row += g.blocks) {
+    for (uint32_t row = shared.first; row < args.count && args.first + row < owners.rows(self); row += shared.stride) {
         const uint64_t token = owners.first(self) + args.first + row;
         const Message x = row_of<T>(args.common.send, args.x_stride, token, args.hidden);
-        NO_UNROLL
-        for (uint32_t i = g.thread; i < slices_of<T>(args.hidden); i += g.threads) {
-            Slice<T> v;
-            sum_slices<T>(
+        shared.pieces.each([&](uint32_t piece) {
+            Slice<T> v[kOfLane], residual[kOfLane];
+            if (args.residual) load_residual<T>(args, token, shared.pieces, piece, residual);
+            sum_pieces<T>(
                 launch.args,
-                [&](uint32_t rank, Slice<T>& slice) {
+                [&](uint32_t rank, Slice<T> (&slices)[kOfLane]) {
                     if (rank == self)
-                        load_slice(x, i, slice);
+                        load_piece(x, shared.pieces, piece, slices);
                     else
-                        load_staged_slice(contribution<T>(launch, args, self, row, rank), i, slice);
+                        load_staged_piece<T>(contribution<T>(launch, args, self, row, rank), slices_of<T>(args.hidden),
+                                             shared.pieces, piece, slices);
                 },
                 v);
-            add_residual_slice(args, token, i, v);
+            if (args.residual) add_residual_piece<T>(v, residual);
             NO_UNROLL
-            for (uint32_t k = 1; k <= world; ++k) { /* every rank begins with another peer */
-                const uint32_t reader = self + k < world ? self + k : self + k - world;
-                store_staged_slice(reduced<T>(launch, args, reader, self, row), i, v);
-            }
-        }
+            for (uint32_t k = 1; k <= world; ++k) /* every rank begins with another peer */
+                store_staged_piece<T>(reduced<T>(launch, args, rank_after(self, k, world), self, row),
+                                      slices_of<T>(args.hidden), shared.pieces, piece, v);
+            return true;
+        });
     }
 }
 
-template <class T, Norm kNorm>
-DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args) {
-    RowMemory memory = row_memory(launch.geometry);
-    for_each_row(args, launch.geometry, args.common.rank, [&](uint32_t owner, uint64_t row, uint64_t token) {
-        finish_row<T, kNorm>(memory, args, token,
-                             ReducedRow<T>{reduced<T>(launch, args, args.common.rank, owner, row)});
+template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple>
+DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
+    const Geometry& g = launch.geometry;
+    SumsOfShared sums{launch, 0};
+    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) {
+        const ReducedRow<T> source{reduced<T>(launch, args, args.common.rank, owner, row), slices_of<T>(args.hidden)};
+        return finish_row<T, kNorm>(args, g, shared.pieces, token, owner * args.count + row, source, sums);
     });
+}
+
+template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple>
+DEVICE void all_reduce_norm_in_pieces(const Launch& launch, const hipcommNormArgs& args) {
+    const SharedRows<kOfLane, kSimple> shared = shared_rows<T, kOfLane, kSimple>(launch.geometry, args.hidden);
+    push_rows<T>(new_phase(launch), new_sweep(args), shared);
+    signal_peers(launch, kPushed, 1);
+    if (!wait_for_peers(launch, kPushed, 1)) return;
+    reduce_rows<T>(new_phase(launch), new_sweep(args), shared);
+    signal_peers(launch, kReduced, 1);
+    if (!wait_for_peers(launch, kReduced, 1)) return;
+    finish_rows<T, kNorm>(new_phase(launch), new_sweep(args), shared);
 }
 
 template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_pipelined(const hipcommNormArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     if (is_behind_failure(launch)) return end_launch(launch);
-    push_rows<T>(new_phase(launch), new_sweep(args));
-    signal_peers(launch, kPushed, 1);
-    if (!wait_for_peers(launch, kPushed, 1)) return end_launch(launch);
-    reduce_rows<T>(new_phase(launch), new_sweep(args));
-    signal_peers(launch, kReduced, 1);
-    if (!wait_for_peers(launch, kReduced, 1)) return end_launch(launch);
-    finish_rows<T, kNorm>(new_phase(launch), new_sweep(args));
+    if (!kOneThread && args.simple_rows) {
+        if (args.lane_slices == 4)
+            all_reduce_norm_in_pieces<T, kNorm, 4, true>(launch, args);
+        else if (args.lane_slices == 2)
+            all_reduce_norm_in_pieces<T, kNorm, 2, true>(launch, args);
+        else
+            all_reduce_norm_in_pieces<T, kNorm, 1, true>(launch, args);
+    } else {
+        all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
+    }
     end_launch(launch);
 }
 

@@ -22,29 +22,30 @@ struct StagedRow : KeptInStaging<T> {
     const uint64_t row;
     static constexpr bool kWithResidual = false;
 
-    DEVICE_MEMBER void load(uint32_t i, Slice<T>& sum) const {
+    DEVICE_MEMBER void load(const Pieces<1, false>& pieces, uint32_t piece, Slice<T> (&sum)[1]) const {
         const Launch now = new_phase(launch);
         const auto& args = reinterpret_cast<const hipcommNormArgs&>(now.args);
-        sum_slices<T>(
+        sum_pieces<T>(
             now.args,
-            [&](uint32_t rank, Slice<T>& slice) {
+            [&](uint32_t rank, Slice<T> (&slices)[1]) {
                 if (rank == now.args.rank)
-                    load_slice(row_of_x<T>(args, row), i, slice);
+                    load_piece(row_of_x<T>(args, row), pieces, piece, slices);
                 else
-                    load_staged_slice(staged_row<T>(now, args, rank, row), i, slice);
+                    load_staged_piece<T>(staged_row<T>(now, args, rank, row), slices_of<T>(args.hidden), pieces, piece, slices);
             },
             sum);
     }
-    DEVICE_MEMBER bool failed() const { return false; } /* nothing is waited for any more */
 };
 
 template <class T, Norm kNorm>
 DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args) {
     const Geometry& g = launch.geometry;
-    RowMemory memory = row_memory(g);
+    BlockSums sums{g};
+    const Pieces<1, false> pieces = pieces_of_block<T, 1, false>(g, args.hidden);
+    NO_UNROLL
     for (uint64_t row = g.block; row < args.count; row += g.blocks) {
         const StagedRow<T> source{{staged_row<T>(launch, args, args.common.rank, args.count + row)}, launch, row};
-        finish_row<T, kNorm>(memory, args, args.first + row, source);
+        finish_row<T, kNorm>(args, g, pieces, args.first + row, 0, source, sums);
     }
 }
 

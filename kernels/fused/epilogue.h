@@ -1,157 +1,135 @@
-/* The epilogue: what follows the sum over ranks. One row at a time: load its slices, add the residual, sum up, write the
- * outputs. Every fused algorithm and the local operation end in finish_row(); they differ in where a slice of the sum
- * comes from, which is what a Source says:
+/* The epilogue: what follows the sum over ranks. One row at a time: load its pieces, add the residual, sum up, write the
+ * outputs. Fused algorithms and the local operation end in finish_row(); they differ in where a piece of the sum comes
+ * from, which is what a Source says, and in how sums of pieces become one of the row (row_sums.h).
  *
- *     load(i, sum)    slice i of the sum over ranks, rounded to T; anything past the row's end; once for each slice
- *     kWithResidual   the residual has been added already
- *     failed()        after a barrier: it gave up waiting, and nothing may be written
- *     keep(i, v)      slice i with the residual, which the block's shared memory has no room for,
- *     again(i, v)     and what has been kept; or it is made anew, which is possible until outputs are written
+ *     load(pieces, i, v)   piece i of the sum over ranks, rounded to T; anything past the row's end; once for each piece
+ *     kWithResidual        the residual has been added already
+ *     keep(i, v)           slice i with the residual, which the block's shared memory has no room for,
+ *     again(i, v)          and what has been kept; or it is made anew, which is possible until outputs are written
  */
 #pragma once
 
-#include "../numbers/tree.h"
-#include "slices.h"
-
-enum class Norm { kRms, kLayer };
+#include "outputs.h"
+#include "row_sums.h"
 
 /* The arguments at the start of a sweep: nothing that earlier ones have computed from them stays alive in registers. */
 DEVICE const hipcommNormArgs& new_sweep(const hipcommNormArgs& args) {
     return reinterpret_cast<const hipcommNormArgs&>(reload_args(args.common));
 }
 
-/* Slice i of row `row`: v. */
-template <class T>
-DEVICE void add_residual_slice(const hipcommNormArgs& args, uint64_t row, uint32_t i, Slice<T>& v) {
-    if (!args.residual) return;
-    Slice<T> residual;
-    load_slice(row_of<T>(args.residual, args.residual_stride, row, args.hidden), i, residual);
-    UNROLL(8)
-    for (uint32_t e = 0; e < kSlice<T>; ++e) v.at[e] = add_residual(v.at[e], residual.at[e]);
+template <class T, uint32_t kOfLane>
+DEVICE void add_residual_piece(Slice<T> (&v)[kOfLane], const Slice<T> (&residual)[kOfLane]) {
+    UNROLL(4)
+    for (uint32_t p = 0; p < kOfLane; ++p) add_residual_slice(v[p], residual[p]);
 }
 
-/* What a block has for its rows. */
-struct RowMemory {
-    const Geometry& geometry;
-    float* partials; /* of two sums */
-    char* kept;      /* slices of the row, [pass][thread] */
-    uint32_t turn = 0;
-
-    /* For the next sum: the partials that the last one did not use. */
-    DEVICE_MEMBER RowSum new_sum() {
-        turn ^= 1;
-        return {geometry, partials + turn * kMostPartials};
-    }
-};
-
-/* In the block's scratch behind its state. */
-DEVICE RowMemory row_memory(const Geometry& g) {
-    char* const partials = g.shared + HIPCOMM_BLOCK_STATE_BYTES;
-    return {g, reinterpret_cast<float*>(partials), partials + 2 * kMostPartials * sizeof(float)};
+template <class T, uint32_t kOfLane, bool kSimple>
+DEVICE void load_residual(const hipcommNormArgs& args, uint64_t row, const Pieces<kOfLane, kSimple>& pieces, uint32_t piece,
+                          Slice<T> (&residual)[kOfLane]) {
+    load_piece(row_of<T>(args.residual, args.residual_stride, row, args.hidden), pieces, piece, residual);
 }
 
-/* v of a row: made in the first sweep, and kept. */
-template <class T, class Source>
-struct RowValues {
+/* v of a warp's pieces of a row, where it has several: in the block's shared memory, [slice][thread], as far as it goes. */
+template <class T, uint32_t kOfLane, bool kSimple, class Source>
+struct KeptPieces {
     const hipcommNormArgs& args;
-    Source& source;
-    const uint64_t row;
-    Slice<T>* const kept;
+    const Geometry& geometry;
+    const Pieces<kOfLane, kSimple>& pieces;
+    const Source& source;
 
-    DEVICE_MEMBER void first(uint32_t i, Slice<T>& v) const {
-        source.load(i, v);
-        if (!Source::kWithResidual) add_residual_slice(args, row, i, v);
-        if (i < args.kept_slices)
-            kept[i] = v;
-        else
-            source.keep(i, v);
+    /* Where in shared memory slice p is; or kept nowhere. */
+    DEVICE_MEMBER Slice<T>* place(uint32_t piece, uint32_t p) const {
+        const uint32_t slice = (piece / pieces.stride * kOfLane + p) * geometry.threads + geometry.thread;
+        auto* const kept = reinterpret_cast<Slice<T>*>(geometry.shared + HIPCOMM_BLOCK_STATE_BYTES + kBlockSumsBytes);
+        return slice < args.kept_slices ? kept + slice : nullptr;
     }
-    DEVICE_MEMBER void again(uint32_t i, Slice<T>& v) const {
-        if (i < args.kept_slices)
-            v = kept[i];
-        else
-            source.again(i, v);
+    DEVICE_MEMBER void put(uint32_t piece, const Slice<T> (&v)[kOfLane]) const {
+        UNROLL(4)
+        for (uint32_t p = 0; p < kOfLane; ++p) {
+            const uint32_t i = pieces.slice(piece, p);
+            if (Slice<T>* const at = place(piece, p))
+                *at = v[p];
+            else if (i < slices_of<T>(args.hidden))
+                source.keep(i, v[p]);
+        }
+    }
+    DEVICE_MEMBER void get(uint32_t piece, Slice<T> (&v)[kOfLane]) const {
+        UNROLL(4)
+        for (uint32_t p = 0; p < kOfLane; ++p) {
+            const uint32_t i = pieces.slice(piece, p);
+            if (const Slice<T>* const at = place(piece, p))
+                v[p] = *at;
+            else if (i < slices_of<T>(args.hidden))
+                source.again(i, v[p]);
+        }
     }
 };
 
-/* A sum over the row of term(element) of slices that load(slice, v) has; all threads. */
-template <class T, class Load, class Term>
-DEVICE float sum_over_row(RowMemory& memory, uint32_t hidden, Load load, Term term) {
-    const Geometry& g = memory.geometry;
-    RowSum sum = memory.new_sum();
-    NO_UNROLL
-    for (uint32_t begin = 0; begin < slices_of<T>(hidden); begin += g.threads) {
-        const uint32_t i = begin + g.thread;
-        float terms[kSlice<T>];
-        UNROLL(8)
-        for (float& t : terms) t = 0.0f;
-        if (i < slices_of<T>(hidden)) {
-            Slice<T> v;
-            load(i, v);
-            const uint32_t left = hidden - i * kSlice<T>; /* elements; those past the end count as +0 */
-            UNROLL(8)
-            for (uint32_t e = 0; e < kSlice<T>; ++e) {
-                const float t = term(widen(v.at[e]));
-                terms[e] = e < left ? t : 0.0f;
-            }
-        }
-        sum.add(subtree(terms));
-    }
-    return sum.total();
-}
+/* All threads that have the row: row `row` of the call, the row-th `of_sums` of those that sums can tell apart, into the
+ * caller's arrays. False in all lanes of a warp if the block has failed, and nothing is written. */
+template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple, class Source, class Sums>
+DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pieces<kOfLane, kSimple>& pieces,
+                       uint64_t row, uint64_t of_sums, const Source& source, Sums& sums) {
+    const uint32_t hidden = args.hidden, of_row = pieces.of_row;
+    const bool several = pieces.are_several();
+    const KeptPieces<T, kOfLane, kSimple, Source> kept{args, g, pieces, source};
+    Slice<T> v[kOfLane];
 
-/* The last sweep: what goes into the caller's arrays. */
-template <class T, Norm kNorm, class Values>
-DEVICE void write_row(RowMemory& memory, const hipcommNormArgs& args, uint64_t row, float mean, float s,
-                      const Values& values) {
-    const uint32_t hidden = args.hidden;
-    const Geometry& g = memory.geometry;
-    const Message out = row_of<T>(args.out, args.out_stride, row, hidden);
-    const Message residual_out = row_of<T>(args.residual_out, args.residual_out_stride, row, hidden);
-    NO_UNROLL
-    for (uint32_t i = g.thread; i < slices_of<T>(hidden); i += g.threads) {
-        Slice<T> v, y;
-        values.again(i, v);
-        if (args.residual_out) store_slice(residual_out, i, v);
-        if (!args.out) continue;
-        float weight[kSlice<T>], bias[kSlice<T>];
-        load_parameters<T>(args.weight, args.weight_is_float32, 1.0f, hidden, i, weight);
-        UNROLL(8)
-        for (uint32_t e = 0; e < kSlice<T>; ++e) {
-            const float centred = kNorm == Norm::kRms ? widen(v.at[e]) : widen(v.at[e]) - mean;
-            weight[e] = scaled(centred, s, weight[e] + args.weight_offset);
-        }
-        if (kNorm == Norm::kLayer && args.bias) {
-            load_parameters<T>(args.bias, args.bias_is_float32, 0.0f, hidden, i, bias);
-            UNROLL(8)
-            for (uint32_t e = 0; e < kSlice<T>; ++e) weight[e] = weight[e] + bias[e];
-        }
-        UNROLL(8)
-        for (uint32_t e = 0; e < kSlice<T>; ++e) y.at[e] = narrow_to(weight[e], static_cast<T*>(nullptr));
-        store_slice(out, i, y);
-    }
-}
+    const auto post = [&](uint32_t which, uint32_t piece, auto term) {
+        return sums.post(of_sums, which, of_row, piece, sum_of_piece<T>(pieces, piece, hidden, v, term));
+    };
+    const bool first_posted = pieces.each([&](uint32_t piece) {
+        Slice<T> residual[kOfLane];
+        const bool adds = !Source::kWithResidual && args.residual;
+        if (adds) load_residual<T>(args, row, pieces, piece, residual);
+        source.load(pieces, piece, v);
+        if (adds) add_residual_piece<T>(v, residual);
+        hold(v);
+        if (several) kept.put(piece, v);
+        return post(0, piece, [](float x) { return kNorm == Norm::kRms ? x * x : x; });
+    });
+    if (!first_posted) return false;
 
-/* All threads: row `row`, as written to the caller's arrays; false in all of them if the source gave up. */
-template <class T, Norm kNorm, class Source>
-DEVICE bool finish_row(RowMemory& memory, const hipcommNormArgs& args, uint64_t row, Source source) {
-    const uint32_t hidden = args.hidden;
-    const RowValues<T, Source> values{args, source, row, reinterpret_cast<Slice<T>*>(memory.kept)};
-    const auto first = [&](uint32_t i, Slice<T>& v) { values.first(i, v); };
-    const auto again = [&](uint32_t i, Slice<T>& v) { values.again(i, v); };
+    /* The parameters are loaded before the wait for the sum: early, if they have their place in registers meanwhile. */
+    constexpr bool kEarly = !kOneThread && kOfLane <= 2;
+    Affine<T, kNorm, kSimple> affine[kOfLane];
+    const auto load_affine = [&](uint32_t piece) {
+        UNROLL(4)
+        for (uint32_t p = 0; p < kOfLane; ++p) affine[p].load(args, pieces.slice(piece, p));
+    };
+    const bool early = kEarly && !several && pieces.first < of_row;
+    if (kNorm == Norm::kRms && early) load_affine(pieces.first);
 
-    float mean = 0.0f, squares;
-    if constexpr (kNorm == Norm::kRms) {
-        squares = sum_over_row<T>(memory, hidden, first, [](float v) { return v * v; });
-        if (source.failed()) return false;
-    } else {
-        mean = mean_of(sum_over_row<T>(memory, hidden, first, [](float v) { return v; }), hidden);
-        if (source.failed()) return false;
-        squares = sum_over_row<T>(memory, hidden, again,
-                                  [=](float v) { return (v - mean) * (v - mean); });
+    Statistics statistics{0.0f, 0.0f};
+    float squares;
+    if (!sums.total(of_sums, 0, of_row, squares)) return false;
+    hold(v);
+    if constexpr (kNorm == Norm::kLayer) {
+        const float mean = statistics.mean = mean_of(squares, hidden);
+        const bool second_posted = pieces.each([&](uint32_t piece) {
+            if (several) kept.get(piece, v);
+            return post(1, piece, [=](float x) { return (x - mean) * (x - mean); });
+        });
+        if (!second_posted) return false;
+        if (early) load_affine(pieces.first);
+        if (!sums.total(of_sums, 1, of_row, squares)) return false;
     }
-    const float s = inverse_deviation(squares, hidden, args.eps);
-    write_row<T, kNorm>(memory, new_sweep(args), row, mean, s, values);
+    statistics.s = inverse_deviation(squares, hidden, args.eps);
+
+    pieces.each([&](uint32_t piece) {
+        if (several) kept.get(piece, v);
+        if (kEarly && several) load_affine(piece);
+        UNROLL(4)
+        for (uint32_t p = 0; p < kOfLane; ++p) {
+            const uint32_t i = pieces.slice(piece, p);
+            if (i >= slices_of<T>(hidden)) continue;
+            const hipcommNormArgs& now = new_sweep(args);
+            if (!kEarly) affine[p].load(now, i);
+            write_slice<T, kNorm, kSimple>(now, row, i, v[p], affine[p], statistics);
+            one_by_one();
+        }
+        return true;
+    });
     return true;
 }
 

@@ -12,6 +12,11 @@ struct Owners {
     DEVICE_MEMBER uint64_t first(uint32_t rank) const { return rank * least + (rank < longer ? rank : longer); }
 };
 
+/* The k-th rank after `rank`, round the world; k <= world. */
+DEVICE uint32_t rank_after(uint32_t rank, uint32_t k, uint32_t world) {
+    return rank + k < world ? rank + k : rank + k - world;
+}
+
 DEVICE Owners owners_of(const hipcommNormArgs& args) {
     return {args.tokens / args.common.world, args.tokens % args.common.world};
 }

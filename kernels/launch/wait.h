@@ -117,3 +117,17 @@ DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) 
         return give_up_if_pointless(launch, peer, check, started);
     });
 }
+
+/* The same for what other blocks of this rank do. They wait for peers themselves, and name them when they give up; so
+ * this gives up behind them only, or long after they should have. */
+template <class Ready>
+DEVICE void wait_for_own_blocks(const Launch& launch, Ready ready) {
+    spin_until(launch, ready, [&](uint32_t, uint64_t& started) {
+        const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
+        const bool called_off = is_called_off(launch, now);
+        const Launch phase = new_phase(launch);
+        if (!called_off && waited / 2 <= phase.args.timeout_ticks) return false;
+        give_up(launch, phase.args.rank, called_off ? HIPCOMM_FAULT_ABORTED : HIPCOMM_FAULT_TIMEOUT, waited, 0);
+        return true;
+    });
+}

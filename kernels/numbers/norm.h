@@ -4,11 +4,8 @@
 
 #include "dtype.h"
 
-/* v: residual_out. */
-template <class T>
-DEVICE T add_residual(T sum, T residual) {
-    return narrow_to(widen(sum) + widen(residual), static_cast<T*>(nullptr));
-}
+/* v, before it is rounded to T. */
+DEVICE float with_residual(float sum, float residual) { return sum + residual; }
 
 DEVICE float mean_of(float sum, uint32_t hidden) { return sum / float(hidden); }
 

@@ -1,6 +1,7 @@
 /* Sums over a row: (+0) plus one binary tree over the element index, padded with +0 to a power of two
- * (docs/numbers.md). Whatever owns an aligned power of two of elements computes a subtree: a thread's slice here,
- * then a warp, then the block (or, where a block is one thread, a loop over slices). */
+ * (docs/numbers.md). Whatever owns an aligned power of two of elements computes a subtree: a thread's slice, then a
+ * warp. What warps have is added up by tree_of(), wherever it has been left: in shared memory, or in words that several
+ * blocks read (kernels/fused/row_sums.h). */
 #pragma once
 
 #include "../arch/arch.h"
@@ -46,51 +47,41 @@ struct Subtrees {
     }
 };
 
-/* Shared memory for the sums of warps: of each turn, of all warps' slices. */
+/* The threads that add up among themselves; a block of one thread has one. */
+#ifdef HAS_WARPS
+constexpr uint32_t kLanes = kWarp;
+DEVICE float sum_of_lanes(float sum) {
+    UNROLL(8)
+    for (uint32_t mask = 1; mask < kLanes; mask *= 2) sum = sum + shuffle_xor(sum, mask);
+    return sum;
+}
+#else
+constexpr uint32_t kLanes = 1;
+DEVICE float sum_of_lanes(float sum) { return sum; }
+#endif
+
 constexpr uint32_t kMostPartials = HIPCOMM_ROW_PARTIALS;
 
-/* One sum over a row, by all threads of a block: add() the thread's slice of each pass (pass p has slices
- * p * threads + thread), then total(). Consecutive sums use different partials, so that one barrier a sum is enough:
- * who writes partials again has met everybody who read them at the barrier of the sum in between. */
-#ifdef HAS_WARPS
-struct RowSum {
-    const Geometry& geometry;
-    float* const partials;
-    uint32_t passes = 0;
-
-    DEVICE_MEMBER void add(float sum) {
-        UNROLL(8)
-        for (uint32_t mask = 1; mask < kWarp; mask *= 2) sum = sum + shuffle_xor(sum, mask);
-        const uint32_t warps = geometry.threads / kWarp;
-        if (geometry.thread % kWarp == 0) partials[passes * warps + geometry.thread / kWarp] = sum;
-        ++passes;
-    }
-    /* The same in all threads. */
-    DEVICE_MEMBER float total() {
-        block_barrier();
-        const uint32_t count = passes * (geometry.threads / kWarp);
-        uint32_t per_lane = 1;
-        while (per_lane * kWarp < count) per_lane *= 2;
-        Subtrees<5> of_lane;
+/* All lanes of a warp: the sum of `count` equal subtrees, load(0), load(1), ... The same in all lanes. */
+template <class Load>
+DEVICE float tree_of(uint32_t count, uint32_t lane, Load load) {
+    if constexpr (kLanes == 1) {
+        float level[kMostPartials];
+        uint32_t width = 1;
+        while (width < count) width *= 2;
+        for (uint32_t i = 0; i < width; ++i) level[i] = i < count ? load(i) : 0.0f;
+        for (; width > 1; width /= 2)
+            for (uint32_t i = 0; i < width / 2; ++i) level[i] = level[2 * i] + level[2 * i + 1];
+        return 0.0f + level[0];
+    } else {
+        Subtrees<5> of_warps;
+        static_assert(kLanes == 1 || kMostPartials / kLanes < 32, "it has five digits");
         NO_UNROLL
-        for (uint32_t i = 0; i < per_lane; ++i) {
-            const uint32_t at = geometry.thread % kWarp * per_lane + i;
-            of_lane.add(at < count ? partials[at] : 0.0f);
+        for (uint32_t first = 0;; first += kLanes) {
+            const float sum = sum_of_lanes(first + lane < count ? load(first + lane) : 0.0f);
+            if (!UNLIKELY(count > kLanes)) return 0.0f + sum;
+            of_warps.add(sum);
+            if (first + kLanes >= count) return 0.0f + of_warps.total();
         }
-        float sum = of_lane.total();
-        UNROLL(8)
-        for (uint32_t mask = 1; mask < kWarp; mask *= 2) sum = sum + shuffle_xor(sum, mask);
-        return 0.0f + sum;
     }
-};
-static_assert(kMostPartials / kWarp <= 16, "Subtrees of a lane have five digits");
-#else
-struct RowSum {
-    const Geometry& geometry;
-    float* const partials;
-    Subtrees<8> slices = {};
-
-    DEVICE_MEMBER void add(float sum) { slices.add(sum); }
-    DEVICE_MEMBER float total() { return 0.0f + slices.total(); }
-};
-#endif
+}

@@ -1,0 +1,84 @@
+/* Outputs: what is written of a row, a slice at a time. Every kernel of norms writes through here. */
+#pragma once
+
+#include "slices.h"
+
+enum class Norm { kRms, kLayer };
+
+/* A slice of the weight or the bias as it lies in memory. To be loaded before what it is needed after, so that its
+ * latency is hidden; widened only then, for that waits for it. */
+template <class T>
+struct Parameters {
+    struct Loaded {
+        float at[kSlice<T>]; /* float32, or of the rows' type in the first bytes */
+    } loaded;
+
+    template <bool kSimple>
+    DEVICE_MEMBER void load(const void* parameters, bool is_float32, uint32_t hidden, uint32_t i) {
+        if (!parameters) return;
+        if (is_float32) {
+            load_run<kSimple>(message(parameters, uint64_t(hidden) * sizeof(float)), i, loaded.at);
+        } else {
+            Slice<T> slice;
+            load_slice<kSimple>(message(parameters, uint64_t(hidden) * sizeof(T)), i, slice);
+            __builtin_memcpy(&loaded, &slice, sizeof slice);
+        }
+        hold(loaded);
+    }
+    /* `missing` where there are none. */
+    DEVICE_MEMBER void widen_to(const void* parameters, bool is_float32, float missing, float (&values)[kSlice<T>]) const {
+        if (!parameters) {
+            UNROLL(8)
+            for (float& value : values) value = missing;
+        } else if (is_float32) {
+            UNROLL(8)
+            for (uint32_t e = 0; e < kSlice<T>; ++e) values[e] = loaded.at[e];
+        } else {
+            Slice<T> slice;
+            __builtin_memcpy(&slice, &loaded, sizeof slice);
+            UNROLL(8)
+            for (uint32_t e = 0; e < kSlice<T>; ++e) values[e] = widen(slice.at[e]);
+        }
+    }
+};
+
+template <class T, Norm kNorm, bool kSimple>
+struct Affine {
+    Parameters<T> weight, bias;
+
+    DEVICE_MEMBER void load(const hipcommNormArgs& args, uint32_t i) {
+        if (!args.out) return;
+        weight.template load<kSimple>(args.weight, args.weight_is_float32, args.hidden, i);
+        if (kNorm == Norm::kLayer) bias.template load<kSimple>(args.bias, args.bias_is_float32, args.hidden, i);
+    }
+};
+
+/* What a row's sums make of its elements. */
+struct Statistics {
+    float mean; /* of LayerNorm only */
+    float s;
+};
+
+/* Slice i of row `row`, v with the residual, into the caller's arrays. */
+template <class T, Norm kNorm, bool kSimple>
+DEVICE void write_slice(const hipcommNormArgs& args, uint64_t row, uint32_t i, const Slice<T>& v,
+                        const Affine<T, kNorm, kSimple>& affine, const Statistics& of_row) {
+    const uint32_t hidden = args.hidden;
+    if (args.residual_out) store_slice<kSimple>(row_of<T>(args.residual_out, args.residual_out_stride, row, hidden), i, v);
+    if (!args.out) return;
+    float y[kSlice<T>], bias[kSlice<T>];
+    affine.weight.widen_to(args.weight, args.weight_is_float32, 1.0f, y);
+    UNROLL(8)
+    for (uint32_t e = 0; e < kSlice<T>; ++e) {
+        const float centred = kNorm == Norm::kRms ? widen(v.at[e]) : widen(v.at[e]) - of_row.mean;
+        y[e] = scaled(centred, of_row.s, y[e] + args.weight_offset);
+    }
+    if (kNorm == Norm::kLayer && args.bias) {
+        affine.bias.widen_to(args.bias, args.bias_is_float32, 0.0f, bias);
+        UNROLL(8)
+        for (uint32_t e = 0; e < kSlice<T>; ++e) y[e] = y[e] + bias[e];
+    }
+    Slice<T> rounded;
+    round_to(y, rounded);
+    store_slice<kSimple>(row_of<T>(args.out, args.out_stride, row, hidden), i, rounded);
+}
