@@ -31,6 +31,23 @@ test-amd: venv native amd-software toolchain ## the AMD kernels, executed on a G
 	@$(MAKE) --no-print-directory amd-kernels
 	$(RUN)/python tests/amd/run.py $(TESTS)
 
+# A tree of its own, with the same kernels: they run in it as they are. Leaks are Python's own. A sanitizer's report ends
+# the process, and so fails the test.
+SANITIZED  := build/sanitized
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+sanitize: venv native cpu-kernels ## C core and CPU platform under AddressSanitizer and UBSan (TESTS=…: which tests)
+	@mkdir -p $(SANITIZED)/hipcomm && git ls-files -z | tar --null -T - -cf - | tar -C $(SANITIZED) -xf -
+	@ln -sfn $(abspath $(OBJECTS)) $(SANITIZED)/hipcomm/code_objects
+	$(MAKE) --no-print-directory -C $(SANITIZED) VENV=$(abspath $(VENV)) CC='$(CC) $(SANITIZERS)' CXX='$(CXX) $(SANITIZERS)' \
+	  hipcomm/lib/libhipcomm.so $(CORE) $(FFI) $(WIRE) $(TABLES) $(CPU_HIP)
+	cd $(SANITIZED) && HIPCOMM_PLATFORM=cpu ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:handle_segv=0 \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONPATH=$(abspath $(SANITIZED)) \
+	  $(abspath $(VENV))/bin/python -m pytest -q -p no:cacheprovider \
+	  $(or $(TESTS),$(patsubst %,tests/test_%.py,platform_cpu_memory platform_cpu_graph platform_cpu_launch platform_cpu_device c_ranks protocol all_gather))
+
+soak: venv native cpu-kernels ## the fault matrix, judged (RUNS=2000 SEED=1 BOUND=1 seconds to notice)
+	$(RUN)/python tests/fault_matrix.py --runs $(or $(RUNS),2000) --seed $(or $(SEED),1) --bound $(or $(BOUND),1)
+
 lint: venv native ## ruff and mypy
 	$(RUN)/ruff check . && $(RUN)/ruff format --check . && $(MAKE) --no-print-directory types
 
@@ -47,7 +64,7 @@ bench: venv native cpu-kernels ## all-reduce on the CPU beside Open MPI and Gloo
 clean: ## remove what make has built (not .venv)
 	rm -rf build hipcomm/lib hipcomm/_ffi.py hipcomm/_wire.py hipcomm/_tables.py hipcomm/code_objects hipcomm/platforms/*/lib *.egg-info
 
-.PHONY: help types all run test test-amd test-gpu amd-software lint bench clean venv native cpu-native kernels wheel-kernels gpu-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
+.PHONY: help types all run test test-amd test-gpu amd-software sanitize soak lint bench clean venv native cpu-native kernels wheel-kernels gpu-kernels cpu-kernels amd-kernels nvidia-kernels cubins toolchain
 
 # ---- Python environment ----------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import operator
+import sys
+import warnings
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -355,6 +357,12 @@ class Communicator(Norms):
     def _let_go_in_child(self) -> None:
         """What a child enqueued as its parent's rank would be taken for the parent's, with wrong sums."""
         self._forget("this is a forked child, and the communicator its parent's")
+
+    def __del__(self) -> None:
+        """Nothing is freed: a captured graph, or a library that was lent the handle, may go on using it."""
+        if not getattr(self, "_gone", "it was never made") and not sys.is_finalizing():
+            message = f"{self!r} was dropped without close(): its memory and descriptors stay"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     def __enter__(self) -> Communicator:
         return self

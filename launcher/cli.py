@@ -169,7 +169,8 @@ def main(
     A .py file and a module (-m) run with this Python, anything else is looked for in PATH. The first
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
     130: Ctrl-C, a second one kills at once. 141: the reader of the output has gone. 1: it could not be
-    written. Ctrl-Z stops all ranks until the job goes on.
+    written. Ctrl-Z stops all ranks until the job goes on. SIGUSR1 (kill -USR1, hipcomm-doctor --job) shows
+    what each rank is doing.
 
     Rank 0 reads standard input, that of the others is empty. OMP_NUM_THREADS is each rank's share of the
     processors, unless it is set.

@@ -22,6 +22,7 @@ from hipcomm.rendezvous.server import Server
 from hipcomm.rendezvous.world import RankStatus
 
 from . import guardian, summary
+from .inquiry import Inquiry, leave_report
 from .output import HOLD_TIME, Stream, Terminal
 from .spec import (
     NOT_EXECUTABLE,
@@ -85,6 +86,9 @@ class Job:
         self._selector = selectors.PollSelector()  # unlike epoll, it takes regular files
         self._signals: list[int] = []  # those that ask us to end
         self._is_suspending = False  # Ctrl-Z
+        self._is_asking = False  # SIGUSR1
+        self._inquiry: Inquiry | None = None
+        self._last_inquiry: Inquiry | None = None  # at the time-out
         self._suspended = 0.0  # seconds
         self._phase = _Phase.RUNNING
         self._phase_end = float("inf")
@@ -135,7 +139,7 @@ class Job:
         self._selector.register(receiver, selectors.EVENT_READ, lambda: self._take_signals(receiver))
         previous_descriptor = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         previous = {}
-        for number in (*_STOP_SIGNALS, signal.SIGTSTP, signal.SIGCHLD):
+        for number in (*_STOP_SIGNALS, signal.SIGTSTP, signal.SIGUSR1, signal.SIGCHLD):
             # Under nohup a hang-up is none of our business, and some shells know no Ctrl-Z.
             may_be_ignored = number in (signal.SIGHUP, signal.SIGTSTP)
             if not may_be_ignored or signal.getsignal(number) != signal.SIG_IGN:
@@ -153,6 +157,7 @@ class Job:
         numbers = receiver.recv(4096)
         self._signals += [number for number in numbers if number in _STOP_SIGNALS]
         self._is_suspending |= signal.SIGTSTP in numbers
+        self._is_asking |= signal.SIGUSR1 in numbers
 
     @contextmanager
     def _guardian(self) -> Iterator[None]:
@@ -234,6 +239,8 @@ class Job:
             if self._is_suspending:
                 self._suspend()
             if self._phase is _Phase.RUNNING:
+                self._inquire()
+            if self._phase is _Phase.RUNNING:
                 self._look_for_reasons_to_stop()
             else:
                 self._press_on()
@@ -268,6 +275,17 @@ class Job:
         self._open_streams.remove(stream)
         stream.close()
 
+    def _inquire(self) -> None:
+        """Ask the ranks what they are doing, if somebody wants to know, and show what they have said."""
+        if self._is_asking and self._inquiry is None:
+            self._is_asking = False
+            self._inquiry = Inquiry(self._server, self._workers)
+        if self._inquiry is not None and self._inquiry.is_over():
+            text = summary.compose("what the ranks are doing", None, self._inquiry.lines(), [], "")
+            self._inquiry = None
+            self._stderr.put(text)
+            leave_report(text)
+
     def _suspend(self) -> None:
         """Stop all ranks, which are in sessions of their own, and ourselves, until we are continued."""
         self._is_suspending = False
@@ -289,7 +307,8 @@ class Job:
 
     def _pause(self) -> float | None:
         """Return how long to wait for events, None for however long; the end of a rank is an event."""
-        if self._phase is not _Phase.RUNNING or self._failed:
+        is_asking = self._is_asking or self._inquiry or self._last_inquiry
+        if self._phase is not _Phase.RUNNING or self._failed or is_asking:
             return POLL_INTERVAL
         deadline = min((stream.deadline for stream in self._open_streams), default=float("inf"))
         if self._options.timeout is not None and self._workers:
@@ -322,7 +341,15 @@ class Job:
         elif all(worker.result is not None for worker in self._workers):
             self._stop(_Outcome(0))
         elif options.timeout is not None and self.seconds >= options.timeout:
-            self._stop(_Outcome(TIMED_OUT, f"the job did not end within {options.timeout:g} s"))
+            self._stop_at_time_out(options.timeout)
+
+    def _stop_at_time_out(self, timeout: float) -> None:
+        """Ask the ranks first: what they are stuck in is what somebody will want to know."""
+        if self._last_inquiry is None:
+            self._last_inquiry = Inquiry(self._server, self._workers)
+        if self._last_inquiry.is_over():
+            headline = f"the job did not end within {timeout:g} s"
+            self._stop(_Outcome(TIMED_OUT, headline, ranks=self._last_inquiry.lines()))
 
     @property
     def seconds(self) -> float:
@@ -364,7 +391,7 @@ class Job:
             statuses = self._server.status()
             others = [worker for worker in self._workers if worker is not outcome.culprit]
             ranks = [summary.describe_rank(worker, statuses[worker.rank]) for worker in others]
-            outcome = outcome._replace(ranks=ranks)
+            outcome = outcome._replace(ranks=outcome.ranks or ranks)
         self._outcome = outcome
         self._phase = _Phase.STOPPING
         self._phase_end = time.monotonic() + self._options.grace

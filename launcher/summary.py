@@ -29,6 +29,7 @@ def compose(
     culprit: Worker | None,
     ranks: Iterable[str],
     notes: Sequence[str],
+    title: str | None = None,
 ) -> bytes:
     """Return the whole block.
 
@@ -37,6 +38,7 @@ def compose(
         culprit: the rank that failed first; its last lines on standard error are shown.
         ranks: what the (other) ranks were doing, a line each.
         notes: what went wrong afterwards, a line each.
+        title: what goes before the ranks' lines; empty: nothing.
     """
     lines = [f"hipcomm-run: {headline}"]
     if culprit is not None:
@@ -45,7 +47,8 @@ def compose(
         lines += [f"    {line}" for line in tail]
     listed = [f"    {line}" for line in ranks]
     if listed:
-        lines.append("  the other ranks at that time:" if culprit else "  the ranks at that time:")
+        usual = "the other ranks at that time:" if culprit else "the ranks at that time:"
+        lines += [f"  {usual if title is None else title}"] if title != "" else []
         lines += listed
     lines += [f"  {note}" for note in notes]
     return ("\n".join(lines) + "\n").encode("utf-8", "replace")

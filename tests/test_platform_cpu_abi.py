@@ -11,7 +11,9 @@ import pytest
 from platform_cpu import PLATFORMS, hip, run_python
 
 HEADER = PLATFORMS / "hip_abi.h"
-ENUMERATIONS = re.findall(r"^typedef enum (\w+) \{(.*?)^\}", HEADER.read_text(), re.DOTALL | re.MULTILINE)
+ENUMERATIONS = re.findall(
+    r"^typedef HIP_ENUM\((\w+)\) \{(.*?)^\}", HEADER.read_text(), re.DOTALL | re.MULTILINE
+)
 ENUMERATORS = [
     (enumeration, name, int(value))
     for enumeration, body in ENUMERATIONS

@@ -67,6 +67,34 @@ def test_communicators_one_after_the_other_leave_nothing():
         assert last[3] <= first[3] + 2, (first, last)  # MiB
 
 
+DROPPED = """
+import gc, warnings
+with hipcomm.init_all([0, 1]) as comms, warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    pool = __import__("concurrent.futures").futures.ThreadPoolExecutor(2)
+    parts = list(pool.map(lambda comm: comm.split(0), comms))
+    del parts
+    gc.collect()
+    print(*(f"{w.category.__name__} {w.message}" for w in caught), sep="\\n")
+"""
+
+
+@pytest.mark.host_arrays
+def test_a_communicator_that_is_dropped_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", STATE + DROPPED],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={"HIPCOMM_PLATFORM": "cpu", "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2, done.stderr
+    for rank, line in enumerate(sorted(lines)):
+        assert line.startswith(f"ResourceWarning <hipcomm.Communicator rank {rank} of 2, "), line
+        assert "was dropped without close()" in line
+
+
 ALONE = """
 import resource
 import hipcomm

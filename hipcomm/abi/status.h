@@ -44,6 +44,10 @@ typedef struct hipcommStatus {
     uint64_t expected_bytes;       /* and that its receiver has expected */
     uint32_t ranks[2];             /* and the two ranks */
     hipcommCheckedCall calls[2];   /* and what each of them calls */
+    /* kernels -> host, at each look up of a wait: for people who ask what a job is stuck in */
+    uint64_t wait_what;   /* epoch << 32 | operation << 16 | algorithm << 8 | the rank that is waited for */
+    uint64_t wait_ticks;  /* how long by now */
+    uint64_t wait_looked; /* when that was; 0: there was no long wait yet */
     uint64_t host_look;            /* for kernels that run on the host, which waits for them: a function of the host, */
     uint64_t host_context;         /* void (*)(uint64_t), and what it is given; or 0 */
 } hipcommStatus;

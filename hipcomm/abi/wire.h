@@ -53,6 +53,7 @@ typedef enum {
     HIPCOMM_WIRE_TYPE_ABORT = 4,
     HIPCOMM_WIRE_TYPE_LEAVE = 5,   /* nothing */
     HIPCOMM_WIRE_TYPE_CLOSING = 6, /* a text: the name of a communicator */
+    HIPCOMM_WIRE_TYPE_REPORT = 7,  /* a text */
     /* to a client */
     HIPCOMM_WIRE_TYPE_ACCEPTED = 16, /* nothing */
     HIPCOMM_WIRE_TYPE_WELCOME = 17,
@@ -61,7 +62,8 @@ typedef enum {
     HIPCOMM_WIRE_TYPE_FAILED = 20,
     HIPCOMM_WIRE_TYPE_PEER_LOST = 21, /* a hipcommWirePeer, as the next two */
     HIPCOMM_WIRE_TYPE_ABORTED = 22,
-    HIPCOMM_WIRE_TYPE_PEER_LEFT = 23
+    HIPCOMM_WIRE_TYPE_PEER_LEFT = 23,
+    HIPCOMM_WIRE_TYPE_ASK = 24 /* nothing */
 } hipcommWireType;
 
 typedef struct {

@@ -138,6 +138,11 @@ hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int
 /* Tell the communicator that rank `peer` makes no more calls on it, in good order: all that it has sent is there. Kernels that wait for more from it leave, and the call returns hipcommPeerDied. From any thread. */
 hipcommResult_t hipcommCommPeerLeft(hipcommComm_t comm, int peer);
 
+/* Say what a kernel of the communicator is waiting in: "all_reduce (call 3, staged) for rank 2, for 12.3 s"; text is
+ * empty where none has been waiting for long. Takes up to half a second, to see whether the wait goes on. From any
+ * thread. */
+hipcommResult_t hipcommCommDescribeWait(hipcommComm_t comm, char* text, size_t size);
+
 /* Register memory, so that calls whose buffers lie in it may work on it in place. bases: [world], the
  * memory of every rank as mapped in this process, `bytes` each; it must stay mapped until the region is
  * removed. Collective: all ranks add and remove regions in the same order, with no call of theirs under

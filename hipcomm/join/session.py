@@ -149,6 +149,7 @@ class Session:
         self.interrupts = Interrupts(self.comm, self.abort)
         self.ranks.on_failure(self._on_failure)
         self.ranks.on_leave(self._on_leave)
+        self.ranks.on_ask(self._describe)
 
     def _agree(self) -> int:
         """Compare what must be equal on all ranks; the number of blocks that all devices can hold."""
@@ -205,6 +206,14 @@ class Session:
         with self._lock:
             if self.comm != ffi.NULL:
                 check(lib.hipcommCommPeerLeft(self.comm, peer))
+
+    def _describe(self) -> str:
+        """What a kernel is waiting in; empty: in nothing, or not for long. Takes up to half a second."""
+        text = ffi.new("char[]", 256)
+        with self._lock:
+            lib.hipcommCommDescribeWait(self.comm, text, len(text))
+        what = ffi.string(text).decode(errors="replace")
+        return f"waiting in {what}" if what else ""
 
     def note_failure(self, error: Error) -> None:
         """A collective has failed here: closing must not wait for the others."""

@@ -4,11 +4,15 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "../abi/slabs.h"
 #include "failure.h"
+#include "tables.h"
 
 #define LOOK_SECONDS 0.05     /* between two questions whether to go on */
 #define SPIN_SECONDS 0.02     /* a stream that takes longer is looked at less often */
 #define SLEEP_NANOSECONDS 50000
+#define LOOK_STEPS 25             /* in which a wait that goes on has looked up */
+#define LOOK_STEP_NANOSECONDS 20000000
 #define LEAVE_SECONDS 1.0     /* for kernels to leave, once they have been called off */
 
 static _Thread_local hipcommComm_t asking; /* whose call waits while the interrupt function runs */
@@ -42,6 +46,30 @@ hipcommResult_t hipcommCommSetInterrupt(hipcommComm_t comm, hipcommInterruptFunc
     comm->interrupt_context = context;
     comm->status->host_context = (uint64_t)(uintptr_t)comm;
     comm->status->host_look = function ? (uint64_t)(uintptr_t)look_from_kernel : 0;
+    return hipcommSuccess;
+}
+
+/* Whether a wait has looked up since it did `before`; false: not within half a second. */
+static bool looks_up(const hipcommStatus* status, uint64_t before) {
+    for (int step = 0; step < LOOK_STEPS; ++step) {
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_STEP_NANOSECONDS}, NULL);
+        if (__atomic_load_n(&status->wait_looked, __ATOMIC_RELAXED) != before) return true;
+    }
+    return false;
+}
+
+hipcommResult_t hipcommCommDescribeWait(hipcommComm_t comm, char* text, size_t size) {
+    if (!comm || !text || size == 0) return hipcommInvalidArgument;
+    const hipcommStatus* status = comm->status;
+    *text = 0;
+    const uint64_t looked = __atomic_load_n(&status->wait_looked, __ATOMIC_RELAXED);
+    if (looked == 0 || !looks_up(status, looked)) return hipcommSuccess;
+    const uint64_t what = __atomic_load_n(&status->wait_what, __ATOMIC_RELAXED);
+    const Operation* operation = operation_row(what >> 16 & 0xff);
+    snprintf(text, size, "%s (%s %u, %s) for rank %u, for %.1f s", operation->name,
+             operation->bytes == kBytesMessage ? "message" : "call", (uint32_t)(what >> 32) - HIPCOMM_FIRST_EPOCH + 1,
+             algorithm_name((uint32_t)(what >> 8 & 0xff)), (uint32_t)(what & 0xff),
+             (double)__atomic_load_n(&status->wait_ticks, __ATOMIC_RELAXED) / comm->ticks_per_second);
     return hipcommSuccess;
 }
 

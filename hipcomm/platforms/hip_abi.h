@@ -15,7 +15,14 @@
 
 /* ---- results ------------------------------------------------------------------------------------ */
 
-typedef enum hipError_t {
+/* Whatever number a caller passes for an enum is one that the type can hold, so that it can be refused. */
+#ifdef __cplusplus
+#define HIP_ENUM(name) enum name : int
+#else
+#define HIP_ENUM(name) enum name
+#endif
+
+typedef HIP_ENUM(hipError_t) {
     hipSuccess = 0,
     hipErrorInvalidValue = 1,
     hipErrorOutOfMemory = 2,
@@ -227,7 +234,7 @@ typedef struct hipDeviceProp_tR0600 {
     int asicRevision;
 } hipDeviceProp_tR0600;
 
-typedef enum hipDeviceAttribute_t {
+typedef HIP_ENUM(hipDeviceAttribute_t) {
     hipDeviceAttributeEccEnabled = 0,
     hipDeviceAttributeAsyncEngineCount = 2,
     hipDeviceAttributeCanMapHostMemory = 3,
@@ -290,7 +297,7 @@ typedef enum hipDeviceAttribute_t {
     hipDeviceAttributeWallClockRate = 10017 /* kHz, of the clock that wall_clock64() reads on the device */
 } hipDeviceAttribute_t;
 
-typedef enum hipDeviceP2PAttr {
+typedef HIP_ENUM(hipDeviceP2PAttr) {
     hipDevP2PAttrPerformanceRank = 0,
     hipDevP2PAttrAccessSupported = 1,
     hipDevP2PAttrNativeAtomicSupported = 2,
@@ -310,7 +317,7 @@ typedef enum hipDeviceP2PAttr {
 
 typedef void* hipDeviceptr_t;
 
-typedef enum hipMemcpyKind {
+typedef HIP_ENUM(hipMemcpyKind) {
     hipMemcpyHostToHost = 0,
     hipMemcpyHostToDevice = 1,
     hipMemcpyDeviceToHost = 2,
@@ -319,7 +326,7 @@ typedef enum hipMemcpyKind {
     hipMemcpyDeviceToDeviceNoCU = 1024
 } hipMemcpyKind;
 
-typedef enum hipMemoryType {
+typedef HIP_ENUM(hipMemoryType) {
     hipMemoryTypeUnregistered = 0,
     hipMemoryTypeHost = 1,
     hipMemoryTypeDevice = 2,
@@ -337,7 +344,7 @@ typedef struct hipPointerAttribute_t {
     unsigned allocationFlags;
 } hipPointerAttribute_t;
 
-typedef enum hipPointer_attribute {
+typedef HIP_ENUM(hipPointer_attribute) {
     HIP_POINTER_ATTRIBUTE_MEMORY_TYPE = 2,
     HIP_POINTER_ATTRIBUTE_DEVICE_POINTER = 3,
     HIP_POINTER_ATTRIBUTE_HOST_POINTER = 4,
@@ -426,7 +433,7 @@ typedef struct dim3 {
 #define HIP_LAUNCH_PARAM_BUFFER_SIZE ((void*)0x02)
 #define HIP_LAUNCH_PARAM_END ((void*)0x03)
 
-typedef enum hipFunction_attribute {
+typedef HIP_ENUM(hipFunction_attribute) {
     HIP_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 0,
     HIP_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES = 1,
     HIP_FUNC_ATTRIBUTE_CONST_SIZE_BYTES = 2,
@@ -439,7 +446,7 @@ typedef enum hipFunction_attribute {
     HIP_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT = 9
 } hipFunction_attribute;
 
-typedef enum hipFuncAttribute {
+typedef HIP_ENUM(hipFuncAttribute) {
     hipFuncAttributeMaxDynamicSharedMemorySize = 8,
     hipFuncAttributePreferredSharedMemoryCarveout = 9
 } hipFuncAttribute;
@@ -450,19 +457,19 @@ typedef struct ihipGraph* hipGraph_t;
 typedef struct hipGraphNode* hipGraphNode_t;
 typedef struct hipGraphExec* hipGraphExec_t;
 
-typedef enum hipStreamCaptureMode {
+typedef HIP_ENUM(hipStreamCaptureMode) {
     hipStreamCaptureModeGlobal = 0,
     hipStreamCaptureModeThreadLocal = 1,
     hipStreamCaptureModeRelaxed = 2
 } hipStreamCaptureMode;
 
-typedef enum hipStreamCaptureStatus {
+typedef HIP_ENUM(hipStreamCaptureStatus) {
     hipStreamCaptureStatusNone = 0,
     hipStreamCaptureStatusActive = 1,
     hipStreamCaptureStatusInvalidated = 2
 } hipStreamCaptureStatus;
 
-typedef enum hipGraphNodeType {
+typedef HIP_ENUM(hipGraphNodeType) {
     hipGraphNodeTypeKernel = 0,
     hipGraphNodeTypeMemcpy = 1,
     hipGraphNodeTypeMemset = 2,

@@ -24,6 +24,7 @@ from hipcomm.rendezvous import endpoint, joining, protocol
 from hipcomm.rendezvous.endpoint import Endpoint, file_path, publish, withdraw
 from hipcomm.rendezvous.protocol import Frame, ProtocolError
 from hipcomm.waiting import wait
+from hipcomm.whereabouts import whereabouts
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in typing itself from Python 3.11 on
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     FailureCallback = Callable[[int | None, str, int], object]
     LeaveCallback = Callable[[int, str], object]
+    AskCallback = Callable[[], str]
 
 SEND_TIMEOUT = 5.0  # seconds for the server to take a frame
 QUICK_TIMEOUT = 1.0  # the same for frames that must not hold up the caller
@@ -145,6 +147,7 @@ class Client:
         self._failure_event: tuple[int | None, str, int] | None = None  # what callbacks are told
         self._callbacks: list[FailureCallback] = []
         self._leave_callbacks: list[LeaveCallback] = []
+        self._ask_callbacks: list[AskCallback] = []
         self._requests: dict[int, _Request] = {}
         self._next_request = 0
         self._sequences: dict[tuple[tuple[int, ...], str], int] = {}
@@ -187,16 +190,25 @@ class Client:
         for peer in left:
             callback(peer, "")
 
-    def forget(self, callbacks: Collection[FailureCallback | LeaveCallback], prefix: str) -> None:
+    def on_ask(self, callback: AskCallback) -> None:
+        """Call ``callback()`` when the launcher wants to know what this rank is doing; it returns lines.
+
+        It is called in a thread of its own and may take a second.
+        """
+        with self._lock:
+            self._ask_callbacks.append(callback)
+
+    def forget(self, callbacks: Collection[Callable[..., object]], prefix: str) -> None:
         """Let go of what belongs to a group that is over: its callbacks, and the counts of its tags.
 
         Args:
-            callbacks: those of :meth:`on_failure` and :meth:`on_leave`; any that are not known are ignored.
+            callbacks: those of :meth:`on_failure` and its like; any that are not known are ignored.
             prefix: what its tags begin with. None of them is used again.
         """
         with self._lock:
             self._callbacks = [each for each in self._callbacks if each not in callbacks]
             self._leave_callbacks = [each for each in self._leave_callbacks if each not in callbacks]
+            self._ask_callbacks = [each for each in self._ask_callbacks if each not in callbacks]
             for members, tag in list(self._sequences):
                 if tag.startswith(prefix):
                     del self._sequences[members, tag]
@@ -436,8 +448,17 @@ class Client:
                 callbacks = tuple(self._leave_callbacks)
             for callback in callbacks:
                 callback(left.peer, name)
+        elif frame.type == wire.Type.ASK:
+            threading.Thread(target=self._report, name="hipcomm-report", daemon=True).start()
         else:
             raise ProtocolError(f"it sent a frame of type {frame.type}")
+
+    def _report(self) -> None:
+        """Say what this rank is doing."""
+        with self._lock:
+            callbacks = tuple(self._ask_callbacks)
+        lines = [*filter(None, (callback() for callback in callbacks)), whereabouts()]
+        self._send(protocol.frame(wire.Type.REPORT, protocol.encode_text("\n".join(lines))), QUICK_TIMEOUT)
 
     def _finish(self, number: int, parts: list[bytes] | None, error: Error | None) -> None:
         with self._lock:

@@ -73,6 +73,7 @@ class Ranks:
         self._is_member = True
         self._callbacks: list[Callable[[int | None, str, int], object]] = []
         self._leave_callbacks: list[Callable[[int, str], object]] = []
+        self._ask_callbacks: list[Callable[[], str]] = []
         job.enter()
 
     @classmethod
@@ -169,6 +170,16 @@ class Ranks:
         self._leave_callbacks.append(translated)
         self._job.client.on_leave(translated)
 
+    def on_ask(self, describe: Callable[[], str]) -> None:
+        """Have what *describe* says told to the launcher when it asks; as :meth:`Client.on_ask`."""
+
+        def named() -> str:
+            what = describe()
+            return f"{self._name}: {what}" if what else ""
+
+        self._ask_callbacks.append(named)
+        self._job.client.on_ask(named)
+
     def has_left(self, peer: int | None) -> bool:
         """Whether the group's rank *peer* has left the job in good order."""
         return peer is not None and self.members[peer] in self._job.client.left
@@ -203,7 +214,9 @@ class Ranks:
         if self._is_member:
             self._is_member = False
             # the client lives as long as the job, and would keep what the callbacks refer to
-            self._job.client.forget((*self._callbacks, *self._leave_callbacks), f"{self._name}/")
+            callbacks: list[Callable[..., object]] = [*self._callbacks, *self._leave_callbacks]
+            callbacks += self._ask_callbacks
+            self._job.client.forget(callbacks, f"{self._name}/")
             self._job.leave(has_failed)
 
 

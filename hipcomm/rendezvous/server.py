@@ -108,6 +108,8 @@ class Server:
         self._dead: dict[int, str] = {}  # ranks whose process is known to be gone, and why
         self._first_failed: int | None = None
 
+        self._is_asking = False
+        self._reports: dict[int, str] = {}
         self._commands: deque[tuple[int, str, bool]] = deque()  # lose()'s arguments
         self._closing = False
         self._closes_when_empty = False
@@ -136,6 +138,16 @@ class Server:
         """Return what is known about each rank, by rank."""
         with self._lock:
             return [self._rank_status(rank) for rank in range(self.world_size)]
+
+    def ask(self) -> None:
+        """Ask all ranks what they are doing; return at once. :meth:`reports` has the answers."""
+        self._is_asking = True
+        self._wake()
+
+    def reports(self) -> dict[int, str]:
+        """Return what ranks have said since they were asked last, by rank."""
+        with self._lock:
+            return {} if self._is_asking else dict(self._reports)
 
     def first_failed(self) -> int | None:
         """Return the rank that was lost or aborted first, or None: the likely cause of what followed."""
@@ -205,6 +217,11 @@ class Server:
                     self._receive(connection)
         while self._commands:
             self._lose_rank(*self._commands.popleft())
+        if self._is_asking:
+            self._is_asking = False
+            self._reports.clear()
+            for world in self._worlds:
+                world.ask()
         self._expire()
         self._forget_empty_worlds()
 
@@ -293,6 +310,10 @@ class Server:
                 world.abort(member.rank, abort.result, text)
             else:
                 world.lose(missed, f"it has left the job, and rank {member.rank} waited for it")
+        elif frame.type == wire.Type.REPORT:
+            text = protocol.decode_text(frame.payload)
+            before = self._reports.get(member.rank)  # of a process that is in two worlds
+            self._reports[member.rank] = text if before is None else f"{before}\n{text}"[: 4 * wire.MAX_TEXT]
         elif frame.type == wire.Type.CLOSING:
             if not frame.payload:  # the PEER_LEFT that it becomes would say that the rank has left the job
                 raise ProtocolError("a CLOSING without a name")

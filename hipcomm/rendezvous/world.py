@@ -216,6 +216,11 @@ class World:
         deadlines = [gather.deadline for gather in self._gathers.values() if gather.failure is None]
         return min([self.join_deadline, self._announce_at, *deadlines])
 
+    def ask(self) -> None:
+        """Ask everybody what it is doing; before the world has formed only the server talks of it."""
+        for member in self.members.values() if self.formed else ():
+            member.send(protocol.frame(wire.Type.ASK))
+
     def leave(self, rank: int) -> None:
         """Let a rank leave in good order: no failure, except of all-gathers that still need it."""
         del self.members[rank]

@@ -69,9 +69,21 @@ DEVICE bool is_called_off(const Launch& whole_launch, uint64_t now) {
     return load_relaxed(reinterpret_cast<const uint64_t*>(status)) != 0;
 }
 
+/* Let the host know of a wait that takes long. A few threads of many: it goes over the bus. */
+DEVICE void note_wait(const Launch& whole_launch, uint32_t peer, uint64_t waited, uint64_t now) {
+    const Launch launch = new_phase(whole_launch);
+    if (launch.geometry.block != 0 || launch.geometry.thread >= launch.args.world) return;
+    hipcommStatus* const status = launch.args.status;
+    store_relaxed(&status->wait_what, uint64_t(launch.epoch) << 32 | launch.args.operation << 16 |
+                                          launch.args.algorithm << 8 | peer);
+    store_relaxed(&status->wait_ticks, waited);
+    store_relaxed(&status->wait_looked, now);
+}
+
 /* Give up if waiting is pointless. check: how often this has been asked. */
 DEVICE bool give_up_if_pointless(const Launch& whole_launch, uint32_t peer, uint32_t check, uint64_t& started) {
     const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
+    note_wait(whole_launch, peer, waited, now);
     uint32_t kind = HIPCOMM_FAULT_NONE;
     if (waited > new_phase(whole_launch).args.timeout_ticks) kind = HIPCOMM_FAULT_TIMEOUT;
     if (has_left(whole_launch, peer, started)) kind = HIPCOMM_FAULT_LEFT;

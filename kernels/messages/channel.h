@@ -111,6 +111,7 @@ DEVICE void end_message(const Launch& whole_launch, Direction direction) {
 DEVICE bool give_up_if_late(const Launch& whole_launch, uint64_t& started) {
     const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
     const Launch launch = new_phase(whole_launch);
+    note_wait(whole_launch, launch.args.root, waited, now);
     uint32_t kind = waited > launch.args.timeout_ticks ? HIPCOMM_FAULT_TIMEOUT : HIPCOMM_FAULT_NONE;
     if (has_left(whole_launch, launch.args.root, started)) kind = HIPCOMM_FAULT_LEFT;
     if (is_called_off(whole_launch, now)) kind = HIPCOMM_FAULT_ABORTED;

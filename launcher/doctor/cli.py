@@ -16,7 +16,7 @@ from hipcomm.installation import VERSION
 from hipcomm_launcher.options import SETTINGS, platform_option, version_option
 from hipcomm_launcher.worker import signal_name
 
-from . import machine, settings
+from . import job, machine, settings
 from .findings import Problem, Section
 
 PROBE_TIMEOUT = 120.0  # seconds; a driver may have to compile the kernels
@@ -28,12 +28,24 @@ MOST_RANKS = 8  # of the trial
 @version_option("hipcomm-doctor")
 @platform_option
 @click.option("--json", "as_json", is_flag=True, help="Write what is found as JSON, and nothing else.")
-def main(platform: str | None, as_json: bool) -> None:
+@click.option(
+    "--job",
+    "launcher",
+    type=click.IntRange(0),
+    is_flag=False,
+    flag_value=0,
+    metavar="[PID]",
+    help="Show what the ranks of a running hipcomm-run are doing, and nothing else.",
+)
+def main(platform: str | None, as_json: bool, launcher: int | None) -> None:
     """Say whether hipcomm can run here.
 
     Looks at environment, machine, HIP library, devices and code objects, and runs a job over all devices. The
     exit code is 0 if all is well, 1 if there is a problem; each problem comes with its fix.
     """
+    if launcher is not None:
+        job.show_job(launcher)
+        return
     environ = dict(os.environ) | ({"HIPCOMM_PLATFORM": platform} if platform else {})
     found = []
     for section in examine(environ):

@@ -46,6 +46,7 @@ static void send_text(Client* client, hipcommWireType type, const char* text) {
 }
 
 void client_waiting(Client* client, const char* text) { send_text(client, HIPCOMM_WIRE_TYPE_WAITING, text); }
+void client_report(Client* client, const char* text) { send_text(client, HIPCOMM_WIRE_TYPE_REPORT, text); }
 void client_closing(Client* client, const char* communicator) {
     send_text(client, HIPCOMM_WIRE_TYPE_CLOSING, communicator);
 }

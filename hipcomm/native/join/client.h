@@ -9,10 +9,13 @@
 
 typedef struct Client Client;
 
-/* Who is told of the three events. Both functions are called with the client locked: they must not call it, nor wait. */
+/* Who is told of the three events, and asked. All functions are called with the client locked: they must not call it,
+ * nor wait. */
 typedef struct Listener {
     void (*failed)(void* context, int peer, const char* reason, hipcommResult_t result); /* peer: a rank, or -1 */
     void (*left)(void* context, int peer, const char* communicator); /* "": the peer has left the job */
+    /* for people: what it is doing, "" for nothing; may take half a second */
+    void (*describe)(void* context, char* text, size_t size);
     void* context;
     struct Listener* next;
 } Listener;
@@ -51,6 +54,9 @@ bool client_has_left(Client* client, int rank);
 
 /* The rank whose process hosts the server: whose death it is if the server is lost. */
 void client_set_server_rank(Client* client, int rank);
+
+/* Answer an ASK. */
+void client_report(Client* client, const char* text);
 
 /* From now on; at once of what has happened before. */
 void client_listen(Client* client, Listener* listener);

@@ -81,12 +81,34 @@ static bool take_event(Client* client, const hipcommWireHeader* header, const ch
     return true;
 }
 
+/* ASK: say what this rank's communicators are waiting in. */
+static void report(Client* client) {
+    char text[MAX_SHOWN_TEXT] = "";
+    size_t used = 0;
+    pthread_mutex_lock(&client->lock);
+    for (Listener* each = client->listeners; each && used < sizeof text - 2; each = each->next) {
+        if (!each->describe) continue;
+        each->describe(each->context, text + used, sizeof text - used - 1);
+        if (!text[used]) continue;
+        used += strlen(text + used);
+        text[used++] = '\n';
+        text[used] = 0;
+    }
+    pthread_mutex_unlock(&client->lock);
+    client_report(client, used ? text : "waiting in no kernel");
+}
+
 /* Act on a frame; false: it is none that the server sends. Takes over the payload. */
 static bool handle(Client* client, const hipcommWireHeader* header, char* payload) {
     if (header->type == HIPCOMM_WIRE_TYPE_RESULT || header->type == HIPCOMM_WIRE_TYPE_FAILED) {
         if (hand_over(client, header, payload)) return true;
         free(payload);
         return false;
+    }
+    if (header->type == HIPCOMM_WIRE_TYPE_ASK) {
+        free(payload);
+        report(client);
+        return true;
     }
     const bool is_event = header->type == HIPCOMM_WIRE_TYPE_PEER_LOST || header->type == HIPCOMM_WIRE_TYPE_ABORTED ||
                           header->type == HIPCOMM_WIRE_TYPE_PEER_LEFT;

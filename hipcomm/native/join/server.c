@@ -159,6 +159,7 @@ static bool handle(Server* server, Connection* connection) {
     switch (connection->header.type) {
         case HIPCOMM_WIRE_TYPE_GATHER: return world_gather(world, rank, payload, length);
         case HIPCOMM_WIRE_TYPE_WAITING: return true; /* there is no launcher to show it */
+        case HIPCOMM_WIRE_TYPE_REPORT: return true;  /* nor one that asks */
         case HIPCOMM_WIRE_TYPE_ABORT: return world_abort(world, rank, payload, length);
         case HIPCOMM_WIRE_TYPE_CLOSING: return world_closing(world, rank, payload, length);
         case HIPCOMM_WIRE_TYPE_LEAVE:

@@ -28,6 +28,14 @@ static void note_leaving_peer(void* context, int peer, const char* communicator)
         hipcommCommPeerLeft(session->comm, number);
 }
 
+static void describe_waiting(void* context, char* text, size_t size) {
+    const Session* session = context;
+    char what[256];
+    text[0] = 0;
+    if (hipcommCommDescribeWait(session->comm, what, sizeof what) == hipcommSuccess && what[0])
+        snprintf(text, size, "%s: waiting in %s", session->ranks.name, what);
+}
+
 /* The core has found a failure in a call: closing must not wait for the others. */
 static void note_failed_call(void* context, hipcommResult_t result, int peer, const char* message) {
     Session* session = context;
@@ -103,7 +111,7 @@ static hipcommResult_t set_up(Session* session, uint32_t host_pid) {
     if (result != hipcommSuccess) return result;
     session->comm->session = session;
     session->comm->on_failure = note_failed_call;
-    session->listener = (Listener){note_lost_peer, note_leaving_peer, session, NULL};
+    session->listener = (Listener){note_lost_peer, note_leaving_peer, describe_waiting, session, NULL};
     session->is_listening = true;
     client_listen(ranks->client, &session->listener);
     return hipcommSuccess;
