@@ -68,6 +68,15 @@ def test_a_kernel_that_may_begin_early_waits_before_it_touches_memory(arch, file
 
 
 @on_every_arch
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_is_called(arch, file):
+    """A function that is not inlined gets the address of the arguments, for which the compiler copies them to
+    the stack: an all_reduce of 14 KiB, 2 ranks on one H200, took 5.1 us in place of 2.6."""
+    head, kernels = entries(arch, file)
+    assert not any(".func " in text for text in (head, *kernels.values()))
+
+
+@on_every_arch
 @pytest.mark.parametrize("file", [file for file in FILES if "_shot" in file])
 def test_lines_are_moved_by_128_bit_atomics(arch, file):
     for name, body in entries(arch, file)[1].items():

@@ -121,7 +121,7 @@ static RowBlocks shared_blocks(const RowShape* shape, const TuningRow* row, uint
 static RowBlocks local_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows) {
     uint32_t lane_slices = 1;
     if (row->threads > 1) {
-        const uint32_t most = shape->is_layer ? 2 : kMostLaneSlices, wanted = rows >= kManyRows ? most : 1;
+        const uint32_t most = shape->is_layer ? 2 : kMostLaneSlices, wanted = rows >= kManyRows ? 2 : 1;
         while (lane_slices < most && shape->slices >= 2 * lane_slices * kLanes &&
                (lane_slices < wanted || threads_of_row(shape, lane_slices) > kMostLocalThreads))
             lane_slices *= 2;

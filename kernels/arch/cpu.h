@@ -18,6 +18,7 @@
  * are. */
 #define DEVICE static inline
 #define DEVICE_MEMBER
+#define IN_LINE
 #define NO_UNROLL
 #define UNROLL(n) /* one thread has nothing to overlap; let the vectoriser decide */
 /* no pass of the loop reads what another writes: it may be vectorised */

@@ -13,6 +13,7 @@
 
 #define DEVICE static inline __attribute__((device, always_inline))
 #define DEVICE_MEMBER __attribute__((device, always_inline))
+#define IN_LINE __attribute__((always_inline)) /* of a lambda, after its parameters */
 #define UNROLL(n) _Pragma(UNROLL_TEXT(unroll n))
 /* loops over ranks: unrolling them costs registers and hides nothing */
 #define NO_UNROLL _Pragma("unroll 1")

@@ -60,14 +60,14 @@ DEVICE void for_each_row(const hipcommNormArgs& args, const SharedRows<kOfLane, 
 
 template <class T, uint32_t kOfLane, bool kSimple>
 DEVICE void push_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
-    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) {
+    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) IN_LINE {
         if (owner == args.common.rank) return true;
         char* const to = contribution<T>(launch, args, owner, row, args.common.rank);
         const Message x = row_of<T>(args.common.send, args.x_stride, token, args.hidden);
         if constexpr (kOneThread) {
             stage_row(launch, to, x);
         } else {
-            shared.pieces.each([&](uint32_t piece) {
+            shared.pieces.each([&](uint32_t piece) IN_LINE {
                 Slice<T> slices[kOfLane];
                 load_piece(x, shared.pieces, piece, slices);
                 store_staged_piece<T>(to, slices_of<T>(args.hidden), shared.pieces, piece, slices);
@@ -86,12 +86,12 @@ DEVICE void reduce_rows(const Launch& launch, const hipcommNormArgs& args, const
     for (uint32_t row = shared.first; row < args.count && args.first + row < owners.rows(self); row += shared.stride) {
         const uint64_t token = owners.first(self) + args.first + row;
         const Message x = row_of<T>(args.common.send, args.x_stride, token, args.hidden);
-        shared.pieces.each([&](uint32_t piece) {
+        shared.pieces.each([&](uint32_t piece) IN_LINE {
             Slice<T> v[kOfLane], residual[kOfLane];
             if (args.residual) load_residual<T>(args, token, shared.pieces, piece, residual);
             sum_pieces<T>(
                 launch.args,
-                [&](uint32_t rank, Slice<T> (&slices)[kOfLane]) {
+                [&](uint32_t rank, Slice<T> (&slices)[kOfLane]) IN_LINE {
                     if (rank == self)
                         load_piece(x, shared.pieces, piece, slices);
                     else
@@ -113,7 +113,7 @@ template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple>
 DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
     const Geometry& g = launch.geometry;
     SumsOfShared sums{launch, 0};
-    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) {
+    for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) IN_LINE {
         const ReducedRow<T> source{reduced<T>(launch, args, args.common.rank, owner, row), slices_of<T>(args.hidden)};
         return finish_row<T, kNorm>(args, g, shared.pieces, token, owner * args.count + row, source, sums);
     });

@@ -27,7 +27,7 @@ struct StagedRow : KeptInStaging<T> {
         const auto& args = reinterpret_cast<const hipcommNormArgs&>(now.args);
         sum_pieces<T>(
             now.args,
-            [&](uint32_t rank, Slice<T> (&slices)[1]) {
+            [&](uint32_t rank, Slice<T> (&slices)[1]) IN_LINE {
                 if (rank == now.args.rank)
                     load_piece(row_of_x<T>(args, row), pieces, piece, slices);
                 else

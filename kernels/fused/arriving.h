@@ -68,7 +68,7 @@ DEVICE void reduce_lines(const Launch& launch, const hipcommNormArgs& args, uint
             for (uint32_t rank = 0; rank < world; ++rank) {
                 Words<kPackWords> theirs = packs.pack[k];
                 const char* const line = lines.place(launch, self, rank, row, piece * kSlicePacks<T> + k);
-                if (rank != self) wait_until(launch, rank, [&] { return load_line(line, theirs, launch.flag()); });
+                if (rank != self) wait_until(launch, rank, [&]() IN_LINE { return load_line(line, theirs, launch.flag()); });
                 sum.add(rank == 0, theirs);
             }
             packs.pack[k] = sum.rounded();
@@ -89,7 +89,7 @@ DEVICE void reduce_lines(const Launch& launch, const hipcommNormArgs& args, uint
         for (uint32_t first = 0; first < world; first += kRanks) {
             Words<kPackWords> in[kRanks][kOfLane];
             uint32_t late = first;
-            wait_until(launch, late, [&] {
+            wait_until(launch, late, [&]() IN_LINE {
                 LineParts<kPackWords> parts[kRanks][kOfLane];
                 UNROLL(4)
                 for (uint32_t k = 0; k < kRanks; ++k) {

@@ -75,10 +75,10 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     const KeptPieces<T, kOfLane, kSimple, Source> kept{args, g, pieces, source};
     Slice<T> v[kOfLane];
 
-    const auto post = [&](uint32_t which, uint32_t piece, auto term) {
+    const auto post = [&](uint32_t which, uint32_t piece, auto term) IN_LINE {
         return sums.post(of_sums, which, of_row, piece, sum_of_piece<T>(pieces, piece, hidden, v, term));
     };
-    const bool first_posted = pieces.each([&](uint32_t piece) {
+    const bool first_posted = pieces.each([&](uint32_t piece) IN_LINE {
         Slice<T> residual[kOfLane];
         const bool adds = !Source::kWithResidual && args.residual;
         if (adds) load_residual<T>(args, row, pieces, piece, residual);
@@ -93,7 +93,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     /* The parameters are loaded before the wait for the sum: early, if they have their place in registers meanwhile. */
     constexpr bool kEarly = !kOneThread && kOfLane <= 2;
     Affine<T, kNorm, kSimple> affine[kOfLane];
-    const auto load_affine = [&](uint32_t piece) {
+    const auto load_affine = [&](uint32_t piece) IN_LINE {
         UNROLL(4)
         for (uint32_t p = 0; p < kOfLane; ++p) affine[p].load(args, pieces.slice(piece, p));
     };
@@ -106,9 +106,9 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     hold(v);
     if constexpr (kNorm == Norm::kLayer) {
         const float mean = statistics.mean = mean_of(squares, hidden);
-        const bool second_posted = pieces.each([&](uint32_t piece) {
+        const bool second_posted = pieces.each([&](uint32_t piece) IN_LINE {
             if (several) kept.get(piece, v);
-            return post(1, piece, [=](float x) { return (x - mean) * (x - mean); });
+            return post(1, piece, [=](float x) IN_LINE { return (x - mean) * (x - mean); });
         });
         if (!second_posted) return false;
         if (early) load_affine(pieces.first);
@@ -116,7 +116,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     }
     statistics.s = inverse_deviation(squares, hidden, args.eps);
 
-    pieces.each([&](uint32_t piece) {
+    pieces.each([&](uint32_t piece) IN_LINE {
         if (several) kept.get(piece, v);
         if (kEarly && several) load_affine(piece);
         UNROLL(4)

@@ -22,7 +22,7 @@ struct BlockSums {
     DEVICE_MEMBER bool total(uint64_t, uint32_t, uint32_t of_row, float& sum) {
         block_barrier();
         const float* const from = partials();
-        sum = tree_of(of_row, geometry.thread % kLanes, [=](uint32_t i) { return from[i]; });
+        sum = tree_of(of_row, geometry.thread % kLanes, [=](uint32_t i) IN_LINE { return from[i]; });
         turn ^= 1;
         return true;
     }
@@ -51,10 +51,10 @@ struct WordSums {
     /* False in all lanes if the block has failed. */
     DEVICE_MEMBER bool total(uint64_t row, uint32_t which, uint32_t of_row, float& sum) const {
         const Launch now = new_phase(launch);
-        sum = tree_of(of_row, now.geometry.thread % kLanes, [&](uint32_t i) {
+        sum = tree_of(of_row, now.geometry.thread % kLanes, [&](uint32_t i) IN_LINE {
             const char* const from = word(now, now.args.rank, uint32_t(row) * of_row + i, which);
             LinePart part;
-            wait_for_own_blocks(now, [&] {
+            wait_for_own_blocks(now, [&]() IN_LINE {
                 part = load_part(from);
                 return epoch_of(part) == now.flag();
             });

@@ -125,7 +125,8 @@ DEVICE void spin_until(const Launch& launch, Ready ready, Pointless pointless) {
  * ranks make different calls, or the peer is later than the time-out. ready() may change who `peer` is. */
 template <class Ready>
 DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) {
-    spin_until(launch, ready, [&](uint32_t check, uint64_t& started) {
+    /* in line: what is called gets the arguments' address, and for that NVIDIA's compiler copies them to the stack */
+    spin_until(launch, ready, [&](uint32_t check, uint64_t& started) IN_LINE {
         return give_up_if_pointless(launch, peer, check, started);
     });
 }
@@ -134,7 +135,7 @@ DEVICE void wait_until(const Launch& launch, const uint32_t& peer, Ready ready) 
  * this gives up behind them only, or long after they should have. */
 template <class Ready>
 DEVICE void wait_for_own_blocks(const Launch& launch, Ready ready) {
-    spin_until(launch, ready, [&](uint32_t, uint64_t& started) {
+    spin_until(launch, ready, [&](uint32_t, uint64_t& started) IN_LINE {
         const uint64_t now = clock_ticks(), waited = ticks_waited(started, now);
         const bool called_off = is_called_off(launch, now);
         const Launch phase = new_phase(launch);
