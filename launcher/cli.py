@@ -16,6 +16,7 @@ from hipcomm.errors import Error, InvalidArgument
 from .auto import number_of_ranks
 from .cores import bind_by_default, shares, usable
 from .job import run_job
+from .nodes import Nodes
 from .options import SETTINGS, platform_option, version_option
 from .spec import (
     RESERVED,
@@ -144,6 +145,14 @@ class _Ranks(click.IntRange):
     help="Bind every rank to its share of the processors. [default: on the CPU platform, with no more ranks"
     " than processors]",
 )
+@click.option(
+    "--nnodes", type=click.IntRange(1, 1024), default=1, help="Number of nodes, each with as many ranks."
+)
+@click.option("--node-rank", type=click.IntRange(0), help="Which of them this is.")
+@click.option("--master-addr", metavar="ADDRESS", help="The address of node 0.")
+@click.option(
+    "--master-port", type=click.IntRange(1, 65534), default=29500, show_default=True, help="A port of node 0."
+)
 @click.option("--env", multiple=True, callback=_parse_env, metavar="NAME=VALUE", help="Set for all ranks.")
 @click.option("--dry-run", is_flag=True, help="Print the commands and their environment, run nothing.")
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED, metavar="PROGRAM [ARGS]...")
@@ -160,11 +169,15 @@ def main(
     grace: float,
     max_restarts: int,
     bind: bool | None,
+    nnodes: int,
+    node_rank: int | None,
+    master_addr: str | None,
+    master_port: int,
     env: dict[str, str],
     dry_run: bool,
     program: tuple[str, ...],
 ) -> None:
-    """Start PROGRAM as the ranks of one job on this machine.
+    """Start PROGRAM as the ranks of one job on this machine, or as those of one node of several.
 
     A .py file and a module (-m) run with this Python, anything else is looked for in PATH. The first
     rank that fails ends the job; its exit code is the job's (128 + n for signal n). 124: --timeout.
@@ -194,8 +207,12 @@ def main(
     nproc = nproc or len(devices) or 1
     if devices and len(devices) < nproc:
         raise click.UsageError(f"--devices names {len(devices)} devices for {nproc} ranks.")
+    nodes = Nodes.read(nnodes, node_rank, master_addr, master_port, settings, platform or settings.platform)
+    if nodes.number > 1 and max_restarts:
+        raise click.UsageError("--max-restarts restarts the ranks of one node only: not with --nnodes.")
     options = Options(
         nproc=nproc,
+        nodes=nodes,
         cpus=_cpus(bind, nproc, platform or settings.platform),
         env=env,
         platform=platform,

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import BinaryIO, Literal, NamedTuple
 
-from hipcomm.rendezvous.server import Server
 from hipcomm.rendezvous.world import RankStatus
 
 from . import guardian, summary
@@ -104,11 +103,14 @@ class Job:
             hipcomm.RendezvousError: the server cannot listen.
         """
         options = self._options
-        token = os.urandom(16).hex()
-        self._server = Server(options.nproc, token, join_timeout=options.join_timeout)
+        nodes = options.nodes
+        self._server = nodes.serve(options.nproc, options.join_timeout)
         try:
             host, port = self._server.address
-            endpoints = Endpoints(f"{host}:{port}", token, self._job_id, free_port(), self._restart)
+            token, own_port = self._server.token, free_port()
+            if nodes.number > 1:
+                host, port, token, own_port = nodes.address, nodes.port, nodes.token, nodes.port + 1
+            endpoints = Endpoints(f"{host}:{port}", token, self._job_id, own_port, self._restart)
             with self._caught_signals(), self._guardian():
                 try:
                     self._start_workers(endpoints)
@@ -192,19 +194,20 @@ class Job:
     def _start_workers(self, endpoints: Endpoints) -> None:
         options = self._options
         shown = options.log_dir is None or options.tee
-        for rank in range(options.nproc):
+        for local_rank in range(options.nproc):
+            rank = options.first_rank + local_rank
             logs = self._open_logs(rank)
             try:
                 worker = Worker(
                     rank,
                     self._command,
-                    {**inherited_environment(), **rank_environment(rank, options, endpoints)},
+                    {**inherited_environment(), **rank_environment(local_rank, options, endpoints)},
                     whole_lines=options.tag or options.nproc > 1,
                     hold_time=HOLD_TIME if options.nproc > 1 else 0.0,
                     tag=f"[rank{rank}] ".encode() if options.tag else b"",
                     terminals=(self._stdout, self._stderr) if shown else (None, None),
                     logs=logs,
-                    cpus=options.cpus[rank] if options.cpus else None,
+                    cpus=options.cpus[local_rank] if options.cpus else None,
                 )
             except OSError as error:
                 for log in logs:
@@ -367,7 +370,8 @@ class Job:
         for worker in self._failed:
             if worker.rank == suspect:
                 return worker
-        if suspect is None or self._workers[suspect].result is not None:
+        running = {worker.rank for worker in self._workers if worker.result is None}
+        if suspect not in running:
             return first
         return first if time.monotonic() - (first.ended or 0) > CULPRIT_PATIENCE else None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .cores import threads
+from .nodes import Nodes
 
 NOT_FOUND = 127  # exit codes, as a shell has them
 NOT_EXECUTABLE = 126
@@ -32,7 +33,7 @@ class Options(NamedTuple):
     """What the command line says about a job, save for the program.
 
     Attributes:
-        nproc: the number of ranks.
+        nproc: the number of ranks, on this node.
         env: variables for all ranks.
         platform: HIPCOMM_PLATFORM for the ranks, or None: as in our own environment.
         cpus: the processors that ranks are bound to, by rank; empty: they are not bound.
@@ -45,6 +46,7 @@ class Options(NamedTuple):
         grace: seconds between SIGTERM and SIGKILL.
         join_timeout: the longest that ranks may wait for each other to join, in seconds.
         max_restarts: how often the whole job is started again after a rank has failed.
+        nodes: where it runs on several.
     """
 
     nproc: int = 1
@@ -60,6 +62,12 @@ class Options(NamedTuple):
     grace: float = 5.0
     join_timeout: float = 60.0
     max_restarts: int = 0
+    nodes: Nodes = Nodes()
+
+    @property
+    def first_rank(self) -> int:
+        """The lowest rank on this node."""
+        return self.nodes.rank * self.nproc
 
 
 class Endpoints(NamedTuple):
@@ -89,6 +97,7 @@ RESERVED = frozenset(
         "LOCAL_WORLD_SIZE",
         "HIPCOMM_RANK",
         "HIPCOMM_LOCAL_RANK",
+        "HIPCOMM_LOCAL_SIZE",
         "HIPCOMM_WORLD_SIZE",
         "HIPCOMM_RENDEZVOUS",
         "HIPCOMM_TOKEN",
@@ -146,24 +155,27 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not (inner and name == "HIPCOMM_DEVICE")}
 
 
-def rank_environment(rank: int, options: Options, endpoints: Endpoints) -> dict[str, str]:
-    """Return what is added to our own environment for *rank*."""
+def rank_environment(local_rank: int, options: Options, endpoints: Endpoints) -> dict[str, str]:
+    """Return what is added to our own environment for one rank of this node."""
+    rank, nodes = str(options.first_rank + local_rank), options.nodes
     added = {"PYTHONUNBUFFERED": "1"} if not os.environ.get("PYTHONUNBUFFERED") else {}
-    added |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(endpoints.master_port)}
+    added |= {"MASTER_ADDR": nodes.address, "MASTER_PORT": str(endpoints.master_port)}
     added |= threads(options.nproc, os.environ)
     added |= options.env
     if options.platform is not None:
         added["HIPCOMM_PLATFORM"] = options.platform
     if options.devices:
-        added["HIPCOMM_DEVICE"] = options.devices[rank]
-    size = str(options.nproc)
+        added["HIPCOMM_DEVICE"] = options.devices[local_rank]
+    if nodes.number > 1:
+        added["HIPCOMM_LOCAL_SIZE"] = str(options.nproc)
+    size = str(options.nproc * nodes.number)
     return added | {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
+        "RANK": rank,
+        "LOCAL_RANK": str(local_rank),
         "WORLD_SIZE": size,
-        "LOCAL_WORLD_SIZE": size,
-        "HIPCOMM_RANK": str(rank),
-        "HIPCOMM_LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(options.nproc),
+        "HIPCOMM_RANK": rank,
+        "HIPCOMM_LOCAL_RANK": str(local_rank),
         "HIPCOMM_WORLD_SIZE": size,
         "HIPCOMM_RENDEZVOUS": endpoints.rendezvous,
         "HIPCOMM_TOKEN": endpoints.token,

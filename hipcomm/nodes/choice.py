@@ -7,9 +7,10 @@ from hipcomm.errors import InvalidArgument
 from hipcomm.nodes.carrier import Carrier
 from hipcomm.nodes.failures import Failures
 from hipcomm.nodes.mpi import MpiCarrier
+from hipcomm.nodes.nccl import NcclCarrier
 from hipcomm.rendezvous.ranks import Ranks
 
-CARRIERS = ("auto", "mpi")
+CARRIERS = ("auto", "mpi", "nccl", "rccl")
 
 
 def choose(settings: Settings) -> str:
@@ -32,4 +33,6 @@ def make(name: str, ranks: Ranks, context: int, failures: Failures) -> Carrier:
     Raises:
         PlatformError: the engine is missing on some rank, or has failed there; on all ranks.
     """
-    return MpiCarrier(ranks, context, failures)
+    if name == "mpi":
+        return MpiCarrier(ranks, context, failures)
+    return NcclCarrier(name, ranks, failures)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-import ipaddress
-import logging
 import os
 import socket
-import struct
 import time
 
 from hipcomm import _wire as wire
@@ -17,6 +13,7 @@ from hipcomm.environment import Identity, Settings
 from hipcomm.errors import InvalidArgument, RendezvousError
 from hipcomm.hip.device import open_device
 from hipcomm.hip.platform import choose
+from hipcomm.nodes.addresses import own_addresses, warn_if_public
 from hipcomm.nodes.communicator import form
 from hipcomm.rendezvous import Client, connect, joining
 from hipcomm.rendezvous.client import Hosted
@@ -24,13 +21,10 @@ from hipcomm.rendezvous.endpoint import Endpoint
 from hipcomm.rendezvous.ranks import Ranks
 from hipcomm.rendezvous.server import Server
 
-_SIOCGIFADDR = 0x8915
 _EVERY_ADDRESS = "0.0.0.0"
 _PROBE_TIMEOUT = 1.0  # seconds to find out whether one of rank 0's addresses can be reached
 _POLL_INTERVAL = 0.1  # seconds between two attempts
 _TOLD_BYTES = 1024  # what rank 0 tells the others of its server
-
-log = logging.getLogger("hipcomm")
 
 
 def join(identity: Identity, settings: Settings) -> Communicator:
@@ -71,7 +65,7 @@ def _meet_by_mpi(identity: Identity, settings: Settings) -> Client:
     token = os.urandom(16).hex()
     if identity.rank == 0:
         server = _serve(token, _EVERY_ADDRESS, 0, identity, settings)
-        told = " ".join([token, str(server.address[1]), *_own_addresses()]).encode()
+        told = " ".join([token, str(server.address[1]), *own_addresses()]).encode()
     try:
         heard = tell_all(identity.rank, identity.world_size, told, _TOLD_BYTES, deadline).decode().split()
         if server is not None:
@@ -96,7 +90,7 @@ def _serve(token: str, host: str, port: int, identity: Identity, settings: Setti
     server = Server(
         identity.world_size, token, host=host, port=port, join_timeout=settings.join_timeout, single=True
     )
-    for address in _own_addresses() if host == _EVERY_ADDRESS else [host]:
+    for address in own_addresses() if host == _EVERY_ADDRESS else [host]:
         warn_if_public(address)
     server.start()
     return server
@@ -143,30 +137,3 @@ def _is_reachable(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _own_addresses() -> list[str]:
-    """Return the IPv4 addresses of this node, those of other machines' networks first."""
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for _, name in socket.if_nameindex():
-            try:
-                answer = fcntl.ioctl(sock, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-            except OSError:
-                continue  # an interface without an address
-            found.append(socket.inet_ntoa(answer[20:24]))
-    return sorted(found, key=lambda address: ipaddress.ip_address(address).is_loopback)[:32]
-
-
-def warn_if_public(host: str) -> None:
-    """Log a warning where the server is reached at an address of the whole internet's."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return  # a name, which people have chosen
-    if address.is_global:
-        log.warning(
-            "the rendezvous server is at %s, a public address: only the token keeps strangers out, and what "
-            "ranks tell each other is not encrypted",
-            host,
-        )

@@ -81,6 +81,8 @@ class Server:
         if not 0 < join_timeout < float("inf"):
             raise InvalidArgument(f"Server: join_timeout={join_timeout}: not a positive number of seconds")
         self.world_size = world_size
+        #: The job's secret.
+        self.token = token
         self._token = protocol.pad_token(token)
         self._join_timeout = join_timeout
         self._single = single

@@ -1,0 +1,159 @@
+"""Several nodes without MPI: the carrier nccl with a stand-in library, under hipcomm-run and torchrun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import namespaces
+import pytest
+from harness import PLATFORM
+from test_nodes import PATIENCE, PROGRAM
+
+SOURCE = Path(__file__).with_name("stand_in_nccl.c")
+RUN = str(Path(sys.executable).with_name("hipcomm-run"))
+PORT = 29511
+MESSAGE = "A CPU job over several nodes is started by mpirun or srun"
+
+WHY_NOT = namespaces.why_not() or ("" if PLATFORM == "cpu" else "several nodes are the CPU platform's so far")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A directory with the stand-in as libnccl.so.2."""
+    directory = tmp_path_factory.mktemp("nccl")
+    flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC"]
+    subprocess.run(["gcc", *flags, "-o", directory / "libnccl.so.2", SOURCE], check=True)
+    return directory
+
+
+def environment(library, directory, **added):
+    return namespaces.clean_environment(
+        LD_LIBRARY_PATH=f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        STAND_IN_NCCL_DIR=str(directory),
+        STAND_IN_NCCL_LOG=str(directory / "log"),
+        HIPCOMM_CARRIER="nccl",
+        HIPCOMM_TIMEOUT="60",
+        HIPCOMM_TOKEN="the same on all nodes",
+        **added,
+    )
+
+
+def finish(processes):
+    """All of them end, whatever happens; what they said."""
+    try:
+        outputs = [process.communicate(timeout=PATIENCE)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(PATIENCE)
+    return outputs
+
+
+def start(command, env):
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def reports(directory, ranks, outputs):
+    found = []
+    for rank in range(ranks):
+        path = directory / str(rank)
+        assert path.exists(), f"rank {rank} has not reported: {outputs}"
+        found.append(json.loads(path.read_text()))
+    errors = "\n".join(report["error"] for report in found if "error" in report)
+    assert not errors, f"{errors}\n{(directory / 'log').read_text()[-2000:]}"
+    return found
+
+
+def complaints(directory):
+    return [line for line in (directory / "log").read_text().splitlines() if not line.startswith("group of ")]
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+@pytest.mark.parametrize("task", [("mixed", "120", "8"), ("parts",)], ids=lambda task: task[0])
+@pytest.mark.parametrize("launcher", ["hipcomm-run", "torchrun"])
+def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher, task):
+    program = [sys.executable, PROGRAM, str(tmp_path), *task]
+    with namespaces.Namespaces(2, tmp_path) as nodes:
+        processes = []
+        for node in range(2):
+            if launcher == "hipcomm-run":
+                where = ["--nnodes", "2", "--node-rank", str(node), "--master-addr", nodes.address(0)]
+                command = [RUN, "-n", "2", *where, "--master-port", str(PORT), *program]
+                processes.append(start(nodes.inside(node, command), environment(library, tmp_path)))
+                continue
+            for local in range(2):
+                variables = {
+                    "RANK": str(2 * node + local),
+                    "WORLD_SIZE": "4",
+                    "LOCAL_RANK": str(local),
+                    "LOCAL_WORLD_SIZE": "2",
+                    "MASTER_ADDR": nodes.address(0),
+                    "MASTER_PORT": str(PORT),
+                }
+                env = environment(library, tmp_path, **variables)
+                processes.append(start(nodes.inside(node, program), env))
+        outputs = finish(processes)
+    assert all(report["closed"] for report in reports(tmp_path, 4, outputs))
+    assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    assert complaints(tmp_path) == []
+    # all that an exchange sends and receives is one group: with one rank of the other node, with both
+    sizes = {int(line.rsplit(" ", 1)[1]) for line in (tmp_path / "log").read_text().splitlines()}
+    assert sizes >= ({2, 4} if task == ("parts",) else {2}), sizes
+
+
+def refusal(*arguments, **env):
+    command = [RUN, "-n", "2", *arguments, "true"]
+    done = subprocess.run(
+        command, env=namespaces.clean_environment(**env), capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.returncode == 2
+    return " ".join(done.stderr.split())
+
+
+NODES = ("--nnodes", "2", "--platform", "cpu")
+NCCL = {"HIPCOMM_CARRIER": "nccl"}
+
+
+@pytest.mark.parametrize(
+    "arguments, env, message",
+    [
+        (NODES, {}, MESSAGE),
+        (NODES, NCCL, "--nnodes 2 needs --node-rank, 0 to 1"),
+        ((*NODES, "--node-rank", "2"), NCCL, "--nnodes 2 needs --node-rank, 0 to 1"),
+        ((*NODES, "--node-rank", "1"), NCCL, "--nnodes needs --master-addr"),
+        ((*NODES, "--node-rank", "1", "--master-addr", "a"), NCCL, "--nnodes needs HIPCOMM_TOKEN"),
+        (("--node-rank", "1"), {}, "--node-rank and --master-addr need --nnodes"),
+    ],
+)
+def test_hipcomm_run_says_what_is_missing(arguments, env, message):
+    assert message in refusal(*arguments, **env)
+
+
+def test_what_the_ranks_of_a_node_are_told():
+    where = ["--nnodes", "3", "--node-rank", "2", "--master-addr", "10.0.0.1", "--master-port", "4000"]
+    done = subprocess.run(
+        [RUN, "-n", "2", "--platform", "cpu", *where, "--dry-run", "true"],
+        env=namespaces.clean_environment(HIPCOMM_TOKEN="t", **NCCL),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for local, line in enumerate(lines):
+        for word in (
+            f"RANK={4 + local}",
+            f"LOCAL_RANK={local}",
+            "WORLD_SIZE=6",
+            "LOCAL_WORLD_SIZE=2",
+            f"HIPCOMM_RANK={4 + local}",
+            "HIPCOMM_LOCAL_SIZE=2",
+            "HIPCOMM_WORLD_SIZE=6",
+            "MASTER_ADDR=10.0.0.1",
+        ):
+            assert word in line.split(), line
+    assert len(lines) == 2 and "HIPCOMM_TOKEN='<hidden>'" in lines[0]
