@@ -102,7 +102,7 @@ def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher, task):
     assert complaints(tmp_path) == []
     # all that an exchange sends and receives is one group: with one rank of the other node, with both
     sizes = {int(line.rsplit(" ", 1)[1]) for line in (tmp_path / "log").read_text().splitlines()}
-    assert sizes >= ({2, 4} if task == ("parts",) else {2}), sizes
+    assert 2 in sizes and (task != ("parts",) or max(sizes) > 2), sizes
 
 
 def refusal(*arguments, **env):
