@@ -22,6 +22,7 @@ run: $(VENV)/.runtime cpu-native cpu-kernels ## run the main job: sentence embed
 	$(RUN)/hipcomm-run -n 4 examples/minilm_tensor_parallel.py
 
 test: all ## the whole test-suite on the CPU platform
+	@$(MAKE) --no-print-directory cpu-native # hipcomm.jax: when make began jaxlib may not have been there
 	$(RUN)/python -m pytest -rs -n 3 --dist loadgroup tests
 
 test-gpu: all ## the tests that need GPUs (skips cleanly where there are none)
@@ -145,6 +146,16 @@ hipcomm/lib/libhipcomm.so: $(CORE)
 hipcomm/lib/pkgconfig/hipcomm.pc: hipcomm/native/hipcomm.pc.in hipcomm/include/hipcomm.h
 	@mkdir -p $(@D)
 	@sed "s/@VERSION@/$$(sed -n 's/^#define HIPCOMM_VERSION_TEXT "\(.*\)"/\1/p' hipcomm/include/hipcomm.h)/" $< > $@
+
+# The handlers of hipcomm.jax, where jaxlib is installed: its headers are in its package. -I: not what pip's build
+# environment puts before it.
+JAX       := hipcomm/lib/libhipcomm_jax.so
+JAX_HEADERS := $(shell $(FFI_PYTHON) -I -c "import importlib.util as u; s = u.find_spec('jaxlib'); print(s.submodule_search_locations[0] + '/include' if s else '')" 2>/dev/null)
+ifneq ($(wildcard $(JAX_HEADERS)/xla/ffi/api/c_api.h),)
+cpu-native: $(JAX)
+endif
+$(JAX): hipcomm/jax/handler.c hipcomm/include/hipcomm.h hipcomm/include/hipcomm_internal.h $(CORE)
+	$(CC) $(CFLAGS) -fvisibility=hidden -Ihipcomm/include -I$(JAX_HEADERS) -shared -Wl,-soname,$(@F),-rpath,'$$ORIGIN' -o $@ $< $(CORE)
 
 $(CPU_HIP): $(cpu_hip_objects)
 $(CUDA_HIP): $(cuda_hip_objects)

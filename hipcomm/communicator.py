@@ -17,7 +17,7 @@ import numpy as np
 
 from hipcomm.buffers.dtypes import CODES, resolve
 from hipcomm.buffers.reader import address_of
-from hipcomm.core import ffi, lib
+from hipcomm.core import error_of, ffi, lib
 from hipcomm.errors import InvalidArgument, is_normal_exit
 from hipcomm.forking import belongs_to_this_process
 from hipcomm.join.session import Session
@@ -322,6 +322,9 @@ class Communicator(Norms):
         """
         if self._gone:
             return
+        failure = lib.hipcommCommGetAsyncError(self._comm)
+        if failure:  # perhaps in a call by the handle, of which nobody here has heard
+            self._session.note_failure(error_of(failure, self._comm))
         self._forget("the communicator is closed")
         self._session.close(_CLOSE_PATIENCE)
 

@@ -135,13 +135,14 @@ def _of_torch(tensor: Any, name: str) -> View:
 def _of_jax(array: Any, name: str, writable: bool) -> View:
     if isinstance(array, sys.modules["jax"].core.Tracer):
         raise InvalidArgument(
-            f"{name}: a traced JAX array has no memory while its function is being compiled; make the call "
-            "outside jit"
+            f"{name}: a traced JAX array has no memory while its function is being compiled; use "
+            "hipcomm.jax, whose functions are compiled with it, or make the call outside jit"
         )
     if writable:
         raise InvalidArgument(
-            f"{name}: a JAX array cannot be written to; pass comm.empty(array.shape, array.dtype) as the "
-            "result, and make a JAX array of that with jax.dlpack.from_dlpack()"
+            f"{name}: a JAX array cannot be written to; use hipcomm.jax, whose functions return new ones, or "
+            "pass comm.empty(array.shape, array.dtype) and make a JAX array of that with "
+            "jax.dlpack.from_dlpack()"
         )
     try:
         array.block_until_ready()

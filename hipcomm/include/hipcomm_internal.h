@@ -131,6 +131,11 @@ hipcommResult_t hipcommCommCreate(const hipcommConfig* config, hipcommComm_t* co
 /* Frees the object. The caller has synchronised the streams it used. */
 hipcommResult_t hipcommCommDestroy(hipcommComm_t comm);
 
+/* A number for a communicator, which no other one of this process ever has: for programs that are compiled once and may
+ * run when the communicator has ended (hipcomm/jax). 0: it has ended; and NULL likewise. */
+uint64_t hipcommCommNumber(hipcommComm_t comm);
+hipcommComm_t hipcommCommOfNumber(uint64_t number);
+
 /* Fail the communicator from outside, from any thread: kernels that wait leave, later calls return
  * `result` with `message`. peer: the rank that is lost, or -1. Only the first failure counts. */
 hipcommResult_t hipcommCommAbort(hipcommComm_t comm, hipcommResult_t result, int peer, const char* message);

@@ -4,9 +4,9 @@
 
 #include <stdbool.h>
 
-#include "hipcomm.h"
+#include "hipcomm_internal.h"
 
-/* False: no memory. */
+/* Gives the communicator its number. False: no memory. */
 bool handle_begins(hipcommComm_t comm);
 
 /* The communicator is about to be destroyed. Frees the memory of it or, for a while, of an earlier one, so that

@@ -191,6 +191,31 @@ def jax_sent(comm: Any) -> None:
     assert (y == total(comm.world_size)).all()
 
 
+@case("jax")
+def jax_programs(comm: Any) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    import hipcomm.jax as hj
+
+    world, rank = comm.world_size, comm.rank
+
+    @jax.jit
+    def program(x: Any, k: Any) -> Any:
+        return hj.all_reduce(x * k, comm) + 1, hj.all_gather(x, comm)
+
+    for dtype in ("float32", "bfloat16"):
+        x = jnp.full(1000, rank + 1, dtype)
+        for k in range(30):
+            summed, gathered = program(x, k % 3)
+            assert (np.asarray(summed).astype("f4") == total(world) * (k % 3) + 1).all(), (dtype, k)
+            assert (np.asarray(gathered).astype("f4").reshape(world, -1)[:, 0] == np.arange(world) + 1).all()
+    gradient = jax.grad(lambda v: (hj.all_reduce(v * v, comm) * (rank + 1)).sum())(jnp.ones(10))
+    assert (np.asarray(gradient) == 2 * total(world)).all()
+    out, rows = hj.all_reduce_rms_norm(jnp.ones((3, 64)), None, None, 0.0, comm)
+    assert (np.asarray(out) == 1).all() and (np.asarray(rows) == world).all()
+
+
 @case("numba")
 def numba_device_array(comm: Any) -> None:
     from numba import cuda
