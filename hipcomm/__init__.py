@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hipcomm.join.threads import CommunicatorList
     from hipcomm.memory.symmetric import SymmetricArray
     from hipcomm.plan import Plan
+    from hipcomm.quantised import Quantised
 
 __all__ = [
     "CallMismatch",
@@ -45,6 +46,7 @@ __all__ = [
     "PeerTimeout",
     "Plan",
     "PlatformError",
+    "Quantised",
     "RendezvousError",
     "SymmetricArray",
     "get_include",
@@ -61,6 +63,7 @@ _TYPES = {
     "CommunicatorList": "hipcomm.join.threads",
     "Device": "hipcomm.hip.device",
     "Plan": "hipcomm.plan",
+    "Quantised": "hipcomm.quantised",
     "SymmetricArray": "hipcomm.memory.symmetric",
 }
 

@@ -17,13 +17,14 @@ import numpy as np
 
 from hipcomm.buffers.dtypes import CODES, resolve
 from hipcomm.buffers.reader import address_of
-from hipcomm.core import error_of, ffi, lib
+from hipcomm.core import VOID_POINTER, error_of, ffi, lib
 from hipcomm.errors import InvalidArgument, is_normal_exit
 from hipcomm.forking import belongs_to_this_process
 from hipcomm.join.session import Session
 from hipcomm.memory.symmetric import SymmetricArray
 from hipcomm.norms import Norms
 from hipcomm.plan import OPERATIONS, Plan, describe
+from hipcomm.quantised import described
 
 log = logging.getLogger("hipcomm")
 
@@ -109,6 +110,10 @@ class Communicator(Norms):
         *,
         registered: bool = False,
         hidden: int = 0,
+        residual_layout: str = "replicated",
+        out: bool = True,
+        format: str | None = None,
+        group: int | None = None,
     ) -> Plan:
         """How a call would be run: the same on all ranks, and no call is made.
 
@@ -122,6 +127,10 @@ class Communicator(Norms):
             op: of a reduction.
             registered: of buffers in symmetric or registered memory.
             hidden: elements of a row, of norms; *nbytes* are those of all rows of x.
+            residual_layout: of norms: "replicated" or "sharded".
+            out: of norms: whether *out* is written.
+            format: of norms: that of a quantised output, as in :class:`hipcomm.Quantised`.
+            group: of norms: likewise.
 
         Raises:
             InvalidArgument: there is no such operation, dtype, op or row; or such a call would be refused.
@@ -132,9 +141,12 @@ class Communicator(Norms):
             raise self._arguments.refusal("plan", f"nbytes {nbytes!r} is not a number of bytes")
         plan = ffi.new("hipcommPlan *")
         number, element = OPERATIONS[operation], resolve(dtype)
-        if operation.endswith("_norm"):
+        if operation.endswith(("_norm", "_tokens")):
             tokens = self._tokens(int(nbytes), hidden, element.itemsize, operation)
-            code = lib.hipcommCommPlanNorm(self._comm, number, tokens, int(hidden), CODES[element], plan)
+            norm = self._norm_to_plan(
+                tokens, int(hidden), CODES[element], residual_layout, out, format, group
+            )
+            code = lib.hipcommCommPlanNorm(self._comm, number, norm[0], plan)
         else:
             op_code = self._arguments.op(op, "plan")
             code = lib.hipcommCommPlan(
@@ -143,6 +155,27 @@ class Communicator(Norms):
         if code:
             self._raise(code)
         return describe(plan, int(nbytes), operation, self.world_size)
+
+    def _norm_to_plan(
+        self,
+        tokens: int,
+        hidden: int,
+        dtype: int,
+        layout: str,
+        out: bool,
+        format: str | None,
+        group: int | None,
+    ) -> tuple[Any, Any]:
+        """Return a ``hipcommNorm *`` that says what the plan depends on, and what it points to."""
+        norm = ffi.new("hipcommNorm *")
+        norm.tokens, norm.hidden, norm.dtype = tokens, hidden, dtype
+        norm.sharded = self._is_sharded(layout, "plan")
+        norm.out = ffi.cast(VOID_POINTER, int(bool(out)))
+        if format is None:
+            return norm, None
+        quantised = described(format, group, self._arguments, "plan")
+        norm.quantised = quantised
+        return norm, quantised
 
     def _tokens(self, nbytes: int, hidden: Any, itemsize: int, operation: str) -> int:
         """How many rows *nbytes* are. Raises InvalidArgument."""

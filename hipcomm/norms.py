@@ -16,6 +16,7 @@ from hipcomm.buffers.rows import Rows, strided_rows
 from hipcomm.collectives import Collectives
 from hipcomm.core import VOID_POINTER, ffi, lib
 from hipcomm.errors import InvalidArgument
+from hipcomm.quantised import QuantisedArgument
 
 
 class _Addresses(NamedTuple):
@@ -33,8 +34,8 @@ class Norms(Collectives):
     What they share: all arrays of rows are (tokens, hidden), of x's dtype, which is float16, bfloat16 or
     float32. Elements of a row are next to each other; rows may be further apart, and may begin at any
     address. hidden is 1 to 65536, tokens any number from 0 up. None as an output means that it is not
-    written; at least one is. An output may be *x* or *residual*, the very same rows; otherwise it overlaps
-    nothing.
+    written; at least one is, or *quantised*. An output may be *x* or *residual*, the very same rows;
+    otherwise it overlaps nothing.
 
     Instead of arrays all may be integer addresses, with ``shape=(tokens, hidden)`` and ``dtype=``;
     ``row_strides={"x": elements, ...}`` names those whose rows are further apart than *hidden*, and
@@ -74,7 +75,8 @@ class Norms(Collectives):
             out: receives the norm; may be *x*.
             residual_out: receives v; may be *residual*.
             weight_offset: added to the weight in float32; 1.0 is Gemma's variant.
-            quantised: not implemented yet: None.
+            quantised: a :class:`hipcomm.Quantised`, which receives the norm in another format, whether *out*
+                is written or not. It overlaps nothing. None: nothing is quantised.
             shape: of addresses: (tokens, hidden).
             dtype: of addresses: of all rows.
             weight_dtype: of a weight's address, where it is not *dtype*.
@@ -182,7 +184,9 @@ class Norms(Collectives):
             residual_out: as there.
             weight_offset: as there.
             quantised: as there.
-            residual_layout: "replicated"; "sharded" is not implemented yet.
+            residual_layout: "replicated"; or "sharded": *residual* and *residual_out* are only the rows that
+                this rank owns (:meth:`own_rows`), and *out* and *quantised* are gathered to all ranks. Then
+                quantised rows travel as their codes and scales, and nothing else does that is not asked for.
             shape: as there.
             dtype: as there.
             weight_dtype: as there.
@@ -257,6 +261,183 @@ class Norms(Collectives):
             stream,
         )
 
+    def own_rows(self, tokens: int) -> range:
+        """Return the rows that this rank owns of *tokens*, where rows have owners.
+
+        They are contiguous; the first ``tokens % world_size`` ranks have one row more than the others.
+
+        Raises:
+            InvalidArgument: *tokens* is not a number of rows.
+        """
+        if isinstance(tokens, bool) or not isinstance(tokens, (int, np.integer)) or not 0 <= tokens < 1 << 56:
+            raise self._arguments.refusal("own_rows", f"tokens {tokens!r} is not a number of rows")
+        own = ffi.new("size_t[2]")
+        if lib.hipcommOwnRows(self._comm, int(tokens), own, own + 1):
+            self._raise(lib.hipcommInvalidArgument)
+        return range(own[0], own[0] + own[1])
+
+    def reduce_scatter_rms_norm(
+        self,
+        x: Any,
+        residual: Any,
+        weight: Any,
+        eps: float,
+        out: Any = None,
+        residual_out: Any = None,
+        *,
+        weight_offset: float = 0.0,
+        quantised: Any = None,
+        shape: tuple[int, int] | None = None,
+        dtype: Any = None,
+        weight_dtype: Any = None,
+        row_strides: Mapping[str, int] | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Sum x over all ranks; of the rows that this rank owns, add the residual and apply RMSNorm.
+
+        The bits are those of :meth:`all_reduce_rms_norm`; :meth:`all_gather_tokens` gathers the results.
+
+        Args:
+            x: this rank's rows, of all owners. See :meth:`add_rms_norm` for all that is not explained here.
+            residual: the rows that this rank owns (:meth:`own_rows`), as *out* and *residual_out* are.
+            weight: as there.
+            eps: as there.
+            out: may be this rank's own rows of *x*.
+            residual_out: may be *residual*, or as *out*.
+            weight_offset: as there.
+            quantised: of the rows that this rank owns: scales lie as of those alone.
+            shape: of addresses: (tokens, hidden) of *x*.
+            dtype: as there.
+            weight_dtype: as there.
+            row_strides: as there.
+            stream: as there.
+
+        Raises:
+            InvalidArgument: as there; also where the staging slab is too small for a row of each rank.
+            PeerTimeout, PeerDied, CallMismatch: as every collective.
+        """
+        self._norm(
+            lib.hipcommReduceScatterRmsNorm,
+            "reduce_scatter_rms_norm",
+            {"x": x, "residual": residual, "out": out, "residual_out": residual_out},
+            {"weight": weight},
+            {"eps": eps, "weight_offset": weight_offset},
+            (quantised, "replicated"),
+            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            stream,
+        )
+
+    def reduce_scatter_layer_norm(
+        self,
+        x: Any,
+        residual: Any,
+        weight: Any,
+        bias: Any,
+        eps: float,
+        out: Any = None,
+        residual_out: Any = None,
+        *,
+        weight_offset: float = 0.0,
+        quantised: Any = None,
+        shape: tuple[int, int] | None = None,
+        dtype: Any = None,
+        weight_dtype: Any = None,
+        row_strides: Mapping[str, int] | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Sum x over all ranks; of the rows that this rank owns, add the residual and apply LayerNorm.
+
+        Args:
+            x: see :meth:`reduce_scatter_rms_norm`, as for all that is not explained here.
+            residual: as there.
+            weight: as there.
+            bias: see :meth:`add_layer_norm`.
+            eps: as there.
+            out: as there.
+            residual_out: as there.
+            weight_offset: as there.
+            quantised: as there.
+            shape: as there.
+            dtype: as there.
+            weight_dtype: as there.
+            row_strides: as there.
+            stream: as there.
+
+        Raises:
+            InvalidArgument: as there.
+            PeerTimeout, PeerDied, CallMismatch: as every collective.
+        """
+        self._norm(
+            lib.hipcommReduceScatterLayerNorm,
+            "reduce_scatter_layer_norm",
+            {"x": x, "residual": residual, "out": out, "residual_out": residual_out},
+            {"weight": weight, "bias": bias},
+            {"eps": eps, "weight_offset": weight_offset},
+            (quantised, "replicated"),
+            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            stream,
+        )
+
+    def all_gather_tokens(
+        self,
+        part: Any = None,
+        whole: Any = None,
+        *,
+        quantised_part: Any = None,
+        quantised: Any = None,
+        shape: tuple[int, int] | None = None,
+        dtype: Any = None,
+        row_strides: Mapping[str, int] | None = None,
+        stream: Any = None,
+    ) -> None:
+        """Gather rows that have owners: in x's dtype, quantised, or both in one launch.
+
+        After :meth:`reduce_scatter_rms_norm` with the same outputs: the two are the
+        :meth:`all_reduce_rms_norm` whose residual is sharded, bit for bit.
+
+        Args:
+            part: the rows that this rank owns (:meth:`own_rows`); may be those rows of *whole*. None, with
+                *whole*: only what is quantised is gathered.
+            whole: (tokens, hidden): receives the rows of all ranks.
+            quantised_part: a :class:`hipcomm.Quantised` of the rows that this rank owns, with their scales as
+                of those alone.
+            quantised: receives those of all ranks, in the same format; the layout of the scales may be
+                another. Given scales and global ones are not moved.
+            shape: (tokens, hidden) of all rows: with addresses, and where *whole* is None.
+            dtype: of addresses: of *part* and *whole*.
+            row_strides: of addresses: elements from a row to the next, by argument's name.
+            stream: see the communicator.
+
+        Raises:
+            InvalidArgument: shapes, dtypes or formats do not fit, or the staging slab is too small.
+            PeerTimeout, PeerDied, CallMismatch: as every collective.
+        """
+        operation = "all_gather_tokens"
+        tokens = ffi.new("hipcommTokens *")
+        tokens.size = ffi.sizeof("hipcommTokens")
+        if whole is None and shape is None:
+            raise self._arguments.refusal(operation, "without whole, shape=(tokens, hidden) is needed")
+        addresses = _Addresses(shape, "float32" if whole is None else dtype, None, dict(row_strides or {}))
+        rows = self._norm_rows(0 if whole is None else whole, "whole", operation, True, addresses, None)
+        tokens.tokens, tokens.hidden, tokens.dtype = rows.tokens, rows.hidden, rows.dtype
+        own = rows._replace(tokens=len(self.own_rows(rows.tokens)))
+        kept: list[Any] = [rows]  # what the addresses belong to lives until the call is over
+        if whole is not None:
+            tokens.whole, tokens.whole_stride = rows.address, rows.stride
+        if part is not None:
+            kept.append(self._like(own, part, "part", operation, addresses))
+            tokens.part, tokens.part_stride = kept[-1].address, kept[-1].stride
+        for name, obj, of in (("quantised_part", quantised_part, own), ("quantised", quantised, rows)):
+            if obj is None:
+                continue
+            host_is_device = self._session.device.host_is_device
+            kept.append(QuantisedArgument(obj, of, self._arguments, operation, host_is_device))
+            setattr(tokens, name, kept[-1].struct)
+        handle = ffi.NULL if stream is None else self._arguments.stream(stream, operation)
+        code = lib.hipcommAllGatherTokens(tokens, self._comm, handle)
+        if code:
+            self._raise(code)
+
     # ---- what they share ---------------------------------------------------------------------------------
 
     def _norm(
@@ -271,16 +452,20 @@ class Norms(Collectives):
         stream: Any,
     ) -> None:
         """Fill in hipcommNorm and call. *asked*: for quantised outputs, and which layout of the residual."""
-        self._refuse_unfinished(operation, *asked)
+        quantised, layout = asked
         norm = ffi.new("hipcommNorm *")
         norm.size = ffi.sizeof("hipcommNorm")
-        rows = self._norm_rows(arrays["x"], "x", operation, False, addresses)
+        norm.sharded = self._is_sharded(layout, operation)
+        rows = self._norm_rows(arrays["x"], "x", operation, False, addresses, None)
         norm.tokens, norm.hidden, norm.dtype = rows.tokens, rows.hidden, rows.dtype
+        scatters = operation.startswith("reduce_scatter")
+        own = rows._replace(tokens=len(self.own_rows(rows.tokens))) if scatters or norm.sharded else rows
         kept: list[Any] = []  # what the addresses belong to lives until the call is over
         for name, obj in arrays.items():
             if obj is None and name != "x":
                 continue
-            others = rows if name == "x" else self._like(rows, obj, name, operation, addresses)
+            like = own if scatters or name.startswith("residual") else rows
+            others = rows if name == "x" else self._like(like, obj, name, operation, addresses)
             kept.append(others)
             setattr(norm, name, others.address)
             setattr(norm, f"{name}_stride", others.stride)
@@ -288,6 +473,13 @@ class Norms(Collectives):
             unused = ", ".join(map(str, addresses.row_strides))
             problem = f"row_strides of {unused}: they go with addresses of rows"
             raise self._arguments.refusal(operation, problem)
+        if quantised is not None:
+            host_is_device = self._session.device.host_is_device
+            made = QuantisedArgument(
+                quantised, own if scatters else rows, self._arguments, operation, host_is_device
+            )
+            kept.append(made)
+            norm.quantised = made.struct
         for name, obj in parameters.items():
             if obj is None:
                 continue
@@ -304,17 +496,19 @@ class Norms(Collectives):
         if code:
             self._raise(code)
 
-    def _refuse_unfinished(self, operation: str, quantised: Any, layout: str) -> None:
-        if quantised is not None:
-            raise self._arguments.refusal(operation, "quantised outputs are not implemented yet")
-        if layout != "replicated":
-            what = "is not implemented yet" if layout == "sharded" else "is none of replicated, sharded"
-            raise self._arguments.refusal(operation, f"residual_layout {layout!r} {what}")
+    def _is_sharded(self, layout: str, operation: str) -> bool:
+        if layout not in ("replicated", "sharded"):
+            problem = f"residual_layout {layout!r} is none of replicated, sharded"
+            raise self._arguments.refusal(operation, problem)
+        return layout == "sharded"
 
-    def _norm_rows(self, obj: Any, name: str, operation: str, writable: bool, addresses: _Addresses) -> Rows:
+    def _norm_rows(
+        self, obj: Any, name: str, operation: str, writable: bool, addresses: _Addresses, tokens: int | None
+    ) -> Rows:
+        """Return the rows of *obj*; at an address they are *tokens*, or as many as *addresses* says."""
         address = address_of(obj)
         if address is not None:
-            return self._address_rows(address, name, operation, addresses)
+            return self._address_rows(address, name, operation, addresses, tokens)
         if addresses.shape is not None or addresses.dtype is not None:
             problem = f"{name}: shape= and dtype= go with an integer address, not with {type(obj).__name__}"
             raise self._arguments.refusal(operation, problem)
@@ -323,10 +517,12 @@ class Norms(Collectives):
         except InvalidArgument as error:
             raise self._arguments.refusal(operation, str(error)) from None
 
-    def _address_rows(self, address: int, name: str, operation: str, addresses: _Addresses) -> Rows:
+    def _address_rows(
+        self, address: int, name: str, operation: str, addresses: _Addresses, tokens: int | None
+    ) -> Rows:
         try:
-            tokens, hidden = (int(extent) for extent in addresses.shape)
-            fits = 0 <= tokens < 1 << 56 and 0 <= hidden < 1 << 56 and addresses.dtype is not None
+            given, hidden = (int(extent) for extent in addresses.shape)
+            fits = 0 <= given < 1 << 56 and 0 <= hidden < 1 << 56 and addresses.dtype is not None
         except (TypeError, ValueError):
             fits = False
         if not fits:
@@ -335,15 +531,17 @@ class Norms(Collectives):
                 f"they are {addresses.shape!r} and {addresses.dtype!r}"
             )
             raise self._arguments.refusal(operation, problem)
+        count = given if tokens is None else tokens
         stride = addresses.row_strides.pop(name, hidden)
         if isinstance(stride, bool) or not isinstance(stride, (int, np.integer)) or not 0 <= stride < 1 << 56:
             raise self._arguments.refusal(operation, f"{name}: rows cannot lie {stride!r} elements apart")
-        buffer = self._arguments.buffer(address, name, operation, False, tokens * hidden, addresses.dtype)
-        return Rows(buffer.address, tokens, hidden, int(stride), buffer.dtype)
+        buffer = self._arguments.buffer(address, name, operation, False, count * hidden, addresses.dtype)
+        return Rows(buffer.address, count, hidden, int(stride), buffer.dtype)
 
     def _like(self, rows: Rows, obj: Any, name: str, operation: str, addresses: _Addresses) -> Rows:
-        """Return the rows of *obj*, which must be as many, as long and of the same dtype as x's."""
-        other = self._norm_rows(obj, name, operation, name != "residual", addresses)
+        """Return the rows of *obj*, which must be as many and as long as *rows*, and of their dtype."""
+        writable = name not in ("residual", "part")
+        other = self._norm_rows(obj, name, operation, writable, addresses, rows.tokens)
         if (other.tokens, other.hidden, other.dtype) != (rows.tokens, rows.hidden, rows.dtype):
             problem = (
                 f"{name} has {other.tokens} rows of {other.hidden} {_dtype_name(other.dtype)}, "

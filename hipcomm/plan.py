@@ -56,6 +56,8 @@ class Plan(NamedTuple):
         chunks: pieces that the message is cut into: launches of a flag-in-data algorithm, or chunks that the
             blocks take through the staging slab.
         chunk_bytes: bytes of a piece; the last ones may be shorter.
+        link_bytes: of norms: bytes that the rank with the most rows sends over its links, or that others read
+            there; of other operations 0.
     """
 
     algorithm: str
@@ -64,6 +66,7 @@ class Plan(NamedTuple):
     block: int
     chunks: int
     chunk_bytes: int
+    link_bytes: int = 0
 
 
 def describe(plan: Any, nbytes: int, operation: str, world_size: int) -> Plan:
@@ -77,4 +80,12 @@ def describe(plan: Any, nbytes: int, operation: str, world_size: int) -> Plan:
         nbytes = -(-nbytes // world_size)
     piece = int(plan.chunk_packs) * lib.HIPCOMM_PACK_BYTES or min(int(plan.bytes_per_launch), max(nbytes, 1))
     chunks = max(1, -(-nbytes // piece))
-    return Plan(name, ffi.string(kernel[0]).decode(), plan.blocks, plan.threads, chunks, piece)
+    return Plan(
+        name,
+        ffi.string(kernel[0]).decode(),
+        plan.blocks,
+        plan.threads,
+        chunks,
+        piece,
+        int(plan.link_bytes),
+    )

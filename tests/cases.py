@@ -24,7 +24,7 @@ from hipcomm.plan import TABLE_OF_OPERATIONS
 OF = {  # messages and norms have cases of their own
     name: row
     for name, row in TABLE_OF_OPERATIONS.items()
-    if row.bytes not in ("None", "Message") and not name.endswith("_norm")
+    if row.bytes not in ("None", "Message") and not name.endswith(("_norm", "_tokens"))
 }
 COLLECTIVES = ("all_reduce", "all_gather", "broadcast")  # those called by address and count
 IN_PARTS = tuple(name for name in OF if name not in COLLECTIVES)

@@ -16,11 +16,14 @@ import cases
 import norm_oracle
 import numpy as np
 import oracle
+import quantised_cases
 from oracle import Array
+from quantised_cases import QuantisedCase, QuantisedRegion
 from regions import POISON, Arena, Region, arena
 
 LOCAL = ("add_rms_norm", "add_layer_norm")
 FUSED = ("all_reduce_rms_norm", "all_reduce_layer_norm")
+SCATTERED = ("reduce_scatter_rms_norm", "reduce_scatter_layer_norm")
 DTYPES = ("float16", "bfloat16", "float32")
 # The sizes of models, the edges, and what is no multiple of anything.
 HIDDEN = (1, 2, 7, 64, 100, 512, 513, 1000, 1024, 2048, 2880, 3584, 4096, 4099, 5120, 6144, 7168, 8192)
@@ -53,6 +56,23 @@ class NormCase:
     offsets: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
     kind: str = "plain"
     seed: tuple[int, ...] = (0,)
+    quantised: QuantisedCase | None = None
+    layout: str = "replicated"
+
+    def own(self, rank: int, world: int) -> slice:
+        """The rows that *rank* owns."""
+        longer = self.tokens % world
+        first = rank * (self.tokens // world) + min(rank, longer)
+        return slice(first, first + self.tokens // world + (rank < longer))
+
+    def of_residual(self, rank: int, world: int) -> slice:
+        """The rows that residual and residual_out have."""
+        is_own = self.layout == "sharded" or self.operation in SCATTERED
+        return self.own(rank, world) if is_own else slice(0, self.tokens)
+
+    def of_results(self, rank: int, world: int) -> slice:
+        """The rows that the other outputs have."""
+        return self.own(rank, world) if self.operation in SCATTERED else slice(0, self.tokens)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +116,12 @@ class NormCase:
         if which == "none":
             return None
         dtype = oracle.dtype_of(self.dtype if which == "same" else "float32")
+        if which == "groups":  # zeros, denormals, what overflows and what is none, 16 elements of a kind
+            runs = np.array([1, 3, 0, -0.0, 1e-40, -1e-30, 1e-7, 1e4, 1e38, np.inf, np.nan], np.float32)
+            drawn = np.random.default_rng([*self.seed, 4]).integers(0, 4 * runs.size, self.hidden // 16 + 1)
+            return np.repeat(np.where(drawn < runs.size, runs[drawn % runs.size], 1), 16)[
+                : self.hidden
+            ].astype(dtype)
         return oracle.make_input((*self.seed, 2 if name == "weight" else 3), 0, self.hidden, dtype, "plain")
 
     def expected(self, rank: int, world: int) -> tuple[Array, Array]:
@@ -111,9 +137,9 @@ class NormCase:
 class StridedRegion:
     """Rows in device memory with poison between and around them."""
 
-    def __init__(self, memory: Arena, case: NormCase, number: int) -> None:
+    def __init__(self, memory: Arena, case: NormCase, number: int, rows: slice) -> None:
         self.dtype = oracle.dtype_of(case.dtype)
-        self.tokens, self.hidden = case.shape
+        self.tokens, self.hidden = rows.stop - rows.start, case.hidden
         self.stride = case.hidden + case.gaps[number]
         elements = (self.tokens - 1) * self.stride + self.hidden if self.tokens else 0
         self.region = memory.region(elements * self.dtype.itemsize, case.offsets[number])
@@ -144,21 +170,28 @@ class MadeNorm:
 
     def __init__(self, comm: Any, memory: Arena, case: NormCase) -> None:
         self.comm, self.case = comm, case
-        self.x = StridedRegion(memory, case, 0)
-        self.residual = StridedRegion(memory, case, 1) if case.residual else None
-        self.out = self._output(memory, case.out, {"x": self.x}, 2)
+        rank, world = comm.rank, comm.world_size
+        of_residual, of_results = case.of_residual(rank, world), case.of_results(rank, world)
+        self.x = StridedRegion(memory, case, 0, slice(0, case.tokens))
+        self.residual = StridedRegion(memory, case, 1, of_residual) if case.residual else None
         places = {"residual": self.residual, "x": self.x}
-        self.residual_out = self._output(memory, case.residual_out, places, 3)
+        self.out = self._output(memory, case.out, places, 2, of_results)
+        self.residual_out = self._output(memory, case.residual_out, places, 3, of_residual)
         self.parameters: dict[str, Region] = {}
+        asked = case.quantised
+        tokens = of_results.stop - of_results.start
+        self.quantised = None if asked is None else QuantisedRegion(memory, asked, tokens, case.hidden)
         for number, name in ((4, "weight"), (5, "bias")):
             values = case.parameters(name)
             if values is not None:
                 self.parameters[name] = memory.region(values.nbytes, case.offsets[number])
 
-    def _output(self, memory: Arena, which: str, places: dict[str, Any], number: int) -> StridedRegion | None:
+    def _output(
+        self, memory: Arena, which: str, places: dict[str, Any], number: int, rows: slice
+    ) -> StridedRegion | None:
         if which == "none":
             return None
-        return StridedRegion(memory, self.case, number) if which == "own" else places[which]
+        return StridedRegion(memory, self.case, number, rows) if which == "own" else places[which]
 
     def fill(self, case: NormCase | None = None) -> None:
         """Inputs, of another case of the same shape if given, and poison where results will be."""
@@ -166,9 +199,12 @@ class MadeNorm:
         for output in (self.out, self.residual_out):
             if output is not None:
                 output.region.put(np.full(output.region.nbytes, POISON, np.uint8))
+        if self.quantised is not None:
+            self.quantised.poison()
         self.x.put(case.x_of(self.comm.rank))
         if self.residual is not None:
-            self.residual.put(case.residual_of(self.comm.rank, self.comm.world_size))
+            rank, world = self.comm.rank, self.comm.world_size
+            self.residual.put(case.residual_of(rank, world)[case.of_residual(rank, world)])
         for name, region in self.parameters.items():
             region.put(case.parameters(name))
 
@@ -192,15 +228,21 @@ class MadeNorm:
             weight_offset=case.weight_offset,
             shape=case.shape,
             dtype=case.dtype,
-            weight_dtype="float32" if which == {"float32"} else case.dtype,
+            weight_dtype=case.dtype if which == {"same"} else "float32",
+            quantised=None if self.quantised is None else self.quantised.argument(),
             row_strides=strides,
             stream=stream,
+            **({"residual_layout": case.layout} if case.operation in FUSED else {}),
         )
 
     def check(self, *, with_oracle: bool) -> int:
         """A checksum of the results. Raises AssertionError where they are not the oracle's, if asked."""
         case, rank, world = self.case, self.comm.rank, self.comm.world_size
-        expected = case.expected(rank, world) if with_oracle else (None, None)
+        of_residual, of_results = case.of_residual(rank, world), case.of_results(rank, world)
+        expected: tuple[Any, Any] = (None, None)
+        if with_oracle:
+            out, residual_out = case.expected(rank, world)
+            expected = out[of_results], residual_out[of_residual]
         total = 0
         for name, rows, values in zip(
             ("out", "residual_out"), (self.out, self.residual_out), expected, strict=True
@@ -213,7 +255,17 @@ class MadeNorm:
                 assert not problem, f"{name} of {case} in a world of {world}: {problem}"
             bits = np.where(np.isnan(got), 0, oracle.bits(got))
             total = zlib.crc32(np.ascontiguousarray(bits), total)
-        for rows, inputs in ((self.x, case.x_of(rank)), (self.residual, case.residual_of(rank, world))):
+        if self.quantised is not None and case.quantised is not None:
+            made = self.quantised.get()
+            problem = expected[0] is not None and quantised_cases.difference(
+                case.quantised, made, expected[0]
+            )
+            assert not problem, f"{case} in a world of {world}: {problem}"
+            for part in made:
+                total = zlib.crc32(np.ascontiguousarray(part), total)
+        residual = case.residual_of(rank, world)
+        inputs_of_residual = None if residual is None else residual[of_residual]
+        for rows, inputs in ((self.x, case.x_of(rank)), (self.residual, inputs_of_residual)):
             if rows is not None and rows is not self.out and rows is not self.residual_out and with_oracle:
                 problem = oracle.difference(rows.get().reshape(-1), inputs.reshape(-1))
                 assert not problem, f"{case} changed an input: {problem}"
@@ -232,9 +284,9 @@ def run(comm: Any, rng: np.random.Generator, chosen: list[NormCase], burst: int 
             each.call()
         comm.synchronize()
         for number, each in enumerate(made):
-            local = each.case.operation in LOCAL
-            sum_ = each.check(with_oracle=local or (begin + number) % comm.world_size == comm.rank)
-            checksums.append(0 if local else sum_)
+            is_own = each.case.operation in (*LOCAL, *SCATTERED) or each.case.layout == "sharded"
+            sum_ = each.check(with_oracle=is_own or (begin + number) % comm.world_size == comm.rank)
+            checksums.append(0 if is_own else sum_)
         memory.reset()
     return checksums
 
@@ -254,6 +306,11 @@ def draw(rng: np.random.Generator, seed: tuple[int, ...], **fixed: Any) -> NormC
     out, residual_out = outs[int(rng.integers(0, len(outs)))]
     dense = rng.random() < 0.5
     gaps = [0 if dense else int(rng.integers(0, 40)) for _ in range(4)]
+    if operation in SCATTERED or fixed.get("layout") == "sharded":  # x has other rows than these
+        has_own = [("own", "own"), ("own", "none"), ("none", "own")] + [("own", "residual")] * has_residual
+        has_own += [("x", "own")] * (operation not in SCATTERED)
+        out, residual_out = has_own[int(rng.integers(0, len(has_own)))]
+        outs = has_own
     drawn = {
         "operation": operation,
         "tokens": int(rng.integers(0, most + 1)),
@@ -271,6 +328,10 @@ def draw(rng: np.random.Generator, seed: tuple[int, ...], **fixed: Any) -> NormC
         "kind": pick(KINDS),
         "seed": seed,
     }
+    if fixed.get("quantised"):  # and any subset of the other outputs
+        drawn["out"], drawn["residual_out"] = outs[-1] if rng.random() < 0.3 else ("none", "none")
+        if rng.random() < 0.6:
+            drawn["weight"], drawn["bias"] = "groups", "none"
     return NormCase(**{**drawn, **fixed})
 
 

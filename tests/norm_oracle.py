@@ -126,11 +126,14 @@ def _fp8(values: Array, fp8: np.dtype[Any]) -> Array:
 
 
 def _e2m1(values: Array) -> Array:
-    return np.clip(values, -MAX_E2M1, MAX_E2M1).astype(E2M1).view(np.uint8) & 0xF
+    """Codes of clamped values; a NaN has 0."""
+    codes = np.clip(values, -MAX_E2M1, MAX_E2M1).astype(E2M1).view(np.uint8) & 0xF
+    return np.where(np.isnan(values), np.uint8(0), codes)
 
 
 def _flat(grouped: Array, hidden: int) -> Array:
-    return grouped.reshape(grouped.shape[0], -1)[:, :hidden]
+    rows, groups, group = grouped.shape
+    return grouped.reshape(rows, groups * group)[:, :hidden]
 
 
 def fp8_given_scale(y: Array, scale: float, fp8: np.dtype[Any] = E4M3FN) -> Array:
@@ -221,7 +224,9 @@ def packed_e8m0(scales: Array) -> Array:
     rows, groups = scales.shape
     padded = np.zeros((-(-rows // 4) * 4, -(-groups // 4) * 4), np.uint8)
     padded[:rows, :groups] = scales
-    return np.ascontiguousarray(padded.reshape(padded.shape[0], -1, 4).transpose(1, 0, 2)).reshape(-1)
+    return np.ascontiguousarray(
+        padded.reshape(len(padded), padded.shape[1] // 4, 4).transpose(1, 0, 2)
+    ).reshape(-1)
 
 
 def swizzled(scales: Array) -> Array:

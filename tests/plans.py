@@ -15,7 +15,9 @@ from hipcomm.plan import REDUCTIONS
 
 ALGORITHMS = tuple(_NUMBERS)
 # norms are planned by rows: test_norm_plan.py
-OPERATIONS = {name: number for name, number in ALL_OPERATIONS.items() if not name.endswith("_norm")}
+OPERATIONS = {
+    name: number for name, number in ALL_OPERATIONS.items() if not name.endswith(("_norm", "_tokens"))
+}
 PACK = 16  # bytes
 NO_LIMIT = 2**64 - 1
 

@@ -21,6 +21,8 @@ TABLES = {
     "hipcommRedOp_t": ("hipcomm", "hipcommNumRedOps", "reductions.def"),
     "hipcommOperation_t": ("hipcommOp", "hipcommNumOperations", "operations.def"),
     "hipcommAlgorithm_t": ("hipcommAlgorithm", "hipcommNumAlgorithms", "algorithms.def"),
+    "hipcommFormat_t": ("hipcommFormat", "hipcommNumFormats", "formats.def"),
+    "hipcommScaleLayout_t": ("hipcommScales", "hipcommNumScaleLayouts", "scale_layouts.def"),
 }
 
 

@@ -51,7 +51,7 @@ ARGUMENT_BYTES = {
     "hipcommKernelArgs": 392,
     "hipcommSegmentArgs": 944,
     "hipcommCheckArgs": 664,
-    "hipcommNormArgs": 520,
+    "hipcommNormArgs": 576,
 }
 TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 

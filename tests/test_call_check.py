@@ -145,7 +145,7 @@ def norm_differs(comm, rng, argument):
 def test_arguments_of_norms_that_differ_are_found(own_ranks, argument):
     for message in own_ranks.world(WORLD, check=True).run(norm_differs, argument):
         assert message.endswith(
-            ", with other counts, or another eps, weight_offset, residual, weight or bias"
+            ", with other counts, or another eps, weight_offset, residual, weight, bias or output"
         )
 
 

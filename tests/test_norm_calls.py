@@ -11,6 +11,7 @@ import norm_oracle
 import numpy as np
 import oracle
 import pytest
+import quantised_cases
 from harness import worlds
 from norm_cases import DTYPES, MadeNorm, NormCase, draw
 from regions import arena
@@ -33,6 +34,8 @@ def replayed(comm, rng, seed, replays):
         draw(shared, (seed, number), dtype=dtype, tokens=3, out="own", residual_out="own", kind="order")
         for number, dtype in enumerate(DTYPES)
     ]
+    asked = quantised_cases.draw(shared)
+    chosen.append(NormCase("all_reduce_rms_norm", 5, 2880, "bfloat16", seed=(seed, 3), quantised=asked))
     made = [MadeNorm(comm, memory, case) for case in chosen]
 
     def make_all():
@@ -84,7 +87,7 @@ def mixed(comm, rng, seed, rounds):
             cases.Made(
                 comm, memory, cases.random_case(shared, comm.world_size, (seed, number, 2), "all_gather")
             ),
-            MadeNorm(comm, memory, draw(shared, (seed, number, 3))),
+            MadeNorm(comm, memory, draw(shared, (seed, number, 3), quantised=quantised_cases.draw(shared))),
         ]
         for each in chosen:
             each.fill(*([number + 1] if isinstance(each, cases.Made) else []))
@@ -131,8 +134,7 @@ def refusals(comm, rng):
         ("lie 63 apart", (x, None, None, 0, out), {**where, "row_strides": {"x": 63}}),
         ("row_strides of y", (x, None, None, 0, out), {**where, "row_strides": {"y": 64}}),
         ("needs shape=", (x, None, None, 0, out), {"dtype": "float32"}),
-        ("quantised outputs are not implemented", (x, None, None, 0, out), {**where, "quantised": 1}),
-        ("'sharded' is not implemented", (x, None, None, 0, out), {**where, "residual_layout": "sharded"}),
+        ("1 is no hipcomm.Quantised", (x, None, None, 0, out), {**where, "quantised": 1}),
         ("none of replicated, sharded", (x, None, None, 0, out), {**where, "residual_layout": "rows"}),
     ]
     for text, arguments, keywords in wrong:

@@ -102,7 +102,12 @@ typedef enum {
     hipcommOpAddLayerNorm = 15,
     hipcommOpAllReduceRmsNorm = 16,
     hipcommOpAllReduceLayerNorm = 17,
-    hipcommNumOperations = 18
+    hipcommOpAllReduceRmsNormSharded = 18,
+    hipcommOpAllReduceLayerNormSharded = 19,
+    hipcommOpReduceScatterRmsNorm = 20,
+    hipcommOpReduceScatterLayerNorm = 21,
+    hipcommOpAllGatherTokens = 22,
+    hipcommNumOperations = 23
 } hipcommOperation_t;
 
 typedef enum {
@@ -116,6 +121,28 @@ typedef enum {
     hipcommAlgorithmLocal = 7,     /* norms: on this rank's own rows, nothing to wait for */
     hipcommNumAlgorithms = 8
 } hipcommAlgorithm_t;
+
+/* How an output is quantised: docs/numbers.md has the formulas. */
+typedef enum {
+    hipcommFormatNone = 0,
+    hipcommFormatFp8GivenScale = 1,
+    hipcommFormatFp8PerToken = 2,
+    hipcommFormatFp8PerGroup = 3,
+    hipcommFormatFp8PerGroupE8M0 = 4,
+    hipcommFormatMxfp4 = 5,
+    hipcommFormatNvfp4 = 6,
+    hipcommNumFormats = 7
+} hipcommFormat_t;
+
+/* How its scales lie, there as well. */
+typedef enum {
+    hipcommScalesDefault = 0, /* packed, where the format has no other; otherwise row-major */
+    hipcommScalesRowMajor = 1,
+    hipcommScalesColumnMajor = 2,
+    hipcommScalesPacked = 3,
+    hipcommScalesSwizzled = 4,
+    hipcommNumScaleLayouts = 5
+} hipcommScaleLayout_t;
 
 typedef struct hipcommComm* hipcommComm_t;
 typedef void* hipcommStream_t; /* a hipStream_t; NULL is the default stream */
@@ -310,10 +337,30 @@ hipcommResult_t hipcommGroupCancel(void);
 
 /* ---- norms over rows --------------------------------------------------------------------------------- */
 
+/* A quantised output: codes, and the scales that go with them. Set `size` to sizeof(hipcommQuantised), and what is not
+ * used to zero. Codes may have any alignment; float32 scales, packed and swizzled ones are aligned to 4 bytes. */
+typedef struct {
+    size_t size;
+    hipcommFormat_t format;
+    hipcommDataType_t codes_dtype; /* fp8: hipcommFloat8E4M3FN or hipcommFloat8E4M3FNUZ; others: not looked at */
+    size_t group;                  /* fp8 per group: 32, 64, 128, 256 or 512 elements; others: 0 */
+    hipcommScaleLayout_t layout;
+    void* codes;
+    size_t codes_stride;      /* bytes from a row's codes to the next row's; 0: there are no gaps */
+    void* scales;             /* fp8 with a given scale: one float32 that is read */
+    size_t scales_stride;     /* column-major: scales from a column to the next; 0: tokens */
+    const void* global_scale; /* NVFP4: a float32 that is read */
+} hipcommQuantised;
+
+/* What the codes of one row take, and all scales with what is behind them. No other field than size, format, codes_dtype,
+ * group, layout and strides is looked at. */
+hipcommResult_t hipcommQuantisedBytes(const hipcommQuantised* quantised, size_t tokens, size_t hidden,
+                                      uint64_t* code_bytes, uint64_t* scale_bytes);
+
 /* Residual and norm of `tokens` rows of `hidden` elements: docs/numbers.md has the formulas.
  *
- * v = x + residual, rounded; residual_out = v; out = the norm of v. NULL: no residual, a weight of ones, no bias, and of
- * an output that it is not written; at least one must be. x, residual and outputs are of `dtype`: float16, bfloat16 or
+ * v = x + residual, rounded; residual_out = v; out = the norm of v; quantised: of out, whether that is written or not.
+ * NULL: no residual, a weight of ones, no bias, and of an output that it is not written; at least one must be. x, residual and outputs are of `dtype`: float16, bfloat16 or
  * float32; weight and bias of that or float32. Rows are `..._stride` elements apart; 0: hidden. An output may be x or
  * residual, in the same rows; otherwise outputs overlap nothing. hidden is 1 to 65536; eps is finite and at least 0, and
  * rounded to float32. Set `size` to sizeof(hipcommNorm), and what is not used to zero. */
@@ -336,6 +383,8 @@ typedef struct {
     size_t out_stride;
     void* residual_out;
     size_t residual_out_stride;
+    const hipcommQuantised* quantised;
+    int sharded; /* all-reduce: not 0: residual and residual_out are only the rows that this rank owns */
 } hipcommNorm;
 
 /* On this rank alone, whatever the others do. */
@@ -346,6 +395,33 @@ hipcommResult_t hipcommAddLayerNorm(const hipcommNorm* norm, hipcommComm_t comm,
  * ranks, and so are the results. The bits are those of hipcommAllReduce followed by the local norm. */
 hipcommResult_t hipcommAllReduceRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
 hipcommResult_t hipcommAllReduceLayerNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+
+/* The rows that this rank owns where rows have owners: `count` from `first` on. The first tokens mod world ranks own one
+ * row more than the others. */
+hipcommResult_t hipcommOwnRows(hipcommComm_t comm, size_t tokens, size_t* first, size_t* count);
+
+/* The owner's rows only: x is all rows, everything else those that this rank owns; scales lie as of those alone. An output
+ * may be this rank's rows of x. The bits are those of the all-reduce. */
+hipcommResult_t hipcommReduceScatterRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+hipcommResult_t hipcommReduceScatterLayerNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+
+/* A gather of rows that have owners: in `dtype`, quantised, or both. part and quantised_part are this rank's rows, whole
+ * and quantised those of all ranks; scales are put where the layout of either has them, which may differ. Both
+ * descriptions are of one format; global scales and given ones are not looked at. part may be this rank's rows of whole.
+ * Set `size` to sizeof(hipcommTokens). */
+typedef struct {
+    size_t size;
+    size_t tokens; /* of all ranks */
+    size_t hidden;
+    hipcommDataType_t dtype;
+    const void* part;
+    size_t part_stride;
+    void* whole;
+    size_t whole_stride;
+    const hipcommQuantised* quantised_part;
+    const hipcommQuantised* quantised;
+} hipcommTokens;
+hipcommResult_t hipcommAllGatherTokens(const hipcommTokens* tokens, hipcommComm_t comm, hipcommStream_t stream);
 
 /* Wait for the stream, then report what went wrong on it, if anything did. */
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);

@@ -31,6 +31,8 @@ typedef struct {
     uint64_t staging_bytes;       /* of the staging slab; 0: the default */
     int registered;               /* the buffers that the direct algorithm touches are registered */
     uint32_t hidden;              /* norms: elements of a row, of which bytes are whole ones; others: 0 */
+    hipcommFormat_t format;       /* norms: of the quantised output */
+    uint64_t gathered_bytes;      /* norms whose rows have owners: what these send of a finished row to each rank */
 } hipcommPlanRequest;
 
 typedef struct {
@@ -48,6 +50,7 @@ typedef struct {
     uint64_t rows_per_launch;  /* norms: rows; where rows have owners, of each */
     uint64_t line_bytes;       /* of an exchange: longer segments are not flag-in-data */
     uint64_t bytes_per_launch; /* longer messages take several launches */
+    uint64_t link_bytes;       /* norms: that the rank with the most rows sends over its links, or others read there */
 } hipcommPlan;
 
 /* A pure function: needs no device and no communicator. hipcommInvalidArgument for what no call can be, among it
@@ -58,15 +61,18 @@ hipcommResult_t hipcommMakePlan(const hipcommPlanRequest* request, hipcommPlan* 
 hipcommResult_t hipcommCommPlan(hipcommComm_t comm, hipcommOperation_t operation, uint64_t bytes,
                                 hipcommDataType_t dtype, hipcommRedOp_t op, int registered, hipcommPlan* plan);
 
-/* The same of a norm over rows. */
-hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, uint64_t tokens, uint64_t hidden,
-                                    hipcommDataType_t dtype, hipcommPlan* plan);
+/* The same of a call over rows: of the norm tokens, hidden, dtype, sharded, which outputs are NULL, and how the quantised
+ * one is described. hipcommInvalidArgument, and a sentence, where such a call would be refused. */
+hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                                    hipcommPlan* plan);
 
 /* The names that Python has for these; "unknown ..." for other numbers. */
 const char* hipcommDataTypeName(hipcommDataType_t dtype);
 const char* hipcommRedOpName(hipcommRedOp_t op);
 const char* hipcommOperationName(hipcommOperation_t operation);
 const char* hipcommAlgorithmName(hipcommAlgorithm_t algorithm);
+const char* hipcommFormatName(hipcommFormat_t format);
+const char* hipcommScaleLayoutName(hipcommScaleLayout_t layout);
 
 /* What an operation is, in words: a row of hipcomm/abi/operations.def, which explains the columns. */
 typedef struct {

@@ -170,7 +170,7 @@ static void adopt_differing_calls(hipcommComm_t comm) {
     const bool in_details = ours->call != theirs->call && (uint32_t)ours->call == (uint32_t)theirs->call;
     snprintf(message, sizeof message, "rank %u: call %llu differs between ranks: rank %u calls %s, rank %u calls %s%s",
              comm->args.rank, (unsigned long long)status->checked_calls, status->ranks[0], first, status->ranks[1],
-             second, in_details ? ", with other counts, or another eps, weight_offset, residual, weight or bias" : "");
+             second, in_details ? ", with other counts, or another eps, weight_offset, residual, weight, bias or output" : "");
     hipcommCommAbort(comm, hipcommCallMismatch, (int)status->ranks[1], message);
 }
 

@@ -5,6 +5,7 @@
 #include "../abi/dtypes.def"
 #include "../abi/kernels.def"
 #include "../abi/reductions.def"
+#include "row_plan.h"
 #include "tables.h"
 #include "tuning.h"
 
@@ -16,7 +17,7 @@ enum {
     kDtypes = 0 HIPCOMM_DTYPES(COUNT),
     kReducing = kReductions * kDtypes + 1,
     kNormDtypes = 3,
-    kNorm = 2 * kNormDtypes,
+    kNorm = 4 * kNormDtypes,
     kOne = 1
 };
 
@@ -25,12 +26,12 @@ static int variant_Reducing(const hipcommPlanRequest* request) {
     const int reduction = request->op == hipcommAvg ? hipcommSum : (int)request->op;
     return reduction * kDtypes + (int)request->dtype;
 }
-/* RMSNorm and then LayerNorm, of each of the dtypes that they take; the plan refuses others. */
+/* RMSNorm and then LayerNorm, of each of the dtypes that they take, and the same again for those that quantise; the plan
+ * refuses other dtypes. */
 static int variant_Norm(const hipcommPlanRequest* request) {
-    const bool is_layer =
-        request->operation == hipcommOpAddLayerNorm || request->operation == hipcommOpAllReduceLayerNorm;
+    const bool is_layer = is_layer_norm(request->operation);
     const int dtype = request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
-    return is_layer * kNormDtypes + dtype;
+    return ((request->format != hipcommFormatNone) * 2 + is_layer) * kNormDtypes + dtype;
 }
 static int variant_One(const hipcommPlanRequest* request) {
     (void)request;
@@ -45,7 +46,9 @@ static int variant_One(const hipcommPlanRequest* request) {
     {OBJECT(file), "hipcomm_" #kernel "_" #norm "_float16"},     \
     {OBJECT(file), "hipcomm_" #kernel "_" #norm "_bfloat16"},    \
     {OBJECT(file), "hipcomm_" #kernel "_" #norm "_float32"},
-#define NAMES_Norm(kernel, file) NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer)
+#define NAMES_Norm(kernel, file)                                        \
+    NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer) \
+    NAMES_OF_NORM(kernel, file, rms_quantised) NAMES_OF_NORM(kernel, file, layer_quantised)
 #define NAMES_One(kernel, file) {OBJECT(file), "hipcomm_" #kernel},
 #define NAME_OF_DTYPE(Dtype, dtype, number, bytes, type, kernel, file, op, ...) \
     {REDUCTION_OBJECT(file, op), "hipcomm_" #kernel "_" #op "_" #dtype},

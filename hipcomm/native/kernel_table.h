@@ -6,7 +6,7 @@
 
 #include "hipcomm_internal.h"
 
-enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs };
+enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs, kArgs_hipcommGatherArgs };
 
 typedef struct Kernel {
     int first; /* its variants are numbered from here on */

@@ -1,6 +1,4 @@
-/* Norms over rows, fused with the all-reduce or alone. */
-#include <math.h>
-#include <stdarg.h>
+/* Norms over rows, fused with the all-reduce or alone; and the gather of rows that ranks have normed. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,144 +6,30 @@
 #include "call_check.h"
 #include "call_log.h"
 #include "current_device.h"
+#include "row_checks.h"
 #include "row_plan.h"
-
-static bool has_bias(hipcommOperation_t operation) {
-    return operation == hipcommOpAddLayerNorm || operation == hipcommOpAllReduceLayerNorm;
-}
-
-__attribute__((format(printf, 3, 4))) static hipcommResult_t refuse(hipcommComm_t comm, hipcommOperation_t operation,
-                                                                    const char* format, ...) {
-    char what[512];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(what, sizeof what, format, arguments);
-    va_end(arguments);
-    return set_error(comm, hipcommInvalidArgument, "rank %u: %s: %s", comm->args.rank, operation_row(operation)->name, what);
-}
-
-static hipcommResult_t refuse_row(hipcommComm_t comm, hipcommOperation_t operation, uint64_t hidden) {
-    return refuse(comm, operation, "not one row of %llu elements fits into the staging slab of a world of %u; "
-                  "HIPCOMM_STAGING_BYTES sets its size", (unsigned long long)hidden, comm->args.world);
-}
-
-/* ---- argument checks --------------------------------------------------------------------------------- */
-
-/* One of a call's arrays of rows; address NULL: there is none. */
-typedef struct Rows {
-    const char* name;
-    const char* address;
-    uint64_t stride; /* bytes */
-    uint64_t row_bytes;
-    uint64_t tokens;
-} Rows;
-
-static uint64_t extent_of(const Rows* rows) { return (rows->tokens - 1) * rows->stride + rows->row_bytes; }
-
-static bool are_same(const Rows* a, const Rows* b) { return a->address == b->address && a->stride == b->stride; }
-
-/* Whether they share a byte. Rows of one stride may lie side by side: columns of one array. */
-static bool share_memory(const Rows* a, const Rows* b) {
-    if (!a->address || !b->address || a->tokens == 0) return false;
-    if (a->address >= b->address + extent_of(b) || b->address >= a->address + extent_of(a)) return false;
-    if (a->stride != b->stride) return true;
-    const uint64_t between = a->address < b->address ? (uint64_t)(b->address - a->address) % a->stride
-                                                     : (a->stride - (uint64_t)(a->address - b->address) % a->stride) % a->stride;
-    return between < a->row_bytes || a->stride - between < b->row_bytes;
-}
-
-static Rows rows_of(const hipcommNorm* norm, const char* name, const void* address, size_t stride) {
-    const uint64_t size = dtype_size(norm->dtype);
-    return (Rows){name, address, (stride ? stride : norm->hidden) * size, norm->hidden * size, norm->tokens};
-}
-
-static hipcommResult_t check_numbers(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm) {
-    if (norm->dtype != hipcommFloat16 && norm->dtype != hipcommBfloat16 && norm->dtype != hipcommFloat32)
-        return refuse(comm, operation, "dtype %s is none of float16, bfloat16 and float32",
-                      dtype_is_valid((int)norm->dtype) ? dtype_name(norm->dtype) : "of this number");
-    if (norm->hidden < 1 || norm->hidden > HIPCOMM_MAX_HIDDEN)
-        return refuse(comm, operation, "rows of %zu elements: hidden is 1 to %u", norm->hidden, HIPCOMM_MAX_HIDDEN);
-    if (!isfinite(norm->eps) || norm->eps < 0 || !isfinite((float)norm->eps))
-        return refuse(comm, operation, "eps %g is not a finite float32 of at least 0", norm->eps);
-    if (!isfinite((float)norm->weight_offset))
-        return refuse(comm, operation, "weight_offset %g is not a finite float32", norm->weight_offset);
-    if (norm->weight && norm->weight_dtype != norm->dtype && norm->weight_dtype != hipcommFloat32)
-        return refuse(comm, operation, "weight is neither of x's dtype %s nor float32", dtype_name(norm->dtype));
-    if (norm->bias && norm->bias_dtype != norm->dtype && norm->bias_dtype != hipcommFloat32)
-        return refuse(comm, operation, "bias is neither of x's dtype %s nor float32", dtype_name(norm->dtype));
-    if (norm->bias && !has_bias(operation)) return refuse(comm, operation, "this norm has no bias");
-    return hipcommSuccess;
-}
-
-static hipcommResult_t check_rows(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
-                                  const Rows* rows) {
-    if (!rows->address) return hipcommSuccess;
-    if (rows->stride < rows->row_bytes)
-        return refuse(comm, operation, "%s: rows of %zu elements lie %llu apart", rows->name, norm->hidden,
-                      (unsigned long long)(rows->stride / dtype_size(norm->dtype)));
-    if (norm->tokens > HIPCOMM_MAX_MESSAGE_BYTES / rows->stride)
-        return refuse(comm, operation, "%s: %zu rows are not possible", rows->name, norm->tokens);
-    if (norm->tokens && extent_of(rows) > UINTPTR_MAX - (uintptr_t)rows->address)
-        return refuse(comm, operation, "%s: %zu rows from %p on go past the end of memory", rows->name, norm->tokens,
-                      (const void*)rows->address);
-    return hipcommSuccess;
-}
-
-/* An output may be x or the residual, row by row, for a row is read before it is written; and nothing else. */
-static hipcommResult_t check_output(hipcommComm_t comm, hipcommOperation_t operation, const Rows* output,
-                                    const Rows* others, int count) {
-    for (int i = 0; i < count; ++i)
-        if (share_memory(output, &others[i]) && !are_same(output, &others[i]))
-            return refuse(comm, operation, "%s and %s overlap without being the same rows", output->name,
-                          others[i].name);
-    return hipcommSuccess;
-}
-
-static bool touches(const Rows* output, const void* parameters, uint64_t bytes) {
-    const char* begin = parameters;
-    return output->address && begin && output->tokens && begin < output->address + extent_of(output) &&
-           output->address < begin + bytes;
-}
-
-static hipcommResult_t check_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm) {
-    if (!norm) return refuse(comm, operation, "norm is NULL");
-    if (norm->size != sizeof *norm)
-        return refuse(comm, operation, "size %zu is not that of this library's hipcommNorm, %zu: was the program compiled "
-                      "with another hipcomm.h?", norm->size, sizeof *norm);
-    hipcommResult_t result = check_numbers(comm, operation, norm);
-    if (result != hipcommSuccess) return result;
-    if (norm->tokens && !norm->x) return refuse(comm, operation, "x is NULL with %zu tokens", norm->tokens);
-    if (norm->tokens && !norm->out && !norm->residual_out)
-        return refuse(comm, operation, "out and residual_out are both NULL: there is nothing to write");
-    const Rows inputs[] = {rows_of(norm, "x", norm->x, norm->x_stride),
-                           rows_of(norm, "residual", norm->residual, norm->residual_stride)};
-    const Rows outputs[] = {rows_of(norm, "out", norm->out, norm->out_stride),
-                            rows_of(norm, "residual_out", norm->residual_out, norm->residual_out_stride)};
-    for (int i = 0; i < 2 && result == hipcommSuccess; ++i) {
-        result = check_rows(comm, operation, norm, &inputs[i]);
-        if (result == hipcommSuccess) result = check_rows(comm, operation, norm, &outputs[i]);
-    }
-    for (int i = 0; i < 2 && result == hipcommSuccess; ++i) {
-        result = check_output(comm, operation, &outputs[i], inputs, 2);
-        if (touches(&outputs[i], norm->weight, norm->hidden * dtype_size(norm->weight_dtype)))
-            return refuse(comm, operation, "%s and weight overlap", outputs[i].name);
-        if (touches(&outputs[i], norm->bias, norm->hidden * dtype_size(norm->bias_dtype)))
-            return refuse(comm, operation, "%s and bias overlap", outputs[i].name);
-    }
-    if (result == hipcommSuccess && share_memory(&outputs[0], &outputs[1]))
-        return refuse(comm, operation, "out and residual_out overlap");
-    return result;
-}
 
 /* ---- the calls -------------------------------------------------------------------------------------------*/
 
-static hipcommPlan plan_of(hipcommComm_t comm, const Call* call, uint64_t hidden) {
+static uint64_t round_up(uint64_t bytes) { return (bytes + HIPCOMM_PACK_BYTES - 1) / HIPCOMM_PACK_BYTES * HIPCOMM_PACK_BYTES; }
+
+/* What an owner sends of a finished row to each other rank: whole packs (kernels/fused/gather.h). */
+static uint64_t gathered_bytes(hipcommOperation_t operation, const hipcommNorm* norm, const QuantisedShape* quantised) {
+    const bool gathers = operation == hipcommOpAllGatherTokens || (has_own_residual(operation) && !has_own_results(operation));
+    if (!gathers) return 0;
+    return (norm->out ? round_up(norm->hidden * dtype_size(norm->dtype)) : 0) +
+           (quantised ? round_up(quantised->code_bytes) + round_up(quantised->row_scale_bytes) : 0);
+}
+
+static hipcommPlan plan_of(hipcommComm_t comm, const Call* call, const hipcommNorm* norm, uint64_t gathered) {
     hipcommPlanRequest request = comm->request;
     request.operation = call->operation;
     request.dtype = call->dtype;
     request.op = hipcommSum;
     request.bytes = call->count * dtype_size(call->dtype);
-    request.hidden = (uint32_t)hidden;
+    request.hidden = (uint32_t)norm->hidden;
+    request.format = norm->quantised ? norm->quantised->format : hipcommFormatNone;
+    request.gathered_bytes = gathered;
     request.registered = 0;
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
@@ -158,6 +42,21 @@ static bool is_in_whole_packs(const hipcommNormArgs* args, uint64_t row_bytes) {
                          (uintptr_t)args->bias | (uintptr_t)args->out | (uintptr_t)args->residual_out |
                          args->x_stride | args->residual_stride | args->out_stride | args->residual_out_stride | row_bytes;
     return all % HIPCOMM_PACK_BYTES == 0;
+}
+
+/* An address that counts from an earlier row than the array's first; NULL stays NULL. */
+static void* rows_before(const void* address, uint64_t bytes) {
+    return address ? (void*)((uintptr_t)address - bytes) : NULL;
+}
+
+/* What kernels are told of a quantised array whose row 0 is row `first` of the call, and which has `rows` rows. */
+static hipcommQuantisedArgs quantised_rows(const hipcommQuantised* quantised, const QuantisedShape* shape, uint64_t first,
+                                           uint64_t rows) {
+    hipcommQuantisedArgs args = quantised_args(quantised, shape);
+    args.codes = rows_before(args.codes, first * args.codes_stride);
+    args.first = first;
+    args.rows = rows;
+    return args;
 }
 
 static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, const Call* call, const hipcommPlan* plan) {
@@ -183,6 +82,12 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
         .kept_slices = plan->kept_slices,
         .lane_slices = plan->lane_slices,
     };
+    const OwnRows own = own_rows(comm, norm->tokens);
+    if (has_own_residual(call->operation)) { /* kernels count all rows from the call's first */
+        args.residual = rows_before(args.residual, own.first * args.residual_stride);
+        args.residual_out = rows_before(args.residual_out, own.first * args.residual_out_stride);
+    }
+    if (has_own_results(call->operation)) args.out = rows_before(args.out, own.first * args.out_stride);
     fill_args(&args.common, call, plan);
     args.common.send = norm->x;
     args.common.bytes = call->count * size;
@@ -190,14 +95,20 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
     return args;
 }
 
-/* Launch after launch until all rows are done; where rows have owners, a launch takes as many of each. */
-static hipcommResult_t launch_rows(hipcommComm_t comm, hipcommNormArgs* args, const hipcommPlan* plan,
+/* Which rows a launch takes: where rows have owners, as many of each. */
+typedef struct LaunchRows {
+    uint64_t *first, *count;
+    uint64_t tokens;
+} LaunchRows;
+
+/* Launch after launch until all rows are done. */
+static hipcommResult_t launch_rows(hipcommComm_t comm, void* args, const LaunchRows* of_launch, const hipcommPlan* plan,
                                    hipStream_t stream) {
-    const uint64_t world = comm->args.world;
-    const uint64_t rows = plan->algorithm == hipcommAlgorithmPipelined ? (args->tokens + world - 1) / world : args->tokens;
-    for (args->first = 0; args->first < rows; args->first += args->count) {
-        const uint64_t left = rows - args->first;
-        args->count = left < plan->rows_per_launch ? left : plan->rows_per_launch;
+    const uint64_t world = comm->args.world, tokens = of_launch->tokens;
+    const uint64_t rows = plan->algorithm == hipcommAlgorithmPipelined ? (tokens + world - 1) / world : tokens;
+    for (*of_launch->first = 0; *of_launch->first < rows; *of_launch->first += *of_launch->count) {
+        const uint64_t left = rows - *of_launch->first;
+        *of_launch->count = left < plan->rows_per_launch ? left : plan->rows_per_launch;
         const hipcommResult_t result = launch(comm, plan, args, stream);
         if (result != hipcommSuccess) return result;
     }
@@ -205,16 +116,16 @@ static hipcommResult_t launch_rows(hipcommComm_t comm, hipcommNormArgs* args, co
 }
 
 /* The ranks compare the length of rows too: as what each pair sends and receives. */
-static hipcommResult_t check_ranks(hipcommComm_t comm, const Call* call, const hipcommNorm* norm, hipStream_t stream,
+static hipcommResult_t check_ranks(hipcommComm_t comm, const Call* call, uint64_t hidden, hipStream_t stream,
                                    bool capturing) {
     hipcommSegment segments[HIPCOMM_MAX_RANKS];
     for (uint32_t rank = 0; rank < comm->args.world; ++rank)
-        segments[rank] = (hipcommSegment){.send_bytes = norm->hidden, .recv_bytes = norm->hidden};
+        segments[rank] = (hipcommSegment){.send_bytes = hidden, .recv_bytes = hidden};
     return check_peers(comm, call, call->count * dtype_size(call->dtype), segments, stream, capturing);
 }
 
 /* What all ranks must agree on, besides what Call says. */
-static uint64_t agreed(const hipcommNorm* norm) {
+static uint64_t agreed(const hipcommNorm* norm, uint64_t gathered) {
     const float eps = (float)norm->eps, offset = (float)norm->weight_offset;
     uint32_t eps_bits, offset_bits;
     memcpy(&eps_bits, &eps, sizeof eps_bits);
@@ -224,33 +135,47 @@ static uint64_t agreed(const hipcommNorm* norm) {
     uint64_t hash = add_to_hash(0, 3, norm->hidden);
     hash = add_to_hash(hash, 4, eps_bits);
     hash = add_to_hash(hash, 5, offset_bits);
+    hash = add_to_hash(hash, 7, gathered);
     return add_to_hash(hash, 6, parts);
 }
 
-static hipcommResult_t run_on_device(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
-                                     hipStream_t stream) {
-    hipcommResult_t result = check_norm(comm, operation, norm);
-    if (result == hipcommSuccess) result = check_health(comm);
-    if (result != hipcommSuccess) return result;
-    const Call call = {.operation = operation, .send = norm->x, .recv = norm->out, .count = norm->tokens * norm->hidden,
-                       .rows = 1, .dtype = norm->dtype, .details = agreed(norm)};
-    const hipcommPlan plan = plan_of(comm, &call, norm->hidden);
-    if (call.count && plan.kernel < 0)
-        return refuse_row(comm, operation, norm->hidden);
-    if (comm->log) log_call(comm, &call, call.count * dtype_size(call.dtype), &plan);
-    hipcommNormArgs args = args_of(comm, norm, &call, &plan);
-    if (plan.algorithm == hipcommAlgorithmLocal) return launch_rows(comm, &args, &plan, stream); /* no peers, no order */
-    const bool compares = comm->check && operations[operation].compared != kCompareNothing;
-    if (plan.kernel < 0 && !compares) return hipcommSuccess;
+/* Compare the ranks' calls, if they are to be compared, and launch. */
+static hipcommResult_t run_rows(hipcommComm_t comm, const Call* call, const hipcommPlan* plan, void* args,
+                                const LaunchRows* rows, uint64_t hidden, hipStream_t stream) {
+    if (call->count && plan->kernel < 0) return refuse_row(comm, call->operation, hidden);
+    if (comm->log) log_call(comm, call, call->count * dtype_size(call->dtype), plan);
+    if (plan->algorithm == hipcommAlgorithmLocal) return launch_rows(comm, args, rows, plan, stream); /* no peers, no order */
+    const bool compares = comm->check && operations[call->operation].compared != kCompareNothing;
+    if (plan->kernel < 0 && !compares) return hipcommSuccess;
 
     bool capturing;
-    result = enter_stream(comm, stream, &capturing);
-    if (result == hipcommSuccess && compares) result = check_ranks(comm, &call, norm, stream, capturing);
-    if (result == hipcommSuccess && plan.kernel >= 0) result = launch_rows(comm, &args, &plan, stream);
+    hipcommResult_t result = enter_stream(comm, stream, &capturing);
+    if (result == hipcommSuccess && compares)
+        result = check_ranks(comm, call, hidden, stream, capturing);
+    if (result == hipcommSuccess && plan->kernel >= 0) result = launch_rows(comm, args, rows, plan, stream);
     if (result != hipcommSuccess) return result;
     result = leave_stream(comm, stream, capturing);
     /* where launches are synchronous (the CPU platform), a failure belongs to this very call */
     return result == hipcommSuccess ? check_health(comm) : result;
+}
+
+static hipcommResult_t run_norm_on_device(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                                          hipStream_t stream) {
+    if (norm && norm->sharded) operation = sharded_operation(operation);
+    QuantisedShape quantised;
+    hipcommResult_t result = check_norm(comm, operation, norm, &quantised);
+    if (result == hipcommSuccess) result = check_health(comm);
+    if (result != hipcommSuccess) return result;
+    const uint64_t gathered = gathered_bytes(operation, norm, norm->quantised ? &quantised : NULL);
+    const Call call = {.operation = operation, .send = norm->x, .recv = norm->out, .count = norm->tokens * norm->hidden,
+                       .rows = 1, .dtype = norm->dtype, .details = agreed(norm, gathered)};
+    const hipcommPlan plan = plan_of(comm, &call, norm, gathered);
+    hipcommNormArgs args = args_of(comm, norm, &call, &plan);
+    args.gathered_bytes = gathered;
+    const OwnRows all = {0, norm->tokens}, rows = has_own_results(operation) ? own_rows(comm, norm->tokens) : all;
+    if (norm->quantised) args.quantised = quantised_rows(norm->quantised, &quantised, rows.first, rows.count);
+    const LaunchRows of_launch = {&args.first, &args.count, norm->tokens};
+    return run_rows(comm, &call, &plan, &args, &of_launch, norm->hidden, stream);
 }
 
 static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
@@ -259,7 +184,7 @@ static hipcommResult_t run_norm(hipcommComm_t comm, hipcommOperation_t operation
     int before;
     const hipcommResult_t result = enter_call(comm, stream, &before);
     if (result != hipcommSuccess) return result;
-    return leave_call(comm, stream, before, run_on_device(comm, operation, norm, stream));
+    return leave_call(comm, stream, before, run_norm_on_device(comm, operation, norm, stream));
 }
 
 hipcommResult_t hipcommAddRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream) {
@@ -275,22 +200,90 @@ hipcommResult_t hipcommAllReduceLayerNorm(const hipcommNorm* norm, hipcommComm_t
     return run_norm(comm, hipcommOpAllReduceLayerNorm, norm, stream);
 }
 
-hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, uint64_t tokens, uint64_t hidden,
-                                    hipcommDataType_t dtype, hipcommPlan* plan) {
+hipcommResult_t hipcommReduceScatterRmsNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream) {
+    return run_norm(comm, hipcommOpReduceScatterRmsNorm, norm, stream);
+}
+hipcommResult_t hipcommReduceScatterLayerNorm(const hipcommNorm* norm, hipcommComm_t comm, hipcommStream_t stream) {
+    return run_norm(comm, hipcommOpReduceScatterLayerNorm, norm, stream);
+}
+
+static hipcommResult_t gather_on_device(hipcommComm_t comm, const hipcommTokens* tokens, hipStream_t stream) {
+    QuantisedShape shapes[2];
+    hipcommResult_t result = check_tokens(comm, tokens, shapes);
+    if (result == hipcommSuccess) result = check_health(comm);
+    if (result != hipcommSuccess) return result;
+    const uint64_t size = dtype_size(tokens->dtype), row = tokens->hidden * size;
+    const hipcommOperation_t operation = hipcommOpAllGatherTokens;
+    const hipcommNorm norm = {.hidden = tokens->hidden, .dtype = tokens->dtype, .out = tokens->whole,
+                              .quantised = tokens->quantised};
+    const uint64_t gathered = gathered_bytes(operation, &norm, tokens->quantised ? &shapes[1] : NULL);
+    const Call call = {.operation = operation, .send = tokens->part, .recv = tokens->whole,
+                       .count = tokens->tokens * tokens->hidden, .rows = 1, .dtype = tokens->dtype,
+                       .details = agreed(&norm, gathered)};
+    const hipcommPlan plan = plan_of(comm, &call, &norm, gathered);
+    const OwnRows own = own_rows(comm, tokens->tokens);
+    hipcommGatherArgs args = {
+        .common = comm->args,
+        .part_stride = tokens->part_stride ? tokens->part_stride * size : row,
+        .whole = tokens->whole,
+        .whole_stride = tokens->whole_stride ? tokens->whole_stride * size : row,
+        .row_bytes = row,
+        .tokens = tokens->tokens,
+        .gathered_bytes = gathered,
+        .hidden = tokens->hidden,
+    };
+    args.part = rows_before(tokens->part, own.first * args.part_stride);
+    if (tokens->quantised) {
+        args.quantised_part = quantised_rows(tokens->quantised_part, &shapes[0], own.first, own.count);
+        args.quantised = quantised_rows(tokens->quantised, &shapes[1], 0, tokens->tokens);
+    }
+    fill_args(&args.common, &call, &plan);
+    const LaunchRows of_launch = {&args.first, &args.count, tokens->tokens};
+    return run_rows(comm, &call, &plan, &args, &of_launch, tokens->hidden, stream);
+}
+
+hipcommResult_t hipcommAllGatherTokens(const hipcommTokens* tokens, hipcommComm_t comm, hipcommStream_t stream) {
     if (!is_live(comm)) return no_comm();
-    if (!is_norm(operation) || !plan || !dtype_is_valid((int)dtype) || hidden < 1 || hidden > HIPCOMM_MAX_HIDDEN ||
-        tokens > HIPCOMM_MAX_MESSAGE_BYTES / (hidden * dtype_size(dtype)))
+    int before;
+    const hipcommResult_t result = enter_call(comm, stream, &before);
+    if (result != hipcommSuccess) return result;
+    return leave_call(comm, stream, before, gather_on_device(comm, tokens, stream));
+}
+
+hipcommResult_t hipcommOwnRows(hipcommComm_t comm, size_t tokens, size_t* first, size_t* count) {
+    if (!is_live(comm)) return no_comm();
+    if (!first || !count) return set_error(comm, hipcommInvalidArgument, "rank %u: first or count is NULL", comm->args.rank);
+    const OwnRows own = own_rows(comm, tokens);
+    *first = own.first;
+    *count = own.count;
+    return hipcommSuccess;
+}
+
+hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                                    hipcommPlan* plan) {
+    if (!is_live(comm)) return no_comm();
+    if (norm && norm->sharded) operation = sharded_operation(operation);
+    if (!is_norm(operation) || !plan || !norm || !dtype_is_valid((int)norm->dtype) || norm->hidden < 1 ||
+        norm->hidden > HIPCOMM_MAX_HIDDEN ||
+        norm->tokens > HIPCOMM_MAX_MESSAGE_BYTES / (norm->hidden * dtype_size(norm->dtype)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: no such norm to plan", comm->args.rank);
+    QuantisedShape quantised;
+    char problem[320];
+    if (norm->quantised &&
+        !describe_quantised(norm->quantised, norm->tokens, norm->hidden, &quantised, problem, sizeof problem))
+        return refuse(comm, operation, "%s", problem);
     hipcommPlanRequest request = comm->request;
     request.operation = operation;
-    request.dtype = dtype;
+    request.dtype = norm->dtype;
     request.op = hipcommSum;
     request.registered = 0;
-    request.hidden = (uint32_t)hidden;
-    request.bytes = tokens * hidden * dtype_size(dtype);
+    request.hidden = (uint32_t)norm->hidden;
+    request.format = norm->quantised ? norm->quantised->format : hipcommFormatNone;
+    request.gathered_bytes = gathered_bytes(operation, norm, norm->quantised ? &quantised : NULL);
+    request.bytes = norm->tokens * norm->hidden * dtype_size(norm->dtype);
     const hipcommResult_t result = hipcommMakePlan(&request, plan);
     if (result != hipcommSuccess)
-        return refuse(comm, operation, "dtype %s is none of float16, bfloat16 and float32", dtype_name(dtype));
-    if (tokens && plan->kernel < 0) return refuse_row(comm, operation, hidden);
+        return refuse(comm, operation, "dtype %s is none of float16, bfloat16 and float32", dtype_name(norm->dtype));
+    if (norm->tokens && plan->kernel < 0) return refuse_row(comm, operation, norm->hidden);
     return hipcommSuccess;
 }

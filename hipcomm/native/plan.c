@@ -267,8 +267,9 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
     plan->bytes_per_launch = UINT64_MAX;
-    const bool local = is_norm(request->operation) && (request->world == 1 || !operation->reduces);
-    if (request->world == 1 && !local) {
+    const bool gathers = request->operation == hipcommOpAllGatherTokens; /* a kernel even of one: layouts differ */
+    const bool local = is_norm(request->operation) && !gathers && (request->world == 1 || !operation->reduces);
+    if (request->world == 1 && !local && !gathers) {
         plan->algorithm = hipcommAlgorithmCopy;
         return;
     }

@@ -1,6 +1,8 @@
 #include "row_plan.h"
 
 #include "../abi/norm_args.h"
+#include "../abi/slabs.h"
+#include "quantised.h"
 #include "tables.h"
 
 static uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
@@ -30,14 +32,33 @@ enum { kManyRows = 256 };
 enum { kMostLocalBlocks = 1 << 16 };
 
 bool is_norm(hipcommOperation_t operation) {
-    return operation >= hipcommOpAddRmsNorm && operation <= hipcommOpAllReduceLayerNorm;
+    return operation >= hipcommOpAddRmsNorm && operation <= hipcommOpAllGatherTokens;
+}
+bool is_layer_norm(hipcommOperation_t operation) {
+    return operation == hipcommOpAddLayerNorm || operation == hipcommOpAllReduceLayerNorm ||
+           operation == hipcommOpAllReduceLayerNormSharded || operation == hipcommOpReduceScatterLayerNorm;
+}
+bool is_norm_dtype(hipcommDataType_t dtype) {
+    return dtype == hipcommFloat16 || dtype == hipcommBfloat16 || dtype == hipcommFloat32;
+}
+bool has_own_results(hipcommOperation_t operation) {
+    return operation == hipcommOpReduceScatterRmsNorm || operation == hipcommOpReduceScatterLayerNorm;
+}
+bool has_own_residual(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduceRmsNormSharded || operation == hipcommOpAllReduceLayerNormSharded ||
+           has_own_results(operation);
+}
+hipcommOperation_t sharded_operation(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduceRmsNorm     ? hipcommOpAllReduceRmsNormSharded
+           : operation == hipcommOpAllReduceLayerNorm ? hipcommOpAllReduceLayerNormSharded
+                                                      : operation;
 }
 
 bool has_its_rows(const hipcommPlanRequest* request) {
-    if (!is_norm(request->operation)) return request->hidden == 0;
-    const hipcommDataType_t dtype = request->dtype;
-    return (dtype == hipcommFloat16 || dtype == hipcommBfloat16 || dtype == hipcommFloat32) && request->hidden > 0 &&
-           request->hidden <= HIPCOMM_MAX_HIDDEN && request->bytes % (request->hidden * dtype_size(dtype)) == 0;
+    if (!format_is_valid((int)request->format)) return false;
+    if (!is_norm(request->operation)) return request->hidden == 0 && request->format == hipcommFormatNone;
+    return is_norm_dtype(request->dtype) && request->hidden > 0 &&
+           request->hidden <= HIPCOMM_MAX_HIDDEN && request->bytes % (request->hidden * dtype_size(request->dtype)) == 0;
 }
 
 /* A row in slices (kernels/fused/slices.h). */
@@ -57,7 +78,7 @@ static RowShape shape_of(const hipcommPlanRequest* request, const TuningRow* row
         .packs = ceil_div(request->hidden * element, HIPCOMM_PACK_BYTES),
         .slices = ceil_div(request->hidden, slice),
         .slice_bytes = slice * element,
-        .is_layer = request->operation == hipcommOpAddLayerNorm || request->operation == hipcommOpAllReduceLayerNorm,
+        .is_layer = is_layer_norm(request->operation),
     };
 }
 
@@ -118,9 +139,9 @@ static RowBlocks shared_blocks(const RowShape* shape, const TuningRow* row, uint
 
 /* The local operation: a block a row. Few rows: all threads that a row has work for, for the time is that of one step
  * behind the other. Many: several packs of each thread on their way. */
-static RowBlocks local_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows) {
+static RowBlocks local_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows, bool quantises) {
     uint32_t lane_slices = 1;
-    if (row->threads > 1) {
+    if (row->threads > 1 && !quantises) {
         const uint32_t most = shape->is_layer ? 2 : kMostLaneSlices, wanted = rows >= kManyRows ? 2 : 1;
         while (lane_slices < most && shape->slices >= 2 * lane_slices * kLanes &&
                (lane_slices < wanted || threads_of_row(shape, lane_slices) > kMostLocalThreads))
@@ -129,18 +150,43 @@ static RowBlocks local_blocks(const RowShape* shape, const TuningRow* row, uint6
     return block_a_row(shape, row, rows, row->threads == 1 ? 1 : kMostLocalBlocks, kMostLocalThreads, lane_slices);
 }
 
-static RowBlocks blocks_for(const TuningRow* row, const RowShape* shape, hipcommAlgorithm_t algorithm, uint64_t rows,
-                            uint32_t max_blocks) {
-    switch (algorithm) {
-        case hipcommAlgorithmLocal: return local_blocks(shape, row, rows);
-        case hipcommAlgorithmOneShot: return shared_blocks(shape, row, rows, max_blocks, kMostLineSlices);
-        case hipcommAlgorithmPipelined: return shared_blocks(shape, row, rows, max_blocks, kMostLaneSlices);
-        default: return block_a_row(shape, row, rows, max_blocks, kMostThreads, 1);
-    }
+static RowBlocks blocks_for(const hipcommPlanRequest* request, const TuningRow* row, const RowShape* shape,
+                            hipcommAlgorithm_t algorithm, uint64_t rows, uint32_t max_blocks) {
+    /* quantising kernels are compiled for one slice: groups are neighbouring lanes' */
+    const bool quantises = request->format != hipcommFormatNone, is_shared = !has_own_residual(request->operation) &&
+                           request->operation != hipcommOpAllGatherTokens;
+    if (algorithm == hipcommAlgorithmLocal) return local_blocks(shape, row, rows, quantises);
+    if (algorithm == hipcommAlgorithmOneShot)
+        return shared_blocks(shape, row, rows, max_blocks, quantises ? 1 : kMostLineSlices);
+    if (algorithm == hipcommAlgorithmPipelined && is_shared)
+        return shared_blocks(shape, row, rows, max_blocks, quantises ? 1 : kMostLaneSlices);
+    return block_a_row(shape, row, rows, max_blocks, kMostThreads, 1);
 }
 
 static uint64_t staging_of_launch(const hipcommPlanRequest* request, const TuningRow* row) {
     return (request->staging_bytes ? request->staging_bytes : row->staging_bytes) / 2;
+}
+
+/* Bytes of staging memory that a row with an owner takes for each rank: a contribution, and what is made of it. */
+static uint64_t staged_of_row(const hipcommPlanRequest* request, const RowShape* shape) {
+    const uint64_t row = shape->slices * shape->slice_bytes;
+    if (request->operation == hipcommOpAllGatherTokens) return max_u64(1, request->gathered_bytes);
+    return row + (has_own_residual(request->operation) ? request->gathered_bytes : row);
+}
+
+/* Bytes that the rank with the most rows sends over its links, or its peers read from it. */
+static uint64_t link_bytes(const hipcommPlanRequest* request, const RowShape* shape, uint64_t tokens,
+                           hipcommAlgorithm_t algorithm) {
+    const uint64_t peers = (uint64_t)request->world - 1, own = ceil_div(tokens, (uint64_t)request->world);
+    switch (algorithm) {
+        case hipcommAlgorithmOneShot: return peers * tokens * shape->packs * HIPCOMM_LINE_BYTES;
+        case hipcommAlgorithmStaged: return peers * tokens * shape->bytes;
+        case hipcommAlgorithmPipelined: break;
+        default: return 0;
+    }
+    if (request->operation == hipcommOpAllGatherTokens) return peers * own * request->gathered_bytes;
+    return (tokens - own) * shape->bytes +
+           peers * own * (has_own_residual(request->operation) ? request->gathered_bytes : shape->bytes);
 }
 
 /* Rows that one launch can take; where rows have owners, of each. 0: none. */
@@ -157,9 +203,10 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
         }
         case hipcommAlgorithmStaged: return staged / 2;
         case hipcommAlgorithmPipelined: {
-            /* a word for each piece of 32 packs of all owners' rows; contributions, and rows that are summed up */
-            const uint64_t words = row->line_capacity / world / ceil_div(shape->slices, 32);
-            return min_u64(words, staged / (2 * world));
+            /* a word for each piece of 32 packs of all owners' rows, of quantised rows two; and what is staged */
+            const uint64_t pieces = ceil_div(shape->slices, 32) * (request->format != hipcommFormatNone ? 2 : 1);
+            return min_u64(row->line_capacity / world / pieces,
+                           staging_of_launch(request, row) / (world * staged_of_row(request, shape)));
         }
         default: return 0;
     }
@@ -167,7 +214,7 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
 
 bool can_norm(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
     const RowShape shape = shape_of(request, row);
-    const RowBlocks with = blocks_for(row, &shape, algorithm, 1, 1); /* the worst that there may be */
+    const RowBlocks with = blocks_for(request, row, &shape, algorithm, 1, 1); /* the worst that there may be */
     return rows_per_launch(request, row, &shape, &with, algorithm) > 0;
 }
 
@@ -176,7 +223,7 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
     const bool is_local = plan->algorithm == hipcommAlgorithmLocal, has_owners = plan->algorithm == hipcommAlgorithmPipelined;
     const RowShape shape = shape_of(request, row);
     const uint64_t tokens = request->bytes / shape.bytes;
-    RowBlocks with = blocks_for(row, &shape, plan->algorithm, is_local ? tokens : 1, max_blocks);
+    RowBlocks with = blocks_for(request, row, &shape, plan->algorithm, is_local ? tokens : 1, max_blocks);
     plan->rows_per_launch = tokens;
     if (!is_local) {
         const uint64_t rows = rows_per_launch(request, row, &shape, &with, plan->algorithm);
@@ -186,8 +233,9 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
         }
         plan->rows_per_launch = min_u64(rows, has_owners ? ceil_div(tokens, world) : tokens);
         plan->bytes_per_launch = plan->rows_per_launch * shape.bytes * (has_owners ? world : 1);
-        with = blocks_for(row, &shape, plan->algorithm, plan->rows_per_launch, max_blocks);
+        with = blocks_for(request, row, &shape, plan->algorithm, plan->rows_per_launch, max_blocks);
     }
+    plan->link_bytes = link_bytes(request, &shape, tokens, plan->algorithm);
     plan->threads = with.threads;
     plan->blocks = with.blocks;
     plan->lane_slices = with.lane_slices;

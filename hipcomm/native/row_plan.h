@@ -4,7 +4,17 @@
 
 #include "plan.h"
 
+/* Operations over rows, the gather of normed rows among them. */
 bool is_norm(hipcommOperation_t operation);
+bool is_layer_norm(hipcommOperation_t operation);
+bool is_norm_dtype(hipcommDataType_t dtype);
+
+/* Whether residual and residual_out, and whether the other outputs are those rows only that this rank owns. */
+bool has_own_residual(hipcommOperation_t operation);
+bool has_own_results(hipcommOperation_t operation);
+
+/* The all-reduce that has its residual sharded; others stay what they are. */
+hipcommOperation_t sharded_operation(hipcommOperation_t operation);
 
 /* Whether a request has what its operation wants: of norms rows, and a dtype that they are of; of others no rows. */
 bool has_its_rows(const hipcommPlanRequest* request);

@@ -36,11 +36,13 @@ DEVICE void add_norm_in_pieces(const hipcommNormArgs& args, const Geometry& g) {
 
 template <class T, Norm kNorm>
 DEVICE void add_norm(const hipcommNormArgs& args, const Geometry& g) {
-    if (!kOneThread && args.simple_rows) {
-        if constexpr (kNorm == Norm::kRms) /* of a LayerNorm with so many threads registers run out */
-            if (args.lane_slices == 4) return add_norm_in_pieces<T, kNorm, 4, true>(args, g);
-        if (args.lane_slices == 2) return add_norm_in_pieces<T, kNorm, 2, true>(args, g);
-        return add_norm_in_pieces<T, kNorm, 1, true>(args, g);
+    if constexpr (!kOneThread && !kNorm.quantises) {
+        if (args.simple_rows) {
+            if constexpr (!kNorm.is_layer) /* of a LayerNorm with so many threads registers run out */
+                if (args.lane_slices == 4) return add_norm_in_pieces<T, kNorm, 4, true>(args, g);
+            if (args.lane_slices == 2) return add_norm_in_pieces<T, kNorm, 2, true>(args, g);
+            return add_norm_in_pieces<T, kNorm, 1, true>(args, g);
+        }
     }
     add_norm_in_pieces<T, kNorm, 1, false>(args, g);
 }

@@ -48,7 +48,7 @@ DEVICE void push_rows(const Launch& launch, const hipcommNormArgs& args, const S
 
 template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple>
 DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
-    SumsOfShared sums{launch, row_lines<T>(args).bytes_before(args.common.rank)};
+    SumsOfShared sums{launch, row_lines<T>(args).bytes_before(args.common.rank), uint32_t(args.count)};
     NO_UNROLL
     for (uint32_t row = shared.first; row < args.count; row += shared.stride) {
         const ArrivingRow<T> source{{staged_row<T>(launch, args, args.common.rank, row)}, launch, row};
@@ -71,9 +71,11 @@ DEVICE void all_reduce_norm_in_pieces(const hipcommNormArgs& args, const Geometr
 
 template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_one_shot(const hipcommNormArgs& args, const Geometry& g) {
-    if (!kOneThread && args.simple_rows) {
-        if (args.lane_slices == 2) return all_reduce_norm_in_pieces<T, kNorm, 2, true>(args, g);
-        return all_reduce_norm_in_pieces<T, kNorm, 1, true>(args, g);
+    if constexpr (!kOneThread && !kNorm.quantises) {
+        if (args.simple_rows) {
+            if (args.lane_slices == 2) return all_reduce_norm_in_pieces<T, kNorm, 2, true>(args, g);
+            return all_reduce_norm_in_pieces<T, kNorm, 1, true>(args, g);
+        }
     }
     all_reduce_norm_in_pieces<T, kNorm, 1, false>(args, g);
 }

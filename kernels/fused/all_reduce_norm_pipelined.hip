@@ -9,18 +9,11 @@
  * ranks. Staging memory of a launch: contributions [row][sender], then rows that are summed up [owner][row].
  */
 #include "../launch/epoch.h"
-#include "owners.h"
-#include "sources.h"
+#include "owned_rows.h"
 
 enum Phase : uint32_t { kPushed, kReduced };
 
-/* Row `row` of an owner, counted within this launch: what `sender` has sent of it, and what became of it, as `reader`
- * finds it. */
-template <class T>
-DEVICE char* contribution(const Launch& launch, const hipcommNormArgs& args, uint32_t owner, uint64_t row,
-                          uint32_t sender) {
-    return staged_row<T>(launch, args, owner, row * args.common.world + sender);
-}
+/* Row `row` of an owner, counted within this launch, summed up, as `reader` finds it. */
 template <class T>
 DEVICE char* reduced(const Launch& launch, const hipcommNormArgs& args, uint32_t reader, uint32_t owner, uint64_t row) {
     return staged_row<T>(launch, args, reader, (args.common.world + owner) * args.count + row);
@@ -112,7 +105,7 @@ DEVICE void reduce_rows(const Launch& launch, const hipcommNormArgs& args, const
 template <class T, Norm kNorm, uint32_t kOfLane, bool kSimple>
 DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args, const SharedRows<kOfLane, kSimple>& shared) {
     const Geometry& g = launch.geometry;
-    SumsOfShared sums{launch, 0};
+    SumsOfShared sums{launch, 0, uint32_t(args.common.world * args.count)};
     for_each_row(args, shared, args.common.rank, [&](uint32_t owner, uint32_t row, uint64_t token) IN_LINE {
         const ReducedRow<T> source{reduced<T>(launch, args, args.common.rank, owner, row), slices_of<T>(args.hidden)};
         return finish_row<T, kNorm>(args, g, shared.pieces, token, owner * args.count + row, source, sums);
@@ -135,7 +128,9 @@ template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_pipelined(const hipcommNormArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     if (is_behind_failure(launch)) return end_launch(launch);
-    if (!kOneThread && args.simple_rows) {
+    if constexpr (kNorm.quantises) {
+        all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
+    } else if (!kOneThread && args.simple_rows) {
         if (args.lane_slices == 4)
             all_reduce_norm_in_pieces<T, kNorm, 4, true>(launch, args);
         else if (args.lane_slices == 2)

@@ -9,13 +9,7 @@
  */
 #pragma once
 
-#include "outputs.h"
-#include "row_sums.h"
-
-/* The arguments at the start of a sweep: nothing that earlier ones have computed from them stays alive in registers. */
-DEVICE const hipcommNormArgs& new_sweep(const hipcommNormArgs& args) {
-    return reinterpret_cast<const hipcommNormArgs&>(reload_args(args.common));
-}
+#include "quantised_outputs.h"
 
 template <class T, uint32_t kOfLane>
 DEVICE void add_residual_piece(Slice<T> (&v)[kOfLane], const Slice<T> (&residual)[kOfLane]) {
@@ -86,7 +80,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
         if (adds) add_residual_piece<T>(v, residual);
         hold(v);
         if (several) kept.put(piece, v);
-        return post(0, piece, [](float x) { return kNorm == Norm::kRms ? x * x : x; });
+        return post(0, piece, [](float x) { return !kNorm.is_layer ? x * x : x; });
     });
     if (!first_posted) return false;
 
@@ -98,13 +92,13 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
         for (uint32_t p = 0; p < kOfLane; ++p) affine[p].load(args, pieces.slice(piece, p));
     };
     const bool early = kEarly && !several && pieces.first < of_row;
-    if (kNorm == Norm::kRms && early) load_affine(pieces.first);
+    if (!kNorm.is_layer && early) load_affine(pieces.first);
 
     Statistics statistics{0.0f, 0.0f};
     float squares;
     if (!sums.total(of_sums, 0, of_row, squares)) return false;
     hold(v);
-    if constexpr (kNorm == Norm::kLayer) {
+    if constexpr (kNorm.is_layer) {
         const float mean = statistics.mean = mean_of(squares, hidden);
         const bool second_posted = pieces.each([&](uint32_t piece) IN_LINE {
             if (several) kept.get(piece, v);
@@ -116,6 +110,15 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     }
     statistics.s = inverse_deviation(squares, hidden, args.eps);
 
+    if constexpr (kNorm.quantises) {
+        return write_quantised<T>(args, pieces, row, of_sums, v, sums, [&](uint32_t piece, Slice<T>(&y)[kOfLane]) IN_LINE {
+            if (several) kept.get(piece, v);
+            if (!early) load_affine(piece);
+            UNROLL(4)
+            for (uint32_t p = 0; p < kOfLane; ++p)
+                norm_slice<T, kNorm>(new_sweep(args), v[p], affine[p], statistics, y[p]);
+        });
+    }
     pieces.each([&](uint32_t piece) IN_LINE {
         if (several) kept.get(piece, v);
         if (kEarly && several) load_affine(piece);
@@ -133,13 +136,15 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     return true;
 }
 
-/* One kernel for each norm and type, named <algorithm>_<norm>_<dtype>. */
-#define NORM_KERNEL(algorithm, norm, Norm_, dtype, T, most_threads) \
-    KERNEL(hipcomm_##algorithm##_##norm##_##dtype, (algorithm<T, Norm_>), hipcommNormArgs, most_threads)
+/* One kernel for each norm and type, named <algorithm>_<norm>_<dtype>, and one that quantises as well. */
+#define NORM_KERNEL(algorithm, norm, kNorm, dtype, T, most_threads) \
+    KERNEL(hipcomm_##algorithm##_##norm##_##dtype, (algorithm<T, kNorm>), hipcommNormArgs, most_threads)
+#define NORM_KERNELS_OF(algorithm, norm, kNorm, most_threads)              \
+    NORM_KERNEL(algorithm, norm, kNorm, float16, float16, most_threads)    \
+    NORM_KERNEL(algorithm, norm, kNorm, bfloat16, bfloat16, most_threads)  \
+    NORM_KERNEL(algorithm, norm, kNorm, float32, float, most_threads)
 #define NORM_KERNELS(algorithm, most_threads)                                         \
-    NORM_KERNEL(algorithm, rms, Norm::kRms, float16, float16, most_threads)           \
-    NORM_KERNEL(algorithm, rms, Norm::kRms, bfloat16, bfloat16, most_threads)         \
-    NORM_KERNEL(algorithm, rms, Norm::kRms, float32, float, most_threads)             \
-    NORM_KERNEL(algorithm, layer, Norm::kLayer, float16, float16, most_threads)       \
-    NORM_KERNEL(algorithm, layer, Norm::kLayer, bfloat16, bfloat16, most_threads)     \
-    NORM_KERNEL(algorithm, layer, Norm::kLayer, float32, float, most_threads)
+    NORM_KERNELS_OF(algorithm, rms, kRmsNorm, most_threads)                           \
+    NORM_KERNELS_OF(algorithm, layer, kLayerNorm, most_threads)                       \
+    NORM_KERNELS_OF(algorithm, rms_quantised, quantising(kRmsNorm), most_threads)     \
+    NORM_KERNELS_OF(algorithm, layer_quantised, quantising(kLayerNorm), most_threads)

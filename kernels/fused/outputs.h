@@ -3,7 +3,12 @@
 
 #include "slices.h"
 
-enum class Norm { kRms, kLayer };
+/* What a kernel makes of a row. */
+struct Norm {
+    bool is_layer, quantises;
+};
+constexpr Norm kRmsNorm = {false, false}, kLayerNorm = {true, false};
+constexpr Norm quantising(Norm norm) { return {norm.is_layer, true}; }
 
 /* A slice of the weight or the bias as it lies in memory. To be loaded before what it is needed after, so that its
  * latency is hidden; widened only then, for that waits for it. */
@@ -47,9 +52,9 @@ struct Affine {
     Parameters<T> weight, bias;
 
     DEVICE_MEMBER void load(const hipcommNormArgs& args, uint32_t i) {
-        if (!args.out) return;
+        if (!args.out && !kNorm.quantises) return;
         weight.template load<kSimple>(args.weight, args.weight_is_float32, args.hidden, i);
-        if (kNorm == Norm::kLayer) bias.template load<kSimple>(args.bias, args.bias_is_float32, args.hidden, i);
+        if (kNorm.is_layer) bias.template load<kSimple>(args.bias, args.bias_is_float32, args.hidden, i);
     }
 };
 
@@ -59,6 +64,25 @@ struct Statistics {
     float s;
 };
 
+/* The norm of a slice v; past the row's end it is anything. */
+template <class T, Norm kNorm, bool kSimple>
+DEVICE void norm_slice(const hipcommNormArgs& args, const Slice<T>& v, const Affine<T, kNorm, kSimple>& affine,
+                       const Statistics& of_row, Slice<T>& rounded) {
+    float y[kSlice<T>], bias[kSlice<T>];
+    affine.weight.widen_to(args.weight, args.weight_is_float32, 1.0f, y);
+    UNROLL(8)
+    for (uint32_t e = 0; e < kSlice<T>; ++e) {
+        const float centred = !kNorm.is_layer ? widen(v.at[e]) : widen(v.at[e]) - of_row.mean;
+        y[e] = scaled(centred, of_row.s, y[e] + args.weight_offset);
+    }
+    if (kNorm.is_layer && args.bias) {
+        affine.bias.widen_to(args.bias, args.bias_is_float32, 0.0f, bias);
+        UNROLL(8)
+        for (uint32_t e = 0; e < kSlice<T>; ++e) y[e] = y[e] + bias[e];
+    }
+    round_to(y, rounded);
+}
+
 /* Slice i of row `row`, v with the residual, into the caller's arrays. */
 template <class T, Norm kNorm, bool kSimple>
 DEVICE void write_slice(const hipcommNormArgs& args, uint64_t row, uint32_t i, const Slice<T>& v,
@@ -66,19 +90,7 @@ DEVICE void write_slice(const hipcommNormArgs& args, uint64_t row, uint32_t i, c
     const uint32_t hidden = args.hidden;
     if (args.residual_out) store_slice<kSimple>(row_of<T>(args.residual_out, args.residual_out_stride, row, hidden), i, v);
     if (!args.out) return;
-    float y[kSlice<T>], bias[kSlice<T>];
-    affine.weight.widen_to(args.weight, args.weight_is_float32, 1.0f, y);
-    UNROLL(8)
-    for (uint32_t e = 0; e < kSlice<T>; ++e) {
-        const float centred = kNorm == Norm::kRms ? widen(v.at[e]) : widen(v.at[e]) - of_row.mean;
-        y[e] = scaled(centred, of_row.s, y[e] + args.weight_offset);
-    }
-    if (kNorm == Norm::kLayer && args.bias) {
-        affine.bias.widen_to(args.bias, args.bias_is_float32, 0.0f, bias);
-        UNROLL(8)
-        for (uint32_t e = 0; e < kSlice<T>; ++e) y[e] = y[e] + bias[e];
-    }
     Slice<T> rounded;
-    round_to(y, rounded);
+    norm_slice<T, kNorm>(args, v, affine, of_row, rounded);
     store_slice<kSimple>(row_of<T>(args.out, args.out_stride, row, hidden), i, rounded);
 }

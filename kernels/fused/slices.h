@@ -116,3 +116,8 @@ template <class T>
 DEVICE Message row_of(const void* rows, uint64_t stride, uint64_t index, uint32_t hidden) {
     return message(static_cast<const char*>(rows) + index * stride, uint64_t(hidden) * sizeof(T));
 }
+
+/* The arguments at the start of a sweep: nothing that earlier ones have computed from them stays alive in registers. */
+DEVICE const hipcommNormArgs& new_sweep(const hipcommNormArgs& args) {
+    return reinterpret_cast<const hipcommNormArgs&>(reload_args(args.common));
+}

@@ -36,14 +36,29 @@ DEVICE Float8Format float8_format(const hipcommKernelArgs& args) {
             format.specials == HIPCOMM_FLOAT8_EXPONENT_ONLY};
 }
 
+/* The two that norms are quantised to, whose NaNs have one code. */
+DEVICE Float8Format e4m3_format(bool is_fnuz) {
+    return {3,
+            in_vector_register(is_fnuz ? 8u : 7u),
+            kNever,
+            in_vector_register(is_fnuz ? 0x7fu : 0x7eu),
+            in_vector_register(is_fnuz ? 0x80u : kNever),
+            in_vector_register(is_fnuz ? 0x80u : 0x7fu),
+            false};
+}
+
 /* 2^exponent as a float32; the exponent is that of a normal number. */
 DEVICE float power_of_two(uint32_t exponent) { return float_from_bits((127 + exponent) << 23); }
 
 constexpr uint32_t kFloatInfinity = 0x7f800000u, kFloatNan = 0x7fc00000u;
 
+/* e8m0: no sign, no mantissa, no zero. */
+DEVICE float widen_exponent(uint8_t bits) {
+    return float_from_bits(bits == 0xff ? kFloatNan : bits == 0 ? 0x00400000u : uint32_t(bits) << 23);
+}
+
 DEVICE float widen_float8(uint8_t bits, const Float8Format& format) {
-    if (format.exponent_only) /* no sign, no mantissa, no zero */
-        return float_from_bits(bits == 0xff ? kFloatNan : bits == 0 ? 0x00400000u : uint32_t(bits) << 23);
+    if (format.exponent_only) return widen_exponent(bits);
 
     const uint32_t magnitude = bits & 0x7fu;
     const uint32_t normal = (magnitude << (23 - format.mantissa_bits)) + ((127 - format.bias) << 23);
@@ -62,20 +77,25 @@ DEVICE uint8_t narrow_to_exponent(uint32_t bits) {
     return uint8_t((bits + 0x00400000u) >> 23);         /* infinity becomes 0xff by itself */
 }
 
+/* The magnitude of a float32, to nearest even, in a format of few bits that has every number that large. */
+DEVICE uint32_t narrow_magnitude(uint32_t magnitude, uint32_t mantissa_bits, uint32_t bias) {
+    const uint32_t shift = 23 - mantissa_bits;
+    const uint32_t rebias = (127 - bias) << 23;
+    /* the odd bit makes the tie go to even; a carry into the exponent is right */
+    const uint32_t scaled = magnitude - rebias;
+    const uint32_t normal = (scaled + (1u << (shift - 1)) - 1 + (scaled >> shift & 1)) >> shift;
+    /* the adder itself rounds to a multiple of the least denormal */
+    const float magic = power_of_two(1 - bias - mantissa_bits + 23);
+    const uint32_t denormal = bits_of_float(float_from_bits(magnitude) + magic) - bits_of_float(magic);
+    return magnitude >= rebias + (1u << 23) ? normal : denormal;
+}
+
 DEVICE uint8_t narrow_to_float8(float value, const Float8Format& format) {
     const uint32_t bits = bits_of_float(value);
     if (format.exponent_only) return narrow_to_exponent(bits);
 
     const uint32_t magnitude = bits & 0x7fffffffu;
-    const uint32_t shift = 23 - format.mantissa_bits;
-    const uint32_t rebias = (127 - format.bias) << 23;
-    /* the odd bit makes the tie go to even; a carry into the exponent is right */
-    const uint32_t scaled = magnitude - rebias;
-    const uint32_t normal = (scaled + (1u << (shift - 1)) - 1 + (scaled >> shift & 1)) >> shift;
-    /* the adder itself rounds to a multiple of the least denormal */
-    const float magic = power_of_two(1 - format.bias - format.mantissa_bits + 23);
-    const uint32_t denormal = bits_of_float(float_from_bits(magnitude) + magic) - bits_of_float(magic);
-    uint32_t result = magnitude >= rebias + (1u << 23) ? normal : denormal;
+    uint32_t result = narrow_magnitude(magnitude, format.mantissa_bits, format.bias);
 
     /* the largest number is the code below infinity, or that below which there are NaNs */
     const uint32_t largest = format.infinity != kNever ? format.infinity - 1 : format.nan_above;

@@ -1,0 +1,113 @@
+/* Reduce-scatter, residual and norm, and the all-reduce whose residual is sharded, through the staging slab, for any
+ * number of rows. Rows have owners (fused/owners.h):
+ *   push     copy each owner's rows of x into its staging memory
+ *   finish   sum up, add the residual to and norm my rows; write what is wanted of them
+ *   gather   copy that into everybody else's staging memory, and out of there; of an all-reduce only
+ * Bytes over the links, per byte of x: (n - 1)/n, and as much again of what is gathered: codes and scales alone, if those
+ * are all that is wanted.
+ *
+ * Staging memory of a launch: contributions [row][sender], then records of finished rows [owner][row].
+ */
+#include "../launch/epoch.h"
+#include "gather.h"
+#include "owned_rows.h"
+
+enum Phase : uint32_t { kPushed, kGathered };
+
+/* A row of this rank's, of which the peers' parts are in its staging memory. */
+template <class T>
+struct OwnedRow {
+    const Launch& launch;
+    const uint64_t row, token;
+    static constexpr bool kWithResidual = false;
+
+    DEVICE_MEMBER void sum_of_slice(uint32_t i, Slice<T> (&sum)[1]) const {
+        const Launch now = new_phase(launch);
+        const auto& args = reinterpret_cast<const hipcommNormArgs&>(now.args);
+        const uint32_t self = now.args.rank;
+        sum_pieces<T>(
+            now.args,
+            [&](uint32_t rank, Slice<T> (&slice)[1]) IN_LINE {
+                if (rank == self)
+                    load_slice<false>(row_of<T>(args.common.send, args.x_stride, token, args.hidden), i, slice[0]);
+                else
+                    load_staged_slice(contribution<T>(now, args, self, row, rank), i, slice[0]);
+            },
+            sum);
+    }
+    DEVICE_MEMBER void load(const Pieces<1, false>& pieces, uint32_t piece, Slice<T> (&sum)[1]) const {
+        sum[0] = {};
+        const auto& args = reinterpret_cast<const hipcommNormArgs&>(launch.args);
+        if (pieces.slice(piece, 0) < slices_of<T>(args.hidden)) sum_of_slice(pieces.slice(piece, 0), sum);
+    }
+    DEVICE_MEMBER void keep(uint32_t, const Slice<T>&) const {}
+    DEVICE_MEMBER void again(uint32_t i, Slice<T>& v) const {
+        Slice<T> sum[1];
+        sum_of_slice(i, sum);
+        v = sum[0];
+        const auto& args = reinterpret_cast<const hipcommNormArgs&>(launch.args);
+        if (!args.residual) return;
+        Slice<T> residual;
+        load_slice<false>(row_of<T>(args.residual, args.residual_stride, token, args.hidden), i, residual);
+        add_residual_slice(v, residual);
+    }
+};
+
+template <class T>
+DEVICE char* record_of(const Launch& launch, const hipcommNormArgs& args, uint32_t reader, uint32_t owner, uint64_t row) {
+    const uint64_t contributions = args.count * args.common.world * slices_of<T>(args.hidden) * sizeof(Slice<T>);
+    return record(launch, contributions, args.gathered_bytes, args.count, reader, owner, row);
+}
+
+template <class T>
+DEVICE GatheredRow gathered(const hipcommNormArgs& args, uint64_t token) {
+    const Message out = message(static_cast<char*>(args.out) + token * args.out_stride,
+                                args.out ? uint64_t(args.hidden) * sizeof(T) : 0);
+    return gathered_row(out, args.quantised, token, args.hidden);
+}
+
+template <class T, Norm kNorm>
+DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args) {
+    const Geometry& g = launch.geometry;
+    const Owners owners = owners_of(args);
+    const uint32_t self = args.common.rank;
+    BlockSums sums{g};
+    const Pieces<1, false> pieces = pieces_of_block<T, 1, false>(g, args.hidden);
+    NO_UNROLL
+    for (uint64_t row = g.block; row < args.count && args.first + row < owners.rows(self); row += g.blocks) {
+        const uint64_t token = owners.first(self) + args.first + row;
+        finish_row<T, kNorm>(args, g, pieces, token, 0, OwnedRow<T>{launch, row, token}, sums);
+        if (args.gathered_bytes == 0) continue;
+        block_barrier(); /* what all threads have written of the row is read by others */
+        const Launch now = new_phase(launch);
+        const hipcommNormArgs& sent = new_sweep(args);
+        send_row(now, gathered<T>(sent, token),
+                 [&](uint32_t reader) IN_LINE { return record_of<T>(now, sent, reader, sent.common.rank, row); });
+    }
+}
+
+template <class T>
+DEVICE void receive_rows(const Launch& launch, const hipcommNormArgs& args) {
+    for_each_row(args, launch.geometry, args.common.rank, [&](uint32_t owner, uint64_t row, uint64_t token) IN_LINE {
+        if (owner == args.common.rank) return;
+        receive_row(launch, gathered<T>(args, token), record_of<T>(launch, args, args.common.rank, owner, row),
+                    args.hidden);
+    });
+}
+
+template <class T, Norm kNorm>
+DEVICE void reduce_scatter_norm(const hipcommNormArgs& args, const Geometry& g) {
+    const Launch launch = begin_launch(args.common, g);
+    if (is_behind_failure(launch)) return end_launch(launch);
+    push_rows<T>(new_phase(launch), new_sweep(args));
+    signal_peers(launch, kPushed, 1);
+    if (!wait_for_peers(launch, kPushed, 1)) return end_launch(launch);
+    finish_rows<T, kNorm>(new_phase(launch), new_sweep(args));
+    if (args.gathered_bytes) {
+        signal_peers(launch, kGathered, 1);
+        if (wait_for_peers(launch, kGathered, 1)) receive_rows<T>(new_phase(launch), new_sweep(args));
+    }
+    end_launch(launch);
+}
+
+NORM_KERNELS(reduce_scatter_norm, HIPCOMM_MAX_UNIT_THREADS)
