@@ -78,3 +78,16 @@ def test_what_cannot_be_done_is_refused_by_name(tmp_path):
         assert "op 'xor' is none of" in said["op"]
         assert "must have as many" in said["sizes"]
         assert said["overlap"] == f"rank {rank}: all_reduce: sendbuf and recvbuf overlap"
+
+
+def test_what_a_hop_costs(tmp_path):
+    """The bench's mode for nodes: a row for each size, with four figures."""
+    options = ["--smallest", "1024", "--largest", "70000", "--factor", "64", "--budget", "0.05"]
+    with namespaces.Namespaces(2, tmp_path) as nodes:
+        command = nodes.mpirun([2, 2], [sys.executable, "-m", "hipcomm_bench.nodes", *options])
+        environment = namespaces.clean_environment(HIPCOMM_PLATFORM="cpu")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["bytes", "1024", "65536"], done.stdout
+    assert all(int(figure) > 0 for row in rows[1:] for figure in row[1:]) and len(rows[1]) == 5
