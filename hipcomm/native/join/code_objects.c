@@ -3,13 +3,27 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../failure.h"
+#include "errors.h"
+
+/* The code objects of an architecture on a device; on GPUs a module is one device's. */
+typedef struct CodeObjects {
+    char arch[64];
+    int device; /* -1: any, where the host is the device */
+    void** functions;
+    struct LoadedModule* modules;
+    int count;
+    struct CodeObjects* next;
+} CodeObjects;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static CodeObjects* loaded; /* whole ones */
 
 typedef struct LoadedModule {
     const char* file; /* of the kernel table */
@@ -126,7 +140,7 @@ static hipcommResult_t get_module(const Directory* directory, CodeObjects* objec
     return result;
 }
 
-hipcommResult_t load_code_objects(const Platform* platform, const char* arch, CodeObjects* objects) {
+static hipcommResult_t load_code_objects(const Platform* platform, const char* arch, CodeObjects* objects) {
     const int count = hipcommKernelCount();
     Directory directory;
     hipcommResult_t result = find_directory(platform, arch, &directory);
@@ -148,14 +162,38 @@ hipcommResult_t load_code_objects(const Platform* platform, const char* arch, Co
     return result;
 }
 
-hipcommResult_t unload_code_objects(CodeObjects* objects) {
-    hipcommResult_t result = hipcommSuccess;
-    while (objects->count > 0) {
-        const hipcommResult_t unloaded = HIP_CALL(ModuleUnload, objects->modules[--objects->count].module);
-        if (result == hipcommSuccess) result = unloaded;
-    }
+/* Where one kernel cannot be loaded none is. */
+static hipcommResult_t unload_code_objects(CodeObjects* objects) {
+    KeptError first = keep_error(hipcommSuccess);
+    while (objects->count > 0)
+        first = keep_error(first_error(&first, HIP_CALL(ModuleUnload, objects->modules[--objects->count].module)));
     free(objects->modules);
     free(objects->functions);
-    *objects = (CodeObjects){0};
+    free(objects);
+    return first_error(&first, hipcommSuccess);
+}
+
+hipcommResult_t find_kernels(const Platform* platform, const Device* device, void* const** functions) {
+    const int number = device->is_host ? -1 : device->ordinal;
+    hipcommResult_t result = hipcommSuccess;
+    pthread_mutex_lock(&lock);
+    CodeObjects* found = loaded;
+    while (found && (found->device != number || strcmp(found->arch, device->arch) != 0)) found = found->next;
+    if (!found) {
+        found = calloc(1, sizeof *found);
+        result = found ? load_code_objects(platform, device->arch, found)
+                       : set_error(NULL, hipcommOutOfMemory, "no memory for the kernel table");
+        if (result == hipcommSuccess) {
+            snprintf(found->arch, sizeof found->arch, "%s", device->arch);
+            found->device = number;
+            found->next = loaded;
+            loaded = found;
+        } else if (found) {
+            const KeptError first = keep_error(result);
+            result = first_error(&first, unload_code_objects(found));
+        }
+    }
+    if (result == hipcommSuccess) *functions = found->functions;
+    pthread_mutex_unlock(&lock);
     return result;
 }

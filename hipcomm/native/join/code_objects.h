@@ -4,15 +4,9 @@
 
 #include "device.h"
 
-typedef struct CodeObjects {
-    void** functions; /* [hipcommKernelCount()]; NULL where hipcommKernelIsFor says no */
-    struct LoadedModule* modules;
-    int count;
-} CodeObjects;
-
-hipcommResult_t load_code_objects(const Platform* platform, const char* arch, CodeObjects* objects);
-
-/* Nothing of them may be running. */
-hipcommResult_t unload_code_objects(CodeObjects* objects);
+/* The kernels of a device, which is current: loaded once in a process, for all of its communicators. They stay loaded: a
+ * graph that holds some may outlive its communicator. *functions: [hipcommKernelCount()]; NULL where
+ * hipcommKernelIsFor() says no. */
+hipcommResult_t find_kernels(const Platform* platform, const Device* device, void* const** functions);
 
 #endif

@@ -80,5 +80,6 @@ hipcommResult_t open_device(const Settings* settings, int local_rank, Device* de
     write_pci_bus_id(&properties, device->pci_bus_id, sizeof device->pci_bus_id);
     snprintf(device->arch, sizeof device->arch, "%.63s", properties.gcnArchName);
     device->multiprocessors = properties.multiProcessorCount;
+    device->is_host = properties.maxThreadsPerBlock == 1;
     return hipcommSuccess;
 }

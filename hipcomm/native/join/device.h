@@ -10,6 +10,7 @@ typedef struct Device {
     char pci_bus_id[32];
     char arch[64]; /* gcnArchName: "gfx942:sramecc+:xnack-", "sm_90", "x86_64:avx2+" */
     int multiprocessors;
+    bool is_host; /* a host thread is the processor */
 } Device;
 
 /* Make a device current: the one that the settings name, or that of the local rank. */

@@ -60,9 +60,10 @@ void session_abort(Session* session, const char* reason, hipcommResult_t result)
 /* ---- the beginning -------------------------------------------------------------------------------------------------*/
 
 static hipcommResult_t create_core(Session* session, const hipcommLayout* layout, uint32_t max_blocks) {
+    void* const* functions;
     hipcommResult_t result = make_status_page(layout->status_bytes, &session->status);
     if (result == hipcommSuccess)
-        result = load_code_objects(session->platform, session->device.arch, &session->kernels);
+        result = find_kernels(session->platform, &session->device, &functions);
     if (result != hipcommSuccess) return prefix_error(result, "rank %d: ", session->ranks.rank);
     const hipcommConfig config = {
         .rank = session->ranks.rank,
@@ -79,7 +80,7 @@ static hipcommResult_t create_core(Session* session, const hipcommLayout* layout
         .staging = session->slabs.peers.addresses[1],
         .status_host = session->status.host,
         .status_device = session->status.device,
-        .functions = session->kernels.functions,
+        .functions = functions,
     };
     return hipcommCommCreate(&config, &session->comm);
 }
@@ -266,13 +267,8 @@ hipcommResult_t session_end(Session* session) {
 
 hipcommResult_t session_destroy(Session* session) {
     KeptError first = keep_error(session->comm ? hipcommCommDestroy(session->comm) : hipcommSuccess);
-    if (session->has_failed) { /* what kernels that have not left may still look at stays: the books alone go */
-        free(session->kernels.functions);
-        free(session->kernels.modules);
-    } else {
-        first = keep_error(first_error(&first, free_status_page(&session->status)));
-        first = keep_error(first_error(&first, unload_code_objects(&session->kernels)));
-    }
+    /* after a failure it stays: kernels that have not left may still look at it */
+    if (!session->has_failed) first = keep_error(first_error(&first, free_status_page(&session->status)));
     free(session);
     return first_error(&first, hipcommSuccess);
 }

@@ -19,7 +19,6 @@ typedef struct Session {
     Device device;
     Slabs slabs;
     StatusPage status;
-    CodeObjects kernels;
     Heap heap;
     Registrations registrations;
     hipcommComm_t comm; /* NULL: not made, or destroyed */

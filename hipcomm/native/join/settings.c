@@ -317,13 +317,20 @@ hipcommResult_t read_identity(Identity* identity) {
                          variable(launcher->rank), launcher->world, variable(launcher->world));
     identity->local_rank = identity->rank;
     if (*variable(launcher->local_rank)) result = read_number(launcher->local_rank, 0, &identity->local_rank);
-    int local_size = identity->world;
+    int local_size = identity->world, nodes = 1;
+    if (result == hipcommSuccess && strcmp(launcher->name, "Slurm") == 0) {
+        const char* const name = *variable("SLURM_STEP_NUM_NODES") ? "SLURM_STEP_NUM_NODES" : "SLURM_NNODES";
+        if (*variable(name)) result = read_number(name, 1, &nodes);
+        if (result == hipcommSuccess && nodes > 1)
+            return set_error(NULL, hipcommInvalidArgument,
+                             "%s='%d': ranks in C are those of one machine; Python's may be on several", name, nodes);
+    }
     if (result == hipcommSuccess && *launcher->local_size && *variable(launcher->local_size))
         result = read_number(launcher->local_size, 1, &local_size);
     if (result != hipcommSuccess) return result;
     if (local_size != identity->world)
         return set_error(NULL, hipcommInvalidArgument,
-                         "%s='%s' but %s='%s': hipcomm joins the ranks of one machine only", launcher->world,
+                         "%s='%s' but %s='%s': ranks in C are those of one machine; Python's may be on several", launcher->world,
                          variable(launcher->world), launcher->local_size, variable(launcher->local_size));
     name_job(launcher, identity->job, sizeof identity->job);
     return hipcommSuccess;

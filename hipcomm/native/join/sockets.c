@@ -91,9 +91,18 @@ void close_socket(int socket) {
 /* ---- connections ---------------------------------------------------------------------------------------------------*/
 
 bool prepare_connection(int socket) {
-    const int on = 1;
-    return guard(socket) && setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == 0 &&
-           setsockopt(socket, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) == 0;
+    /* frames go at once, and TCP finds out in half a minute that the other machine is gone */
+    static const struct {
+        int level, option, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1}, {IPPROTO_TCP, TCP_KEEPIDLE, 15},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 5}, {IPPROTO_TCP, TCP_KEEPCNT, 3},
+    };
+    if (!guard(socket)) return false;
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; ++i)
+        if (setsockopt(socket, options[i].level, options[i].option, &options[i].value, sizeof options[i].value) != 0)
+            return false;
+    return true;
 }
 
 static int close_with(int socket, int error) {
