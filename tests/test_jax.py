@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 
 import numpy as np
 import oracle
@@ -196,6 +197,26 @@ def order(comm, rng):
         same(first, np.full(3000, sum(r + k for r in range(world)), np.float32))
         same(second, np.full(3000, world - 1 + k, np.float32))
         same(third, np.repeat(np.arange(world) + k, 3000).astype(np.float32))
+
+
+def tokens(comm, rng):
+    """XLA is told of the order: the token that a call makes is what the next one takes."""
+    jax, jnp, hj = modules()
+
+    def program(a, b):
+        return hj.all_reduce(a, comm), hj.all_gather(b, comm), hj.all_reduce(b, comm, "max")
+
+    text = jax.jit(program).lower(jnp.ones(3), jnp.ones(4)).as_text()
+    calls = re.findall(r"(%\w+):2 = stablehlo.custom_call @hipcomm_call\((\S+),", text)
+    taken = re.search(r"@main\((%\w+): !stablehlo.token", text)[1]
+    for made, first in calls:
+        assert first == taken, text
+        taken = f"{made}#0"
+    assert len(calls) == 3 and f"return {taken}, " in text
+
+
+def test_calls_hand_on_a_token(ranks):
+    ranks.world(1).run(tokens)
 
 
 @pytest.mark.parametrize("world", worlds(2))
