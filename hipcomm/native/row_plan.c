@@ -117,22 +117,18 @@ static RowBlocks block_a_row(const RowShape* shape, const TuningRow* row, uint64
     return with;
 }
 
-/* Blocks that share the rows: as few rounds as there can be, of blocks as small as possible, which start and end faster. */
+/* Blocks that share the rows: all rows at once, if they can, with as few packs a thread as that takes. Large blocks:
+ * fewer of them begin and end faster (1 row of 7168, 2 ranks on one H200: 4.1 us with 256 threads, 4.6 with 64). */
 static RowBlocks shared_blocks(const RowShape* shape, const TuningRow* row, uint64_t rows, uint32_t max_blocks,
                                uint32_t most_lane_slices) {
     if (row->threads == 1) return block_a_row(shape, row, 1, 1, 1, 1);
-    RowBlocks with = {.threads = kLanes, .lane_slices = 1};
-    while (rows * threads_of_row(shape, with.lane_slices) > (uint64_t)with.threads * max_blocks) {
-        if (with.threads < kMostThreads) {
-            with.threads *= 2;
-        } else if (with.lane_slices < most_lane_slices) {
-            with.lane_slices *= 2;
-        } else {
-            break;
-        }
-    }
-    const uint64_t wanted = ceil_div(rows * threads_of_row(shape, with.lane_slices), with.threads);
-    with.blocks = (uint32_t)min_u64(wanted, max_blocks);
+    RowBlocks with = {.lane_slices = 1};
+    while (rows * threads_of_row(shape, with.lane_slices) > (uint64_t)kMostThreads * max_blocks &&
+           with.lane_slices < most_lane_slices)
+        with.lane_slices *= 2;
+    const uint64_t threads = rows * threads_of_row(shape, with.lane_slices);
+    with.threads = (uint32_t)min_u64(threads, kMostThreads);
+    with.blocks = (uint32_t)min_u64(ceil_div(threads, with.threads), max_blocks);
     with.kept_slices = kept_slices(shape, &with, with.blocks);
     return with;
 }
