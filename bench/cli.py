@@ -16,6 +16,7 @@ from hipcomm_bench.contestants import GROUPS
 from hipcomm_bench.data import DTYPES, REDOPS
 from hipcomm_bench.launch import JobFailed, divide, run_job
 from hipcomm_bench.machine import describe
+from hipcomm_bench.norms.quantise import FORMATS, parse
 from hipcomm_bench.norms.rows import FUSED, NORMS
 from hipcomm_bench.ops import OPS
 from hipcomm_bench.plot import draw, why_not
@@ -46,6 +47,14 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
     if reason is not None:
         raise click.BadParameter(reason)
     return value
+
+
+def _quantised(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the format, if there is such a one."""
+    try:
+        return value and parse(value) and value
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 SIZE = spellings.Size()
@@ -83,6 +92,12 @@ _COMMAND_LINE = click.core.ParameterSource.COMMANDLINE
     show_default=False,
 )
 @click.option("--norm", type=click.Choice(NORMS), default=NORMS[0], help=f"{FUSED}: which norm.")
+@click.option(
+    "--quantised",
+    callback=_quantised,
+    metavar="FORMAT",
+    help=f"{FUSED}: write codes and scales instead of the norm: {', '.join(FORMATS)} (fp8_per_group:64).",
+)
 @click.option("-n", "--iters", type=click.IntRange(5), default=5000, help="Most timed calls per size.")
 @click.option(
     "-w", "--warmup-iters", "--warmup", type=click.IntRange(0), default=5, help="Untimed calls before."
@@ -138,6 +153,7 @@ def main(
     hidden: tuple[int, ...],
     tokens: tuple[int, ...],
     norm: str,
+    quantised: str | None,
     iters: int,
     warmup_iters: int,
     datatype: str,
@@ -183,6 +199,7 @@ def main(
         sizes=[subject.size for subject in subjects],
         shapes=[subject.shape for subject in subjects if subject.shape],
         norm=norm if fused else "",
+        quantised=quantised or "",
         root=root,
         dim=dim,
         iterations=iters,

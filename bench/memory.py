@@ -19,12 +19,12 @@ Bytes = NDArray[np.uint8]
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """Return the NumPy dtype called `name`; bfloat16 is ml_dtypes'."""
-    if name == "bfloat16":
+    """Return the NumPy dtype called `name`; bfloat16 and the 8-bit floats are ml_dtypes'."""
+    if name == "bfloat16" or name.startswith("float8"):
         import ml_dtypes
 
-        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-        return bfloat16
+        small: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+        return small
     return np.dtype(name)
 
 

@@ -25,7 +25,7 @@ PREFILL = (128, 512, 2048, 8192)
 WITH_DIM = ("all_gather", "reduce_scatter")
 
 # Options that go with some operations only, by parameter's name.
-_ROWS_ONLY = {"hidden": "--hidden", "tokens": "--tokens", "norm": "--norm"}
+_ROWS_ONLY = {"hidden": "--hidden", "tokens": "--tokens", "norm": "--norm", "quantised": "--quantised"}
 _MESSAGES_ONLY = {
     "minbytes": "-b",
     "maxbytes": "-e",

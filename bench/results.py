@@ -17,6 +17,7 @@ class Options:
         sizes: message sizes in bytes.
         shapes: of matrices, as many as sizes: (rows, elements of a row); empty: messages have no shape.
         norm: of the fused operation; else empty.
+        quantised: the format of its quantised output; empty: there is none.
         root: of those operations that have one.
         dim: of the shapes, along which parts are put together.
         absent: why contestants that another mpirun would have to start cannot run at all, by name.
@@ -42,6 +43,7 @@ class Options:
     progress: bool = False
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     norm: str = ""
+    quantised: str = ""
     root: int = 0
     dim: int = 0
     absent: dict[str, str] = field(default_factory=dict)
@@ -66,7 +68,8 @@ class Options:
     @property
     def title(self) -> list[str]:
         """What is measured, in words."""
-        return [self.op, self.dtype] + [self.reduction] * (self.reduction != "none")
+        what = [self.op, self.dtype] + [self.reduction] * (self.reduction != "none")
+        return what + [self.quantised] * bool(self.quantised)
 
 
 @dataclass(frozen=True)

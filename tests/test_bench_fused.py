@@ -23,7 +23,7 @@ from hipcomm_bench import worker
 from hipcomm_bench.clock import Prepared
 from hipcomm_bench.contestants import Unsupported, nccl_api
 from hipcomm_bench.memory import Buffer, HostMemory, allocate
-from hipcomm_bench.norms import others
+from hipcomm_bench.norms import others, quantise
 from hipcomm_bench.norms.contestants import NORM_CONTESTANTS
 from hipcomm_bench.norms.ours import Hipcomm
 from hipcomm_bench.norms.rows import (
@@ -453,3 +453,74 @@ def test_the_command_refuses(arguments: list[str], message: str) -> None:
     result = run_command(*arguments)
     assert result.returncode == 2
     assert message in result.stderr
+
+
+# --- quantised outputs
+
+
+def quantised_by_the_oracle(text: str, y: Any) -> tuple[Any, Any]:
+    name, _, group = text.partition(":")
+    if name == "fp8_given_scale":
+        return norm_oracle.fp8_given_scale(y, float(quantise.GIVEN_SCALE)), None
+    if name.startswith("fp8"):
+        found = norm_oracle.fp8_per_group(y, {"fp8_per_token": y.shape[1]}.get(name, int(group or 128)))
+        return found.codes, found.scales
+    found = norm_oracle.mxfp4(y) if name == "mxfp4" else norm_oracle.nvfp4(y, float(quantise.GLOBAL_SCALE))
+    return norm_oracle.pack_fours(found.codes), found.scales
+
+
+@pytest.mark.parametrize("text", [*quantise.FORMATS, "fp8_per_group:32", "fp8_per_group:512"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_expected_codes_and_scales_are_the_oracles(text: str, dtype: str) -> None:
+    for hidden in (1, 31, 100, 512, 1001):
+        inputs = numbers(hidden, dtype, 2, whole=False)
+        y = inputs.results("rms_norm", Result.FUSED, 0)["out"]
+        y[0], y[1, : hidden // 2] = 0, 0
+        codes, scales = quantise.parse(text).apply(y)
+        wanted, wanted_scales = quantised_by_the_oracle(text, y)
+        assert codes.shape == (len(y), quantise.parse(text).code_bytes(hidden))
+        assert np.array_equal(codes, wanted)
+        if wanted_scales is None:
+            assert scales is None and quantise.parse(text).scales_of(hidden) == 0
+        else:
+            assert scales is not None
+            assert scales.dtype.name == quantise.parse(text).scales_dtype
+            assert scales.shape == (len(y), quantise.parse(text).scales_of(hidden))
+            assert scales.tobytes() == wanted_scales.tobytes()
+
+
+@pytest.mark.parametrize(
+    "text", ["fp4", "fp8_per_token:64", "fp8_per_group:48", "fp8_per_group:", "mxfp4:32"]
+)
+def test_formats_that_there_are_not(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is none of|takes a group of"):
+        quantise.parse(text)
+
+
+@pytest.mark.parametrize("text", [*quantise.FORMATS, "fp8_per_group:64"])
+def test_quantised_outputs_are_measured_and_right(text: str) -> None:
+    names = ["hipcomm", "hipcomm-pair", "add-norm", "all_reduce"]
+    job = run_rank(replace(OPTIONS, quantised=text, contestants=names, graph=0))
+    assert not job.missing and not job.unsupported
+    assert {(row.contestant, row.shape): row.wrong for row in job.rows} == {
+        (name, shape): 0 for name in names for shape in SHAPES
+    }
+
+
+def test_wrong_codes_and_scales_are_counted(session: Session) -> None:
+    workload = Norms(replace(OPTIONS, quantised="fp8_per_group:32"), session)
+    task = workload.task(OPTIONS.subjects[1], in_place=False)
+    contestant = Hipcomm(session)
+    task.fill(contestant)
+    assert task.count_wrong(contestant) == 30 * (96 + 96 + 3)  # residual_out, codes, scales
+    prepared = task.prepare(contestant)
+    prepared.run()
+    prepared.wait()
+    assert task.count_wrong(contestant) == 0
+    for buffer in (task._rows.codes, task._rows.scales):
+        assert buffer is not None
+        byte = buffer.memory.read(buffer.offset + 40, 1).copy()
+        buffer.memory.write(buffer.offset + 40, byte ^ 1)
+    assert task.count_wrong(contestant) == 2
+    contestant.close()
+    workload.free()

@@ -31,6 +31,9 @@ from hipcomm_bench.session import Session
 _LARGEST_FUSED = 64 << 20
 
 
+_NO_CODES = "with quantised outputs it is not measured here"
+
+
 def _sum_of(rows: Rows) -> tuple[Call, Buffers]:
     """Return the all_reduce of x into `out`."""
     return Call(OPS["all_reduce"], rows.x.dtype, "sum", in_place=False), Buffers(rows.x, rows.out)
@@ -65,6 +68,8 @@ class Compiled(NormContestant):
 
     def add_norm(self, rows: Rows, x: Any) -> Callable[[], Any]:
         """Return the add-norm of the buffer `x`. Its outputs are the given ones: it allocates nothing."""
+        if rows.quantisation is not None:
+            raise Unsupported(_NO_CODES)
         if rows.norm not in self._compiled:
             self._compiled[rows.norm] = self._group.torch.compile(_eager(self._group.torch, rows.norm))
         tensors = [self._group.tensor(buffer).view(rows.x.shape) for buffer in (x, rows.residual)]
@@ -166,6 +171,8 @@ class FlashInferFused(NormContestant):
     def prepare(self, rows: Rows) -> Prepared:
         """Return the call, with FlashInfer's own choice between one-shot and two-shot."""
         tokens, hidden = rows.x.shape
+        if rows.quantisation is not None:
+            raise Unsupported(_NO_CODES)
         if rows.norm != "rms_norm":
             raise Unsupported(f"FlashInfer has no fused {rows.norm}")
         if rows.x.nbytes > _LARGEST_FUSED:
@@ -248,6 +255,8 @@ class OpenMpiNumPy(NormContestant):
 
     def prepare(self, rows: Rows) -> Prepared:
         """Return the two calls."""
+        if rows.quantisation is not None:
+            raise Unsupported(_NO_CODES)
         summed = self._mpi.prepare(*_sum_of(rows))
         arguments = [rows.out.array, rows.residual.array, rows.residual_out.array]
         parameters = [parameter.array for parameter in rows.parameters]

@@ -41,7 +41,18 @@ class Hipcomm(NormContestant):
     def _norm(self, method: Callable[..., None], rows: Rows, x: Any) -> Callable[[], Any]:
         parameters = [parameter.array for parameter in rows.parameters]
         outputs = rows.out.array, rows.residual_out.array
-        return partial(method, x, rows.residual.array, *parameters, EPS, *outputs, **self._stream)
+        keywords = dict(self._stream)
+        if rows.quantisation is not None:
+            assert rows.codes is not None and rows.scales is not None
+            outputs = None, rows.residual_out.array
+            keywords["quantised"] = hipcomm.Quantised(
+                rows.codes.array,
+                rows.scales.array,
+                rows.quantisation.format,
+                group=rows.quantisation.group if rows.quantisation.format == "fp8_per_group" else None,
+                global_scale=None if rows.global_scale is None else rows.global_scale.array,
+            )
+        return partial(method, x, rows.residual.array, *parameters, EPS, *outputs, **keywords)
 
     def add_norm(self, rows: Rows, x: Any) -> Callable[[], Any]:
         """Return add_rms_norm or add_layer_norm of `x`."""

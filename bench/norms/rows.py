@@ -9,9 +9,10 @@ Rows repeat after a few, so that the expected results of thousands of them are q
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from hipcomm_bench.clock import Prepared
 from hipcomm_bench.contestants.base import Library
 from hipcomm_bench.memory import Array, Buffer, allocate, dtype_of
 from hipcomm_bench.norms import expected
+from hipcomm_bench.norms.quantise import GIVEN_SCALE, GLOBAL_SCALE, Quantisation, parse
 from hipcomm_bench.ops import OPS, bandwidths
 from hipcomm_bench.results import Options
 from hipcomm_bench.session import Session
@@ -52,6 +54,8 @@ class Rows:
     """One rank's arguments: x, residual, out, residual_out: (tokens, hidden); weight, bias: (hidden,).
 
     All are of one dtype. Whoever sums first, into memory, sums into `out`.
+
+    With a quantised output `codes` and `scales` take the place of the norm in `out`.
     """
 
     norm: str
@@ -61,6 +65,15 @@ class Rows:
     residual_out: Buffer
     weight: Buffer
     bias: Buffer
+    quantisation: Quantisation | None = None
+    codes: Buffer | None = None
+    scales: Buffer | None = None
+    global_scale: Buffer | None = None
+
+    @property
+    def quantised_buffers(self) -> list[Buffer]:
+        """Codes and scales, if they are asked for."""
+        return [buffer for buffer in (self.codes, self.scales) if buffer is not None]
 
     @property
     def parameters(self) -> list[Buffer]:
@@ -141,8 +154,12 @@ class NormTask:
         self._write(rows.residual, inputs.residual)
         for parameter, values in ((rows.weight, inputs.weight), (rows.bias, inputs.bias)):
             parameter.memory.write(parameter.offset, values.view(np.uint8))
-        for output in (rows.out, rows.residual_out):
+        for output in (rows.out, rows.residual_out, *rows.quantised_buffers):
             output.memory.poison(output.offset, output.nbytes)
+        if rows.quantisation is not None and rows.quantisation.format == "fp8_given_scale":
+            _write_one(rows.scales, GIVEN_SCALE)
+        if rows.global_scale is not None:
+            _write_one(rows.global_scale, GLOBAL_SCALE)
 
     def count_wrong(self, library: Library) -> int:
         """Return how many elements differ, or differ by more than the tolerance."""
@@ -151,9 +168,12 @@ class NormTask:
         results = _results(
             self._hidden, self._dtype, world_size, not library.ours, self._rows.norm, library.result, rank
         )
+        quantisation = self._rows.quantisation
+        if quantisation is not None and library.result is not Result.SUM:
+            results = {"residual_out": results["residual_out"], **_quantised(results["out"], quantisation)}
         wrong = 0
         for name, period in results.items():
-            near = name == "out" and not library.ours and library.result is not Result.SUM
+            near = name != "residual_out" and not library.ours and library.result is not Result.SUM
             wrong += self._count(getattr(self._rows, name), period, _TOLERANCE[self._dtype] if near else 0)
         return wrong
 
@@ -176,12 +196,15 @@ class NormTask:
 
     def _count(self, buffer: Buffer, period: Array, tolerance: float) -> int:
         block = np.tile(period, (max(1, _CHUNK // period.size), 1))
-        word, row, wrong = np.dtype(f"u{block.itemsize}"), self._hidden * block.itemsize, 0
+        word, row, wrong = np.dtype(f"u{block.itemsize}"), block.shape[1] * block.itemsize, 0
         for start in range(0, self._tokens, len(block)):
             right = block[: self._tokens - start]
             seen = buffer.memory.read(buffer.offset + start * row, right.nbytes).view(block.dtype)
             seen = seen.reshape(right.shape)
-            if tolerance:
+            if tolerance and block.dtype == np.uint8:  # codes: the next one is near
+                steps = np.abs(seen.astype(np.int16) - right.astype(np.int16))
+                wrong += int(np.count_nonzero(steps > 1))
+            elif tolerance:
                 got, wanted = seen.astype(np.float64), right.astype(np.float64)
                 with np.errstate(invalid="ignore"):
                     near = np.abs(got - wanted) <= tolerance * np.abs(wanted) + _ABSOLUTE
@@ -199,8 +222,20 @@ def _results(
     return numbers(hidden, dtype, world_size, whole).results(norm, result, rank)
 
 
+def _quantised(y: Array, quantisation: Quantisation) -> dict[str, Array]:
+    """Return a period of codes and, where they are written, scales."""
+    codes, scales = quantisation.apply(y)
+    return {"codes": codes} if scales is None else {"codes": codes, "scales": scales}
+
+
+def _write_one(buffer: Buffer | None, number: np.float32) -> None:
+    """Write a float32 that the call reads."""
+    assert buffer is not None
+    buffer.memory.write(buffer.offset, np.array([number], np.float32).view(np.uint8))
+
+
 class Norms:
-    """Four allocations of the largest number of rows, and the parameters."""
+    """Four allocations of the largest number of rows, the parameters, and quantised outputs."""
 
     def __init__(self, options: Options, session: Session) -> None:
         self._options, self._session = options, session
@@ -208,6 +243,11 @@ class Norms:
         longest = max(subject.shape[-1] for subject in options.subjects)
         self._bias_at = -(-longest * dtype_of(options.dtype).itemsize // _ALIGNMENT) * _ALIGNMENT
         self._parameters = allocate(session.device, 2 * self._bias_at)
+        self._quantisation = parse(options.quantised) if options.quantised else None
+        # room for a byte an element, and for a float32 a row, or of every 32 elements
+        number = 2 if options.quantised else 0
+        self._quantised = [allocate(session.device, 2 * session.largest + _ALIGNMENT) for _ in range(number)]
+        self._one = allocate(session.device, _ALIGNMENT)
 
     def task(self, subject: Subject, in_place: bool) -> NormTask:
         """Return the call on a subject; there is no in-place form."""
@@ -215,9 +255,24 @@ class Norms:
         dtype, shape = self._options.dtype, (tokens, hidden)
         rows = [Buffer(memory, 0, tokens * hidden, dtype, shape) for memory in self._memory]
         parameters = [Buffer(self._parameters, at, hidden, dtype) for at in (0, self._bias_at)]
-        return NormTask(Rows(self._options.norm, *rows, *parameters), shape, self._session)
+        arguments = Rows(self._options.norm, *rows, *parameters)
+        if self._quantisation is not None:
+            arguments = replace(arguments, **self._outputs(tokens, hidden, self._quantisation))
+        return NormTask(arguments, shape, self._session)
+
+    def _outputs(self, tokens: int, hidden: int, quantisation: Quantisation) -> dict[str, Any]:
+        """Return the quantised part of the arguments."""
+        code_bytes, scales = quantisation.code_bytes(hidden), quantisation.scales_of(hidden)
+        codes_at, scales_at = self._quantised
+        shape = (tokens, code_bytes)
+        return {
+            "quantisation": quantisation,
+            "codes": Buffer(codes_at, 0, tokens * code_bytes, quantisation.codes_dtype, shape),
+            "scales": Buffer(scales_at, 0, tokens * scales if scales else 1, quantisation.scales_dtype),
+            "global_scale": Buffer(self._one, 0, 1, "float32") if quantisation.format == "nvfp4" else None,
+        }
 
     def free(self) -> None:
         """Give the buffers back."""
-        for memory in (*self._memory, self._parameters):
+        for memory in (*self._memory, self._parameters, *self._quantised, self._one):
             memory.free()
