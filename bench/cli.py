@@ -52,9 +52,11 @@ def _plot(context: click.Context, parameter: click.Parameter, value: Path | None
 def _quantised(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return the format, if there is such a one."""
     try:
-        return value and parse(value) and value
+        if value is not None:
+            parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    return value
 
 
 SIZE = spellings.Size()

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from harness import PLATFORM, worlds
 
-from hipcomm_bench.contestants.hipcomm import HipcommSymmetric
+from hipcomm_bench.contestants.hipcomm import Hipcomm, HipcommSymmetric
 from hipcomm_bench.data import count_wrong, fill, lay_out
 from hipcomm_bench.memory import DeviceMemory
 from hipcomm_bench.ops import OPS, Call
@@ -82,3 +83,36 @@ def test_the_command_measures_symmetric_memory(op: str, tmp_path: Path) -> None:
     (job,) = (Job.from_dict(job) for job in json.loads((tmp_path / "r.json").read_text("utf-8"))["jobs"])
     rows = [row for row in job.rows if row.contestant == "hipcomm-symm"]
     assert [row.wrong for row in rows] == [0] * (1 if op == "all_to_all" else 2)
+
+
+@pytest.mark.parametrize(
+    ("host_is_device", "rank", "calls"),
+    [
+        (False, 1, ["group", ("send", "s", 2), ("recv", "r", 0), "end"]),
+        (True, 2, [("send", "s", 0), ("recv", "r", 1)]),
+        (True, 1, [("recv", "r", 0), ("send", "s", 2)]),
+    ],
+)
+def test_sends_and_receives_do_not_wait_for_each_other(host_is_device: bool, rank: int, calls: list) -> None:
+    made: list[object] = []
+
+    class Comm:
+        world_size = 3
+
+        def send(self, buffer: str, dest: int) -> None:
+            made.append(("send", buffer, dest))
+
+        def recv(self, buffer: str, source: int) -> None:
+            made.append(("recv", buffer, source))
+
+        @contextmanager
+        def group(self) -> Iterator[None]:
+            made.append("group")
+            yield
+            made.append("end")
+
+    contestant = Hipcomm.__new__(Hipcomm)
+    contestant._comm, contestant._host_is_device = Comm(), host_is_device
+    contestant._comm.rank = rank
+    contestant._exchange("s", "r", {})()
+    assert made == calls

@@ -31,7 +31,7 @@ class Hipcomm(Contestant):
 
     def __init__(self, session: Session) -> None:
         self._comm = session.communicator(self.name, self.algorithm)
-        self._stream = session.stream
+        self._stream, self._host_is_device = session.stream, session.device.host_is_device
         self.version = hipcomm.__version__
 
     def prepare(self, call: Call, buffers: Buffers) -> Prepared:
@@ -74,9 +74,9 @@ class Hipcomm(Contestant):
         return (send, recv), keywords
 
     def _exchange(self, send: Any, recv: Any, stream: dict[str, Any]) -> Callable[[], Any]:
-        """Return a send to the next rank and a receive from the one before.
+        """Return a send to the next rank and a receive from the one before, which do not wait for each other.
 
-        Even ranks send first: if all did, long messages would wait for each other.
+        On GPUs in a group. On the CPU, where a group costs threads, even ranks send first.
         """
         comm, size = self._comm, self._comm.world_size
         if size < 2:
@@ -85,7 +85,15 @@ class Hipcomm(Contestant):
             partial(comm.send, send, (comm.rank + 1) % size, **stream),
             partial(comm.recv, recv, (comm.rank - 1) % size, **stream),
         ]
-        return in_turn(*(calls if comm.rank % 2 == 0 else reversed(calls)))
+        if self._host_is_device:
+            return in_turn(*(calls if comm.rank % 2 == 0 else reversed(calls)))
+
+        def run() -> None:
+            with comm.group():
+                for call in calls:
+                    call()
+
+        return run
 
     def close(self) -> None:
         """Close the communicator."""

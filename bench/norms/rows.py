@@ -253,9 +253,11 @@ class Norms:
         """Return the call on a subject; there is no in-place form."""
         tokens, hidden = subject.shape
         dtype, shape = self._options.dtype, (tokens, hidden)
-        rows = [Buffer(memory, 0, tokens * hidden, dtype, shape) for memory in self._memory]
-        parameters = [Buffer(self._parameters, at, hidden, dtype) for at in (0, self._bias_at)]
-        arguments = Rows(self._options.norm, *rows, *parameters)
+        x, residual, out, residual_out = (
+            Buffer(memory, 0, tokens * hidden, dtype, shape) for memory in self._memory
+        )
+        weight, bias = (Buffer(self._parameters, at, hidden, dtype) for at in (0, self._bias_at))
+        arguments = Rows(self._options.norm, x, residual, out, residual_out, weight, bias)
         if self._quantisation is not None:
             arguments = replace(arguments, **self._outputs(tokens, hidden, self._quantisation))
         return NormTask(arguments, shape, self._session)
