@@ -209,8 +209,8 @@ class MpiCarrier:
     """Carries the bytes of one communicator; see :class:`~hipcomm.nodes.carrier.Carrier`."""
 
     name = "mpi"
-    # Open MPI over TCP on virtual network cards (docs/nodes.md); a fast network has less of the one and more
-    # of the other, and nearly the same product, which is all that counts.
+    # Assumed for TCP, not measured. A faster network has less of the one and more of the other; the choice
+    # depends on their product alone, the bytes that are on their way during one latency.
     link = Link(latency=60e-6, bandwidth=1.2e9)
 
     def __init__(self, ranks: Ranks, context: int, failures: Failures) -> None:
