@@ -35,7 +35,7 @@ test-amd: venv native amd-software toolchain ## the AMD kernels, executed on a G
 # A tree of its own, with the same kernels: they run in it as they are. Leaks are Python's own. A sanitizer's report ends
 # the process, and so fails the test.
 SANITIZED  := build/sanitized
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -Wno-error=maybe-uninitialized
 sanitize: venv native cpu-kernels ## C core and CPU platform under AddressSanitizer and UBSan (TESTS=…: which tests)
 	@mkdir -p $(SANITIZED)/hipcomm && git ls-files -z | tar --null -T - -cf - | tar -C $(SANITIZED) -xf -
 	@ln -sfn $(abspath $(OBJECTS)) $(SANITIZED)/hipcomm/code_objects

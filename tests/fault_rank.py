@@ -113,9 +113,7 @@ def in_a_graph(comm: hipcomm.Communicator, x: np.ndarray) -> None:
     stream = call("hipStreamCreate")
     call("hipStreamBeginCapture", stream, hip().hipStreamCaptureMode.hipStreamCaptureModeRelaxed)
     comm.all_reduce(x, stream=int(stream))
-    graph = call("hipStreamEndCapture", stream)
-    executable = call("hipGraphInstantiate", graph, None, 0)
-    executable = executable[0] if isinstance(executable, tuple) else executable
+    executable = call("hipGraphInstantiateWithFlags", call("hipStreamEndCapture", stream), 0)
     call("hipGraphLaunch", executable, stream)
     call("hipStreamSynchronize", stream)
 
