@@ -81,10 +81,29 @@ static void message(hipcommComm_t comm, int rank, int world) {
     EXPECT(got == value((rank + world - 1) % world, 1, 9));
 }
 
-static int32_t* buffer(void) {
-    int32_t* data = malloc(COUNT * sizeof *data);
+static int32_t* buffer(int parts) {
+    int32_t* data = malloc((size_t)parts * COUNT * sizeof *data);
     EXPECT(data);
     return data;
+}
+
+/* Long messages from all to all at the same time. */
+static void exchange(hipcommComm_t comm, int rank, int world) {
+    int32_t *own = buffer(1), *all = buffer(world);
+    memset(all, 0x5a, (size_t)world * COUNT * sizeof *all);
+    fill(own, rank, 21);
+    CHECK(hipcommGroupStart(), NULL);
+    for (int r = 0; r < world; ++r) {
+        if (r == rank) continue;
+        CHECK(hipcommSend(own, COUNT, hipcommInt32, r, comm, NULL), comm);
+        CHECK(hipcommRecv(all + (size_t)r * COUNT, COUNT, hipcommInt32, r, comm, NULL), comm);
+    }
+    CHECK(hipcommGroupEnd(), NULL);
+    CHECK(hipcommStreamSynchronize(comm, NULL), comm);
+    for (int r = 0; r < world; ++r)
+        if (r != rank) expect_sum(all + (size_t)r * COUNT, &r, 1, 21);
+    free(own);
+    free(all);
 }
 
 static void use(hipcommComm_t comm) {
@@ -95,10 +114,11 @@ static void use(hipcommComm_t comm) {
     CHECK(hipcommCount(comm, &world), comm);
     CHECK(hipcommDevice(comm, &device), comm);
     for (int r = 0; r < world; ++r) everybody[r] = r;
-    int32_t *data = buffer(), *out = buffer();
+    int32_t *data = buffer(1), *out = buffer(1);
     for (int salt = 0; salt < 5; ++salt) reduce(comm, data, salt % 2 ? data : out, rank, everybody, world, salt);
     gather(comm, rank, world);
     message(comm, rank, world);
+    exchange(comm, rank, world);
 
     CHECK(hipcommMemAlloc(comm, &first, COUNT * sizeof *data), comm);
     CHECK(hipcommMemAlloc(comm, &second, 5 << 20), comm);
