@@ -51,7 +51,8 @@ ARGUMENT_BYTES = {
     "hipcommKernelArgs": 392,
     "hipcommSegmentArgs": 944,
     "hipcommCheckArgs": 664,
-    "hipcommNormArgs": 576,
+    "hipcommNormArgs": 608,
+    "hipcommGatherArgs": 624,
 }
 TABLE_OFFSETS = {120, 248} | {432, 440, 448, 456}
 
@@ -71,7 +72,7 @@ SIGNALLING = {  # apart from the signals with which the wipe of old flags ends (
     *ROOMS["direct"],
     *ROOMS["staged"],
     *ROOMS["messages"],
-    *("all_reduce_norm_pipelined", "all_reduce_norm_staged"),
+    *("all_reduce_norm_pipelined", "all_reduce_norm_staged", "reduce_scatter_norm", "all_gather_tokens"),
     *("barrier", "broadcast_one_shot", "exchange", "reduce_one_shot"),
 }
 OWN_RESULTS = {"reduce_scatter_direct"}  # reads what peers have, and writes what is this rank's own
