@@ -10,7 +10,7 @@ from hipcomm_bench.norms.others import (
     OpenMpi5NumPy,
     OpenMpiNumPy,
 )
-from hipcomm_bench.norms.ours import AddNorm, AllReduce, Hipcomm, OneShot, Pair, Pipelined
+from hipcomm_bench.norms.ours import AddNorm, AllReduce, Hipcomm, OneShot, Pair, Pipelined, Staged
 from hipcomm_bench.norms.rows import NormContestant
 
 _KINDS: tuple[type[NormContestant], ...] = (
@@ -25,12 +25,13 @@ _KINDS: tuple[type[NormContestant], ...] = (
     OpenMpiNumPy,
     OpenMpi5NumPy,
     OneShot,
+    Staged,
     Pipelined,
 )
 
 NORM_CONTESTANTS: dict[str, type[NormContestant]] = {kind.name: kind for kind in _KINDS}
 
 NORM_GROUPS = {
-    "algorithms": ("hipcomm:one_shot", "hipcomm:pipelined"),
+    "algorithms": ("hipcomm:one_shot", "hipcomm:staged", "hipcomm:pipelined"),
     "all": tuple(name for name in NORM_CONTESTANTS if not name.startswith("hipcomm:")),
 }

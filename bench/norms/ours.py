@@ -74,6 +74,13 @@ class OneShot(Hipcomm):
     algorithm: ClassVar[str | None] = "one_shot"
 
 
+class Staged(Hipcomm):
+    """The fused call with HIPCOMM_ALGORITHM=staged, on its own communicator."""
+
+    name: ClassVar[str] = "hipcomm:staged"
+    algorithm: ClassVar[str | None] = "staged"
+
+
 class Pipelined(Hipcomm):
     """The fused call with HIPCOMM_ALGORITHM=pipelined, on its own communicator."""
 
