@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 TIMEOUT = 100  # seconds of the launches' own clock, 10 ms for a round of turns
 
 
-def main() -> int:
-    """Explore; 0 whatever was found."""
+def main(arguments: list[str] | None = None, after_batch: Callable[[], None] | None = None) -> int:
+    """Explore; 0 whatever was found. after_batch: called after every batch."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("operation")
     parser.add_argument("algorithm", nargs="?")
@@ -33,12 +34,14 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=4, help="calls back to back, before they are checked")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--registered", action="store_true", help="buffers are symmetric memory")
+    parser.add_argument("--cached-staging", action="store_true", help="whatever the tuning row says")
     parser.add_argument("--objects", type=Path, help="code objects that come before the built ones")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     os.environ["HIPCOMM_PLATFORM"] = "amd-software"
     os.environ["HIPCOMM_CPU_DEVICES"] = str(options.world)
-    os.environ["HIPCOMM_AMD_SOFTWARE"] += f",together={options.world},batch={options.batch}"
-    print(json.dumps(explore(options)))
+    os.environ["HIPCOMM_AMD_SOFTWARE"] += f",together={options.world},batch={options.batch + 1}"
+    print(json.dumps(explore(options, after_batch)))
     return 0
 
 
@@ -57,7 +60,7 @@ def call_once(comm: Any, memory: Any, options: argparse.Namespace, call: int) ->
     )
 
 
-def explore(options: argparse.Namespace) -> dict[str, Any]:
+def explore(options: argparse.Namespace, after_batch: Callable[[], None] | None) -> dict[str, Any]:
     """Make the calls."""
     import hipcomm
     from hipcomm.hip import kernels
@@ -69,6 +72,13 @@ def explore(options: argparse.Namespace) -> dict[str, Any]:
         return mutated.read_bytes() if mutated and mutated.exists() else read(directory, file, arch)
 
     kernels._read_code_object = read_first
+    if options.cached_staging:
+        from hipcomm.memory import slabs
+
+        allocate = slabs.Slabs._allocate
+        slabs.Slabs._allocate = lambda self, name, size, uncached: allocate(
+            self, name, size, uncached and "staging" not in name
+        )
     done, wrong = [0], []
     meet = threading.Barrier(options.world, timeout=300)
 
@@ -76,20 +86,24 @@ def explore(options: argparse.Namespace) -> dict[str, Any]:
         from regions import Arena
 
         comm.device.use()
-        memory = Arena(16 << 20)
+        registered = comm.empty(4 << 20, "uint8") if options.registered else None
+        memory = Arena.at(registered.data_ptr, registered.nbytes) if registered else Arena(4 << 20)
         for first in range(0, options.calls, options.batch):
             memory.reset()
             meet.wait()
             try:
-                made = [call_once(comm, memory, options, first + call) for call in range(options.batch)]
-                comm.synchronize()
-                for one in made:
-                    one.check(comm)
+                for call in range(first, first + options.batch):
+                    made = call_once(comm, memory, options, call)
+                    comm.synchronize()
+                    made.check(comm)  # before the next launch: until that comes, the other ranks stand still
+                comm.barrier()
             except (AssertionError, hipcomm.errors.Error) as error:
                 wrong.append(f"{type(error).__name__}: {error}".splitlines()[0][:200])
             if comm.rank == 0:
                 done[0] = first + options.batch
             meet.wait()
+            if comm.rank == 0 and after_batch is not None:
+                after_batch()
             if wrong:
                 return
 

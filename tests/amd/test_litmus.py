@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not LIBRARY.exists(), reason="run `make amd-software`"),
     pytest.mark.skipif(shutil.which("clang-22") is None, reason="no clang-22 to assemble with"),
 ]
-SEEDS = range(1, 13)
+SEEDS = range(1, 65)
 
 # s4 becomes the number of the block; the flag is 7 once it is set. Before, word 0 is 0, and word 64 is not 7.
 MESSAGE = """

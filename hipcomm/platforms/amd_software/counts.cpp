@@ -43,6 +43,7 @@ void Counts::add(const Counts& other) {
     cache_operations += other.cache_operations;
     load_bytes += other.load_bytes;
     store_bytes += other.store_bytes;
+    remote_bytes += other.remote_bytes;
     shared_operations += other.shared_operations;
     scalar_words += other.scalar_words;
     sleeps += other.sleeps;
@@ -56,7 +57,7 @@ void record(const char* kernel, const Counts& counts) {
 }  // namespace hipcomm::amd
 
 // One line of JSON for each kernel that was launched; returns how many bytes all of them have. For tests.
-extern "C" size_t hipcommAmdSoftwareCounts(char* out, size_t room) {
+extern "C" __attribute__((visibility("default"))) size_t hipcommAmdSoftwareCounts(char* out, size_t room) {
     using namespace hipcomm::amd;
     std::string text;
     const std::lock_guard<std::mutex> lock(mutex);
@@ -65,11 +66,11 @@ extern "C" size_t hipcommAmdSoftwareCounts(char* out, size_t room) {
         std::snprintf(line, sizeof line,
                       "{\"kernel\": \"%s\", \"launches\": %llu, \"waves\": %llu, \"instructions\": %llu, \"loads\": %llu, "
                       "\"stores\": %llu, \"atomics\": %llu, \"cache_operations\": %llu, \"load_bytes\": %llu, "
-                      "\"store_bytes\": %llu, \"lds\": %llu, \"scalar_words\": %llu, \"sleeps\": %llu}\n",
+                      "\"store_bytes\": %llu, \"remote_bytes\": %llu, \"lds\": %llu, \"scalar_words\": %llu, \"sleeps\": %llu}\n",
                       name.c_str(), (unsigned long long)c.launches, (unsigned long long)c.waves, (unsigned long long)c.instructions,
                       (unsigned long long)c.loads, (unsigned long long)c.stores, (unsigned long long)c.atomics,
                       (unsigned long long)c.cache_operations, (unsigned long long)c.load_bytes, (unsigned long long)c.store_bytes,
-                      (unsigned long long)c.shared_operations, (unsigned long long)c.scalar_words, (unsigned long long)c.sleeps);
+                      (unsigned long long)c.remote_bytes, (unsigned long long)c.shared_operations, (unsigned long long)c.scalar_words, (unsigned long long)c.sleeps);
         text += line;
     }
     if (out != nullptr && room > text.size()) text.copy(out, text.size()), out[text.size()] = '\0';

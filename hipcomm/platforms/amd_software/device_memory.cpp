@@ -31,7 +31,8 @@ void DeviceMemory::look_up(u64 address, unsigned bytes) {
         const auto region = cpu::Regions::instance().find(reinterpret_cast<const void*>(address));
         if (region == nullptr || address + bytes > region->end())
             refuse("an access of %u bytes at %#llx, where nothing is allocated", bytes, static_cast<unsigned long long>(address));
-        last_ = {region->base, region->end(), page_of(*region, device_), number_of(*region)};
+        last_ = {region->base, region->end(), page_of(*region, device_), number_of(*region),
+                 !region->is_host() && (region->kind == cpu::RegionKind::kImported || region->device != device_)};
     }
 }
 
@@ -44,6 +45,7 @@ void DeviceMemory::load(u32 block, u64 address, unsigned bytes, Scope scope, u8*
 void DeviceMemory::store(u32 block, u64 address, unsigned bytes, Scope scope, const u8* data) {
     const Range& range = find(address, bytes);
     if (range.page == Page::kReadOnly) refuse("a store to the code object or to the argument segment");
+    if (range.is_remote) remote_bytes_ += bytes;
     if (caches_ == nullptr) return store_words(address, bytes, data);
     caches_->store(block, address, bytes, scope, range, data);
 }

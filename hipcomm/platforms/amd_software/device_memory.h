@@ -15,6 +15,7 @@ struct Range {
     u64 end = 0;
     Page page = Page::kUncached;
     u32 id = 0;  // the same in every run, wherever the memory is mapped
+    bool is_remote = false;
 };
 
 class Caches;
@@ -39,6 +40,7 @@ public:
 
     // The caches at the beginning and at the end of a kernel. All that is random in them follows from the seed.
     void begin(u64 seed);
+    u64 remote_bytes() const { return remote_bytes_; }  // stored in other devices' memory
     void end();
 
 private:
@@ -49,6 +51,7 @@ private:
     Range arguments_, code_;
     Caches* caches_;  // null: every access goes straight to memory
     Range last_;
+    u64 remote_bytes_ = 0;
 };
 
 // The machine's memory: one access of up to 8 aligned bytes is one access.

@@ -14,9 +14,11 @@ namespace hipcomm::amd {
 namespace {
 
 constexpr unsigned kQuantum = 256;        // instructions that a wave runs before the next has its turn
-// A delayed access happens after so many turns of its wave at the latest; one in four is held that long.
+// A delayed access happens after so many turns of its wave at the latest: most after few, one in 64 after the most.
 constexpr unsigned kMostTurns = 1000;
+constexpr unsigned kSomeTurns = 64;
 constexpr unsigned kFewTurns = 8;
+constexpr unsigned kTurnsOfOne = 200;  // where no other is delayed
 constexpr unsigned kHeadStart = 5000;  // microseconds that peers get, now and then, to act on a signal before its wave's accesses go on
 
 // Vector registers of all waves of a launch; they stay with the thread.
@@ -197,7 +199,10 @@ Access* Launch::keep(const Access& access) {
     spare_.pop_back();
     *kept = access;
     kept->age = 0;
-    kept->hold = !is_random_ || random() % 4 == 0 ? kMostTurns : uint32_t(random() % kFewTurns);
+    const uint64_t chance = is_random_ ? random() % 64 : 0;
+    if (!is_random_) kept->hold = kTurnsOfOne;
+    else if (chance == 0) kept->hold = kMostTurns;
+    else kept->hold = uint32_t(random() % (chance < 8 ? kSomeTurns : kFewTurns));
     kept->is_single = (access.lanes & (access.lanes - 1)) == 0;
     return kept;
 }
@@ -243,7 +248,7 @@ bool Launch::disturb(Wave& wave) {
         ++access->age;
         const bool is_due = access->age > access->hold;
         is_left |= !is_due;
-        if (!is_due && (access->hold == kMostTurns || random() % 4 != 0)) continue;
+        if (!is_due && (access->hold >= kSomeTurns || random() % 4 != 0)) continue;
         bool is_free = true;
         for (size_t earlier = 0; earlier < index; ++earlier) {
             Access* const other = wave.outstanding[earlier].access;
@@ -288,6 +293,7 @@ bool Launch::advance(Wave& wave) {
             wave.is_done = true;
             if (!may_delay_) wait_for_all(wave);
             break;
+        case Flow::kStall:  // turns go by until what it waits for happens
         case Flow::kNext: return true;
     }
     release_barrier(*wave.block);
@@ -320,6 +326,7 @@ void Launch::begin(Group& group, uint64_t number) {
     memory_.begin(random());
     for (const auto& wave : waves_) order_.push_back(wave.get());
     waves_left_ = order_.size();
+    is_over_ = false;
 }
 
 bool Launch::pass() {
@@ -341,6 +348,7 @@ bool Launch::pass() {
             waves_left_ -= wave->is_done ? 1 : 0;
         }
     });
+    is_over_ = waves_left_ == 0 && !(may_delay_ && is_busy);
     return is_busy;
 }
 
@@ -353,6 +361,7 @@ void Launch::end() {
         current_ = nullptr;
         memory_.end();
     });
+    counts_.remote_bytes = memory_.remote_bytes();
     record(kernel_.name.c_str(), counts_);
 }
 

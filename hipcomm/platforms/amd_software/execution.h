@@ -32,7 +32,7 @@ public:
     // From begin() to end(), pass() by pass(). They throw Fault, with the kernel's name and the position in it.
     void begin(Group& group, uint64_t number);  // number: what is random follows from it, the seed and the device
     bool pass();  // gives all waves, or with a seed some, a turn; false: they only wait
-    bool is_over() const { return waves_left_ == 0; }
+    bool is_over() const { return is_over_; }
     void end();
 
     // For the memory instructions.
@@ -67,6 +67,7 @@ private:
     Group* group_ = nullptr;
     unsigned pause_ = 0;  // passes in which nothing happens here, and peers go on
     size_t waves_left_ = 0;
+    bool is_over_ = false;
     std::vector<std::unique_ptr<Block>> blocks_;
     std::vector<std::unique_ptr<Wave>> waves_;
     std::vector<Wave*> order_;

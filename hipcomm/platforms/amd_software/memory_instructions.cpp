@@ -332,9 +332,29 @@ constexpr Operation kOperations[] = {
 #include "memory.def"
 };
 
+// Whether a wait would have to take back what takes longer.
+bool is_under_way(const Wave& wave, unsigned counter, unsigned limit) {
+    const u8 bit = u8(1 << counter);
+    size_t count = 0;
+    for (const Outstanding& entry : wave.outstanding) count += (entry.counters & bit) != 0;
+    for (const Outstanding& entry : wave.outstanding) {
+        if (count <= limit) return false;
+        if ((entry.counters & bit) == 0) continue;
+        --count;
+        if (entry.access != nullptr && entry.access->lanes != 0 && entry.access->age <= entry.access->hold) return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void wait_for_counters(Wave& wave, const Instruction& instruction) {
+    for (unsigned counter = 0; counter < kCounters; ++counter) {
+        if (instruction.waits[counter] == kNoWait || !is_under_way(wave, counter, instruction.waits[counter])) continue;
+        --wave.program_counter;
+        wave.flow = Flow::kStall;
+        return;
+    }
     for (unsigned counter = 0; counter < kCounters; ++counter)
         if (instruction.waits[counter] != kNoWait) wait_for(wave, counter, instruction.waits[counter]);
 }

@@ -64,9 +64,9 @@ public:
         self.number = group_.number * batch_ + made_[device]++;
         members_[device] = &self;
         changed_.notify_all();
-        while (!self.has_ended) {
-            wait(lock, [&] { return self.has_ended || (!is_running_ && is_complete()); });
-            if (self.has_ended) break;
+        while (!self.has_left) {
+            wait(lock, [&] { return self.has_left || (!is_running_ && is_complete()); });
+            if (self.has_left) break;
             is_running_ = true;
             lock.unlock();
             run_until_one_ends();
@@ -83,7 +83,8 @@ private:
         Launch* launch;
         std::exception_ptr fault;
         uint64_t number = 0;
-        bool has_begun = false, has_ended = false;
+        bool has_begun = false, has_ended = false;  // for the thread that runs them
+        bool has_left = false;                      // with the lock: its own thread may go on
 
         template <class Step>
         void take(Step&& step) {
@@ -118,6 +119,7 @@ private:
                 ++member;
                 continue;
             }
+            member->second->has_left = true;
             if (made_[member->first] == batch_) ++finished_;
             member = members_.erase(member);
         }

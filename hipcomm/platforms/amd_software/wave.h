@@ -37,7 +37,7 @@ struct Outstanding {
     Access* access;        // what of it has not happened yet; null: all has
 };
 
-enum class Flow : uint8_t { kNext, kSleep, kBarrier, kEnd };
+enum class Flow : uint8_t { kNext, kSleep, kStall, kBarrier, kEnd };
 
 struct Wave {
     Launch* launch = nullptr;
