@@ -12,7 +12,7 @@ import numpy as np
 
 from hipcomm.buffers import Buffer
 from hipcomm.buffers.reader import address_of
-from hipcomm.buffers.rows import Rows, strided_rows
+from hipcomm.buffers.rows import Rows, numpy_rows, strided_rows
 from hipcomm.collectives import Collectives
 from hipcomm.core import VOID_POINTER, ffi, lib
 from hipcomm.errors import InvalidArgument
@@ -506,6 +506,16 @@ class Norms(Collectives):
         self, obj: Any, name: str, operation: str, writable: bool, addresses: _Addresses, tokens: int | None
     ) -> Rows:
         """Return the rows of *obj*; at an address they are *tokens*, or as many as *addresses* says."""
+        host_is_device = self._session.device.host_is_device
+        if (
+            type(obj) is np.ndarray
+            and host_is_device
+            and obj.ndim == 2
+            and addresses.shape is addresses.dtype is None
+        ):
+            found = numpy_rows(obj, writable)
+            if found is not None:
+                return found
         address = address_of(obj)
         if address is not None:
             return self._address_rows(address, name, operation, addresses, tokens)
@@ -513,7 +523,7 @@ class Norms(Collectives):
             problem = f"{name}: shape= and dtype= go with an integer address, not with {type(obj).__name__}"
             raise self._arguments.refusal(operation, problem)
         try:
-            return strided_rows(obj, name, writable, self._session.device.host_is_device)
+            return strided_rows(obj, name, writable, host_is_device)
         except InvalidArgument as error:
             raise self._arguments.refusal(operation, str(error)) from None
 

@@ -49,19 +49,27 @@ def array_buffer(obj: Any, name: str, writable: bool, host_is_device: bool, any_
         InvalidArgument: it is not an array; its dtype, its memory or its memory order will not do; or
             *writable* and it cannot be written to.
     """
+    view = view_of(obj, name, writable, host_is_device)
+    return _buffer_of(view, name, any_order)
+
+
+def view_of(obj: Any, name: str, writable: bool, host_is_device: bool) -> View:
+    """The memory of an array of any library, which the device reaches.
+
+    Raises:
+        InvalidArgument: see :func:`array_buffer`.
+    """
     cupy = sys.modules.get("cupy")
     if cupy is not None and type(obj) is getattr(cupy, "ndarray", None):
         # by its attributes: its __cuda_array_interface__ takes longer to make. CuPy has no read-only arrays
         if obj.dtype not in CODES:
             raise InvalidArgument(f"{name}: dtype {obj.dtype} is not supported; these are: {names()}")
         strides = None if obj.flags.c_contiguous else obj.strides
-        view = View(obj.data.ptr, obj.shape, strides, obj.dtype, on_host=None)
-        return _buffer_of(view, name, any_order, obj.size)
-    view = reachable(read(obj, name, writable), obj, name, host_is_device)
-    return _buffer_of(view, name, any_order, view.size)
+        return View(obj.data.ptr, obj.shape, strides, obj.dtype, on_host=None)
+    return _reachable(read(obj, name, writable), obj, name, host_is_device)
 
 
-def reachable(view: View, obj: Any, name: str, host_is_device: bool) -> View:
+def _reachable(view: View, obj: Any, name: str, host_is_device: bool) -> View:
     """*view*, if it is in memory that the device reaches. Raises InvalidArgument."""
     if view.on_host is None or view.on_host == host_is_device:
         return view
@@ -73,7 +81,7 @@ def reachable(view: View, obj: Any, name: str, host_is_device: bool) -> View:
     raise InvalidArgument(f"{name}: {what} of shape {view.shape} {problem}")
 
 
-def _buffer_of(view: View, name: str, any_order: bool, count: int) -> Buffer:
+def _buffer_of(view: View, name: str, any_order: bool) -> Buffer:
     order = None
     if not view.is_c_contiguous:
         assert view.strides is not None
@@ -85,7 +93,7 @@ def _buffer_of(view: View, name: str, any_order: bool, count: int) -> Buffer:
                 "pass numpy.ascontiguousarray(...) of it"
             )
     address = ffi.cast(VOID_POINTER, view.address)
-    return Buffer(address, count, CODES[view.dtype], order, view.owner)
+    return Buffer(address, view.size, CODES[view.dtype], order, view.owner)
 
 
 def address_buffer(address: int, count: Any, dtype: Any, name: str, parts: int = 1) -> Buffer:

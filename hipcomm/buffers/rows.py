@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from hipcomm.buffers.arrays import reachable
+from hipcomm.buffers.arrays import numpy_buffer, view_of
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.buffers.layout import View
-from hipcomm.buffers.reader import read
 from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument
 
@@ -33,6 +32,19 @@ class Rows(NamedTuple):
     owner: Any = None
 
 
+def numpy_rows(array: Any, writable: bool) -> Rows | None:
+    """The rows of a two-dimensional NumPy array in host memory; None where something else has to look at it.
+
+    As :func:`hipcomm.buffers.arrays.numpy_buffer`, on the path of every call; :func:`strided_rows` takes the
+    others.
+    """
+    buffer = numpy_buffer(array, writable)
+    if buffer is None:
+        return None
+    tokens, hidden = array.shape
+    return Rows(ffi.cast(VOID_POINTER, buffer.address), tokens, hidden, hidden, buffer.dtype, array)
+
+
 def strided_rows(obj: Any, name: str, writable: bool, host_is_device: bool) -> Rows:
     """The rows of an array.
 
@@ -41,7 +53,7 @@ def strided_rows(obj: Any, name: str, writable: bool, host_is_device: bool) -> R
             each other, there are other dimensions than two and gaps between rows, or it is read-only and
             *writable* is asked for.
     """
-    view = reachable(read(obj, name, writable), obj, name, host_is_device)
+    view = view_of(obj, name, writable, host_is_device)
     if not view.shape:
         raise InvalidArgument(f"{name}: an array without dimensions has no rows")
     stride = _row_stride(view)
