@@ -149,3 +149,17 @@ def test_refusals():
     assert norm_plan(FUSED[0], 1, 64, 4, "sm_90", nbytes=129) is None
     assert norm_plan(FUSED[0], 1, 64, 4, "sm_90", dtype="float64") is None
     assert norm_plan(FUSED[0], 1, 65536, 16, "sm_90", dtype="float32", staging=1 << 20).kernel == -1
+
+
+@pytest.mark.parametrize("hidden", [40000, 65536])
+@pytest.mark.parametrize("staging", [1 << 20, 4 << 20])
+@pytest.mark.parametrize("most_blocks", [8, 16, 32])
+def test_rows_that_are_not_whole_packs_have_room_in_staging_memory(hidden, staging, most_blocks):
+    """Their code takes one slice a lane, whatever is planned; what has no thread then is kept in staging memory."""
+    plan = norm_plan(
+        FUSED[0], 64, hidden, 4, "sm_90", algorithm="one_shot", staging=staging, most_blocks=most_blocks
+    )
+    assert plan is not None and plan.kernel >= 0
+    warps = plan.blocks * plan.threads // 32
+    if ALGORITHMS[plan.algorithm] == "one_shot" and -(-hidden * 2 // (16 * 32)) > warps:
+        assert plan.rows_per_launch * hidden * 2 <= staging // 2

@@ -194,8 +194,9 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
         case hipcommAlgorithmOneShot: {
             /* a rank's lines come in whole groups (kernels/launch/line.h) */
             const uint64_t rows = row->line_capacity / world / kLineGroup * kLineGroup / shape->packs;
-            /* what shared memory does not hold goes into a row of staging memory */
-            return spills(shape, with, with->blocks) ? min_u64(rows, staged) : rows;
+            /* What shared memory does not hold goes into a row of staging memory; so does, of a row that is not whole
+             * packs, what does not fit with one slice a lane. */
+            return with->lane_slices > 1 || spills(shape, with, with->blocks) ? min_u64(rows, staged) : rows;
         }
         case hipcommAlgorithmStaged: return staged / 2;
         case hipcommAlgorithmPipelined: {
