@@ -155,7 +155,7 @@ def test_refusals():
 @pytest.mark.parametrize("staging", [1 << 20, 4 << 20])
 @pytest.mark.parametrize("most_blocks", [8, 16, 32])
 def test_rows_that_are_not_whole_packs_have_room_in_staging_memory(hidden, staging, most_blocks):
-    """Their code takes one slice a lane, whatever is planned; what has no thread then is kept in staging memory."""
+    """Their code takes one slice a lane, whatever is planned; what has no thread then is kept there."""
     plan = norm_plan(
         FUSED[0], 64, hidden, 4, "sm_90", algorithm="one_shot", staging=staging, most_blocks=most_blocks
     )
