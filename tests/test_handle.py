@@ -180,7 +180,7 @@ def refused_everywhere(lib, handle):
         lambda: core.hipcommAddLayerNorm(norm, comm, null),
         lambda: core.hipcommStreamSynchronize(comm, null),
         lambda: core.hipcommCommPlan(comm, 0, 1, 0, 0, 0, plan),
-        lambda: core.hipcommCommPlanNorm(comm, 14, 1, 1, 7, plan),
+        lambda: core.hipcommCommPlanNorm(comm, 14, norm, plan),
         lambda: core.hipcommCommAbort(comm, 4, 0, b"reason"),
         lambda: core.hipcommCommPeerLeft(comm, 0),
         lambda: core.hipcommCommSetInterrupt(comm, null, null),

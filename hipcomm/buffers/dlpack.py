@@ -77,11 +77,14 @@ class ManagedVersioned(ctypes.Structure):
     )
 
 
-_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+# Not ctypes.pythonapi: whose argument types other libraries set as they like.
+PYTHON = ctypes.PyDLL(None)
+
+_get_pointer = PYTHON.PyCapsule_GetPointer
 _get_pointer.restype = ctypes.c_void_p
 _get_pointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
+    ("PyCapsule_IsValid", PYTHON)
 )
 
 

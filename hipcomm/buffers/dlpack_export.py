@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from hipcomm.buffers.dlpack import PLAIN_NAME, TYPES, VERSION, VERSIONED_NAME, Managed, ManagedVersioned
+from hipcomm.buffers.dlpack import (
+    PLAIN_NAME,
+    PYTHON,
+    TYPES,
+    VERSION,
+    VERSIONED_NAME,
+    Managed,
+    ManagedVersioned,
+)
 
 
 class _Lent:
@@ -24,15 +32,13 @@ class _Lent:
 
 _lent: dict[int, _Lent] = {}  # by address of the managed tensor
 
-_new_capsule = ctypes.pythonapi.PyCapsule_New
+_new_capsule = PYTHON.PyCapsule_New
 _new_capsule.restype = ctypes.py_object
 _new_capsule.argtypes = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
 # by address: when a capsule's destructor runs, no reference to it may be taken any more
-_is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_IsValid", ctypes.pythonapi)
-)
+_is_capsule = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p)(("PyCapsule_IsValid", PYTHON))
 _pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
+    ("PyCapsule_GetPointer", PYTHON)
 )
 
 
