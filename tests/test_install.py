@@ -90,7 +90,7 @@ def wheel(sdist, tmp_path_factory):
     out = tmp_path_factory.mktemp("wheel")
     # What this checkout has not built, for GPUs or for other processors, is not built here either.
     options = ["-q", "--no-deps", "--no-build-isolation", "-w", out]
-    left_out = {"CLANG": "", "WHEEL_FORMS": ""}
+    left_out = {"CLANG": "", "WHEEL_FORMS": "", "HIPCOMM_ARCHS": ""}
     run(sys.executable, "-m", "pip", "wheel", *options, sdist, env={**os.environ, **left_out})
     (path,) = out.iterdir()
     return path
