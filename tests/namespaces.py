@@ -17,19 +17,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-FOREIGN = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_",
-    "MASTER_",
-    "TORCHELASTIC_",
-    "OMPI_",
-    "PMI",
-    "MPI_",
-    "SLURM_",
-    "HIPCOMM_",
-)
-
 
 @functools.cache
 def why_not() -> str:
@@ -177,8 +164,3 @@ class Namespaces:
             *options,
         ]
         return self.inside(0, [*launcher, "-n", str(sum(ranks)), "-H", hosts, *command])
-
-
-def clean_environment(**added: str) -> dict[str, str]:
-    """Our environment without any launcher's variables."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)} | added

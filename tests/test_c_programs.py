@@ -12,8 +12,9 @@ import uuid
 from pathlib import Path
 
 import pytest
+from foreign_variables import clean_environment
 from harness import PLATFORM
-from test_launchers_env import FOREIGN, open_mpi, slurm, torchrun
+from test_launchers_env import open_mpi, slurm, torchrun
 
 pytestmark = pytest.mark.skipif(PLATFORM != "cpu", reason="the programs pass host memory")
 
@@ -40,7 +41,7 @@ def run(*command, **settings):
 
 
 def clean():
-    env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    env = clean_environment()
     return {**env, "HIPCOMM_PLATFORM": "cpu"}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
 import uuid
 
 import pytest
+from foreign_variables import clean_environment
 from harness import PLATFORM, worlds
 
 PATIENCE = 60.0
@@ -32,19 +32,6 @@ with hipcomm.init() as comm:
     call("hipMemcpy", data, ctypes.c_void_p(address), 4, copy.hipMemcpyDeviceToHost)
     print(comm.rank, comm.world_size, struct.unpack("<i", data)[0])
 """
-
-FOREIGN = (
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_",
-    "MASTER_",
-    "TORCHELASTIC_",
-    "OMPI_",
-    "PMI",
-    "MPI_",
-    "SLURM_",
-    "HIPCOMM_",
-)
 
 
 def torchrun(rank, job):
@@ -88,7 +75,7 @@ LAUNCHERS = (torchrun, open_mpi, slurm, pmi)
 
 
 def environment_of(launcher, rank, job):
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    clean = clean_environment()
     return {**clean, "HIPCOMM_PLATFORM": PLATFORM, **launcher(rank, job)}
 
 
@@ -128,7 +115,7 @@ def test_under_another_launcher(launcher):
 @pytest.mark.skipif(not shutil.which("mpirun"), reason="needs Open MPI")
 def test_under_mpirun(tmp_path):
     """Open MPI's own launcher, where it is installed. It may tear lines: each rank has a file of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    clean = clean_environment()
     # Open MPI looks for an ssh, which it does not use on one machine
     command = ["mpirun", "--mca", "plm_rsh_agent", "true", "--allow-run-as-root", "--oversubscribe"]
     command += ["-n", str(WORLD)]

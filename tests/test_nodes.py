@@ -9,6 +9,7 @@ from pathlib import Path
 
 import namespaces
 import pytest
+from foreign_variables import clean_environment
 from harness import PLATFORM
 
 pytestmark = [
@@ -31,7 +32,7 @@ def run(directory, ranks, *task, options=(), fails=False, lost=0):
         if problem:
             pytest.skip(problem)
         command = nodes.mpirun(ranks, [sys.executable, PROGRAM, str(directory), *map(str, task)], options)
-        environment = namespaces.clean_environment(HIPCOMM_TIMEOUT="60")
+        environment = clean_environment(HIPCOMM_TIMEOUT="60")
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     reports = {}
     for rank in range(sum(ranks)):
@@ -85,7 +86,7 @@ def test_what_a_hop_costs(tmp_path):
     options = ["--smallest", "1024", "--largest", "70000", "--factor", "64", "--budget", "0.05"]
     with namespaces.Namespaces(2, tmp_path) as nodes:
         command = nodes.mpirun([2, 2], [sys.executable, "-m", "hipcomm_bench.nodes", *options])
-        environment = namespaces.clean_environment(HIPCOMM_PLATFORM="cpu")
+        environment = clean_environment(HIPCOMM_PLATFORM="cpu")
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 0, done.stderr
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]

@@ -9,6 +9,7 @@ import time
 
 import namespaces
 import pytest
+from foreign_variables import clean_environment
 from test_nodes import PROGRAM, pytestmark, run  # noqa: F401  the mark: skipped for the same reasons
 
 TIMEOUT = 4.0  # HIPCOMM_TIMEOUT
@@ -27,7 +28,7 @@ def fail(directory, ranks, victim, how):
             nodes.mpirun(ranks, task, LAST_WORDS[namespaces.mpi_version()]),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=namespaces.clean_environment(HIPCOMM_TIMEOUT=str(TIMEOUT)),
+            env=clean_environment(HIPCOMM_TIMEOUT=str(TIMEOUT)),
         )
         try:
             deadline = time.monotonic() + PATIENCE

@@ -6,10 +6,10 @@ import logging
 import subprocess
 import sys
 
-import namespaces
 import numpy as np
 import oracle
 import pytest
+from foreign_variables import clean_environment
 
 from hipcomm.communicator import Communicator
 from hipcomm.nodes import reduction
@@ -110,7 +110,7 @@ def test_ranks_under_torchrun_are_told_what_they_need():
     }
     done = subprocess.run(
         [sys.executable, "-c", "import hipcomm; hipcomm.init(platform='cpu')"],
-        env=namespaces.clean_environment(**env, MASTER_PORT="29500"),
+        env=clean_environment(**env, MASTER_PORT="29500"),
         capture_output=True,
         text=True,
         timeout=60,

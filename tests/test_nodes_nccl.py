@@ -10,6 +10,7 @@ from pathlib import Path
 
 import namespaces
 import pytest
+from foreign_variables import clean_environment
 from harness import PLATFORM
 from test_nodes import PATIENCE, PROGRAM
 
@@ -31,7 +32,7 @@ def library(tmp_path_factory):
 
 
 def environment(library, directory, **added):
-    return namespaces.clean_environment(
+    return clean_environment(
         LD_LIBRARY_PATH=f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         STAND_IN_NCCL_DIR=str(directory),
         STAND_IN_NCCL_LOG=str(directory / "log"),
@@ -108,7 +109,7 @@ def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher, task):
 def refusal(*arguments, **env):
     command = [RUN, "-n", "2", *arguments, "true"]
     done = subprocess.run(
-        command, env=namespaces.clean_environment(**env), capture_output=True, text=True, timeout=PATIENCE
+        command, env=clean_environment(**env), capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 2
     return " ".join(done.stderr.split())
@@ -137,7 +138,7 @@ def test_what_the_ranks_of_a_node_are_told():
     where = ["--nnodes", "3", "--node-rank", "2", "--master-addr", "10.0.0.1", "--master-port", "4000"]
     done = subprocess.run(
         [RUN, "-n", "2", "--platform", "cpu", *where, "--dry-run", "true"],
-        env=namespaces.clean_environment(HIPCOMM_TOKEN="t", **NCCL),
+        env=clean_environment(HIPCOMM_TOKEN="t", **NCCL),
         capture_output=True,
         text=True,
         timeout=PATIENCE,
