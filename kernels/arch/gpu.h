@@ -76,7 +76,6 @@ DEVICE void acquire_system() { __scoped_atomic_thread_fence(__ATOMIC_ACQUIRE, __
 
 /* Conversions and comparisons that the hardware has; the CPU's are in cpu.h, with the same results. */
 DEVICE float half_to_float(uint16_t bits) { return float(__builtin_bit_cast(_Float16, bits)); }
-DEVICE uint16_t float_to_half(float value) { return __builtin_bit_cast(uint16_t, _Float16(value)); }
 template <class F>
 DEVICE F float_maximum(F a, F b) {
     return __builtin_elementwise_maximum(a, b);

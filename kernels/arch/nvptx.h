@@ -141,6 +141,7 @@ DEVICE uint32_t halves_of(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
     return pair;
 }
+DEVICE uint16_t float_to_half(float value) { return __builtin_bit_cast(uint16_t, _Float16(value)); }
 DEVICE uint32_t bfloats_of(float low, float high) {
     uint32_t pair;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

@@ -105,21 +105,33 @@ class Outcome(NamedTuple):
 
 
 def launch(
-    arch: str, image: bytes, *, words: int = 256, blocks: int = 1, threads: int = 64, settings: str = ""
+    arch: str,
+    image: bytes,
+    *,
+    words: int = 256,
+    blocks: int = 1,
+    threads: int = 64,
+    settings: str = "",
+    contents: list[int] | None = None,
 ) -> Outcome:
-    """Launch the kernel on a buffer of words i * 0x01010101, in a process of its own."""
+    """Launch the kernel on a buffer of words, in a process of its own.
+
+    Words have the contents at first; those beyond them, i * 0x01010101.
+    """
     with multiprocessing.get_context("fork").Pool(1) as pool:
-        request = (f"arch={arch}{settings}", image, words, blocks, threads)
+        request = (f"arch={arch}{settings}", image, words, blocks, threads, contents or [])
         return pool.apply_async(_launch, request).get(timeout=100)
 
 
-def _launch(settings: str, image: bytes, words: int, blocks: int, threads: int) -> Outcome:
+def _launch(
+    settings: str, image: bytes, words: int, blocks: int, threads: int, contents: list[int]
+) -> Outcome:
     os.environ["HIPCOMM_AMD_SOFTWARE"] = settings
     gpu = Gpu()
     buffer = gpu.allocate(4 * words)
     memory = (ctypes.c_uint32 * words).from_address(int(buffer.value or 0))
     for index in range(words):
-        memory[index] = index * 0x01010101 & 0xFFFFFFFF
+        memory[index] = contents[index] if index < len(contents) else index * 0x01010101 & 0xFFFFFFFF
     fault, function = gpu.function(image)
     if not fault:
         parameters = (ctypes.c_void_p * 1)(ctypes.addressof(buffer))
@@ -141,9 +153,11 @@ class Gpu:
         code = getattr(self.library, name)(*arguments)
         return "" if code == 0 else str(self.library.hipGetErrorString(code).decode())
 
-    def allocate(self, nbytes: int) -> ctypes.c_void_p:
+    def allocate(self, nbytes: int, *, uncached: bool = False) -> ctypes.c_void_p:
         pointer = ctypes.c_void_p()
-        assert self.call("hipMalloc", ctypes.byref(pointer), ctypes.c_size_t(nbytes)) == ""
+        flags = 3 if uncached else 0  # hipDeviceMallocUncached
+        fault = self.call("hipExtMallocWithFlags", ctypes.byref(pointer), ctypes.c_size_t(nbytes), flags)
+        assert fault == ""
         return pointer
 
     def function(self, image: bytes) -> tuple[str, ctypes.c_void_p]:

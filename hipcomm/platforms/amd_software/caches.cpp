@@ -206,6 +206,8 @@ void Caches::write_back(u64 address, Line& line) {
     std::memset(line.dirty, 0, sizeof line.dirty);
 }
 
+bool Caches::is_dirty(const Line& line) { return std::memchr(line.dirty, 1, sizeof line.dirty) != nullptr; }
+
 void Caches::write_back_all() {
     for (auto& [key, line] : second_) write_back(key.address, line);
 }
@@ -214,13 +216,13 @@ void Caches::write_back_all() {
 void Caches::refresh(Lines& lines, bool of_l2) {
     for (auto entry = lines.begin(); entry != lines.end();) {
         Line& line = entry->second;
-        const bool is_dirty = of_l2 && std::memchr(line.dirty, 1, sizeof line.dirty) != nullptr;
-        if (!is_dirty && !toss()) {
+        const bool stays = of_l2 && is_dirty(line);
+        if (!stays && !toss()) {
             entry = lines.erase(entry);
             continue;
         }
-        if (!is_dirty && of_l2) load_words(entry->first.address, kLineBytes, line.bytes);
-        else if (!is_dirty) load_bytes(entry->first.address, kLineBytes, Scope::kWave, line.range, line.bytes);
+        if (!stays && of_l2) load_words(entry->first.address, kLineBytes, line.bytes);
+        else if (!stays) load_bytes(entry->first.address, kLineBytes, Scope::kWave, line.range, line.bytes);
         ++entry;
     }
 }
@@ -263,6 +265,17 @@ void Caches::begin(const Target& target, u64 seed) {
         drop_unmapped(lines);
         refresh(lines, false);
     }
+}
+
+bool Caches::write_back_some() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    bool was_left = false;
+    for (auto& [key, line] : second_) {
+        if (!is_dirty(line)) continue;
+        was_left = true;
+        if (random() % 4 == 0) write_back(key.address, line);
+    }
+    return was_left;
 }
 
 void Caches::end() {

@@ -20,6 +20,7 @@ public:
 
     // A kernel begins with an acquire and ends with a release.
     void begin(const Target& target, u64 seed);
+    bool write_back_some();  // at the end, in any order, while peers go on; false: nothing was left
     void end();
 
 private:
@@ -42,6 +43,7 @@ private:
     void load_bytes(u64 address, unsigned bytes, Scope scope, const Range& range, u8* out);
     Line& fill(Lines& lines, u64 line, Scope scope, const Range& range);
     void write_back(u64 address, Line& line);
+    static bool is_dirty(const Line& line);
     void write_back_all();
     void refresh(Lines& lines, bool of_l2);
     void disturb();

@@ -2,6 +2,7 @@
 #include "decoder.h"
 
 #include <cstring>
+#include <string>
 
 #include "encodings.h"
 #include "memory.h"
@@ -331,13 +332,16 @@ struct Decoder {
         for (unsigned index = 0; index < operation().source_count; ++index)
             in.sources[index] = source(field(bits, 40 + 9 * index, 32 + 9 * index), type_of(index), 2);
         if (in.clamp) is_known = false;
+        if (operation().kind == 0) return;
+        in.result_part = operation().kind;
+        in.unused = 2;
     }
 
     // Two instructions in one: opcodes of the two halves.
     static const char* dual_name(unsigned opcode) {
         static constexpr const char* kNames[] = {"v_fmac_f32", "v_fmaak_f32", "v_fmamk_f32", "v_mul_f32", "v_add_f32",
                                                  "v_sub_f32", "v_subrev_f32", nullptr, "v_mov_b32", "v_cndmask_b32",
-                                                 "v_max_f32", "v_min_f32", nullptr, nullptr, nullptr, nullptr,
+                                                 "v_max_num_f32", "v_min_num_f32", nullptr, nullptr, nullptr, nullptr,
                                                  "v_add_u32", "v_lshlrev_b32", "v_and_b32"};
         return opcode < sizeof kNames / sizeof *kNames ? kNames[opcode] : nullptr;
     }
@@ -499,6 +503,18 @@ struct Decoder {
     void unknown() { is_known = false; }
 };
 
+// An integer result that is clamped is another operation, which saturates. False: there is none.
+bool saturate(Instruction& instruction) {
+    const Type type = instruction.result.type;
+    if (!instruction.clamp || type == Type::kF16 || type == Type::kF32 || type == Type::kF64) return true;
+    const Operation* const saturating = find_operation((instruction.operation->name + std::string("_clamp")).c_str());
+    if (saturating == nullptr) return false;
+    instruction.operation = saturating;
+    instruction.execute = saturating->execute;
+    instruction.clamp = false;
+    return true;
+}
+
 void refuse_unknown(Wave&, const Instruction& instruction) {
     refuse("the instruction %08x %08x is not known%s%s", unsigned(instruction.sources[0].value), unsigned(instruction.sources[1].value),
            *instruction.name != '\0' ? ": a form of " : "", instruction.name);
@@ -511,7 +527,7 @@ unsigned decode(const Target& target, const uint32_t* words, unsigned count, Ins
     static constexpr Operation kUnknown = {"unknown", &refuse_unknown, Type::kNone, false, 0, {}, 0, 0, 0};
     Decoder decoder = {target, words, count, instruction, extra};
     decoder.decode();
-    if (!decoder.is_known) {
+    if (!decoder.is_known || !saturate(instruction)) {
         const char* const name = instruction.name;
         const uint32_t address = instruction.address;
         instruction = Instruction();

@@ -73,6 +73,8 @@ void DeviceMemory::begin(u64 seed) {
     if (caches_ != nullptr) caches_->begin(target_, seed);
 }
 
+bool DeviceMemory::write_back_some() { return caches_ != nullptr && caches_->write_back_some(); }
+
 void DeviceMemory::end() {
     if (caches_ != nullptr) caches_->end();
 }

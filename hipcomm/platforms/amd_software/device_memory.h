@@ -41,6 +41,7 @@ public:
     // The caches at the beginning and at the end of a kernel. All that is random in them follows from the seed.
     void begin(u64 seed);
     u64 remote_bytes() const { return remote_bytes_; }  // stored in other devices' memory
+    bool write_back_some();
     void end();
 
 private:

@@ -348,8 +348,8 @@ bool Launch::pass() {
             waves_left_ -= wave->is_done ? 1 : 0;
         }
     });
-    is_over_ = waves_left_ == 0 && !(may_delay_ && is_busy);
-    return is_busy;
+    is_over_ = waves_left_ == 0 && !(may_delay_ && is_busy) && !(is_random_ && memory_.write_back_some());
+    return is_busy || waves_left_ == 0;
 }
 
 void Launch::end() {

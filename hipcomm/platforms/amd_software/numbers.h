@@ -33,7 +33,7 @@ inline u64 bits_of(f64 x) { return bit_cast<u64>(x); }
 inline f32 half_to_float(u16 half) {
     const u32 sign = u32(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3ff;
     if (exponent == 0) return bit_cast<f32>(sign | bits_of(f32(mantissa) * 0x1p-24f));
-    if (exponent == 31) return bit_cast<f32>(sign | 0x7f800000u | mantissa << 13 | (mantissa != 0 ? 0x400000u : 0u));
+    if (exponent == 31) return bit_cast<f32>(sign | 0x7f800000u | mantissa << 13);  // a signalling NaN stays one
     return bit_cast<f32>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
@@ -63,6 +63,7 @@ inline int exponent_of(f64 x) { return int(bits_of(x) >> 52 & 2047); }
 template <class T>
 bool is_denormal(T x) { return x != 0 && exponent_of(x) == 0; }
 inline bool is_signalling(f32 x) { return x != x && (bits_of(x) >> 22 & 1) == 0; }
+inline f32 quiet(f32 x) { return is_signalling(x) ? bit_cast<f32>(bits_of(x) | 0x400000u) : x; }
 inline bool is_signalling(f64 x) { return x != x && (bits_of(x) >> 51 & 1) == 0; }
 
 // v_max, v_min in IEEE mode: the number wins over a quiet NaN, a signalling NaN over all; -0 < +0.
@@ -82,6 +83,11 @@ T number_min(T a, T b) {
     if (a == 0 && b == 0) return std::signbit(a) ? a : b;
     return a < b ? a : b;
 }
+// gfx12's v_max_num, v_min_num, IEEE 754-2019's maximumNumber and minimumNumber: a number wins over any NaN.
+template <class T>
+T maximum_number(T a, T b) { return a != a && b == b ? b : b != b && a == a ? a : number_max(a, b); }
+template <class T>
+T minimum_number(T a, T b) { return a != a && b == b ? b : b != b && a == a ? a : number_min(a, b); }
 // IEEE 754-2019's maximum, minimum: a NaN wins.
 template <class T>
 T nan_max(T a, T b) { return a != a || b != b ? a + b : number_max(a, b); }
@@ -165,11 +171,11 @@ template <class T>
 struct DivisionLimits;
 template <>
 struct DivisionLimits<f32> {
-    static constexpr int kFar = 96, kScale = 64, kTiny = 23, kBias = 127, kUnderflow = 150, kSpecial = 255;
+    static constexpr int kFar = 96, kScale = 64, kTiny = 23, kBias = 127, kUnderflow = 150, kOverflow = 129;
 };
 template <>
 struct DivisionLimits<f64> {
-    static constexpr int kFar = 768, kScale = 128, kTiny = 53, kBias = 1023, kUnderflow = 1075, kSpecial = 2047;
+    static constexpr int kFar = 768, kScale = 128, kTiny = 53, kBias = 1023, kUnderflow = 1075, kOverflow = 1025;
 };
 
 template <class T>
@@ -219,7 +225,10 @@ T division_fixup(T quotient, T denominator, T numerator) {
         return std::numeric_limits<T>::quiet_NaN();
     if (denominator == 0 || std::isinf(numerator)) return negative ? -infinity : infinity;
     if (std::isinf(denominator) || numerator == 0) return negative ? -T(0) : T(0);
-    if (exponent_of(numerator) - exponent_of(denominator) < -Limits::kUnderflow) return negative ? -T(0) : T(0);
+    const int exponent = exponent_of(numerator) - exponent_of(denominator);
+    if (exponent < -Limits::kUnderflow) return negative ? -T(0) : T(0);
+    // Steps that overflow on the way give a NaN. Not in AMD's pseudocode; but LLVM's division relies on it.
+    if (exponent > Limits::kOverflow) return negative ? -infinity : infinity;
     return negative ? -std::fabs(quotient) : std::fabs(quotient);
 }
 

@@ -85,6 +85,36 @@ void move_pair(Wave& wave, const Instruction& instruction) {
     commit(wave, instruction, exec, words[0], words[1]);
 }
 
+// A fused multiply-add of float32 and halves of registers: op_sel_hi says which are halves, op_sel of which half, and
+// what negates high halves elsewhere takes the absolute value.
+template <bool to_half>
+void mix(Wave& wave, const Instruction& instruction) {
+    const u64 exec = wave.exec();
+    alignas(64) Register words[3], low, high;
+    for (unsigned index = 0; index < 3; ++index) {
+        const Operand& operand = instruction.sources[index];
+        const bool is_half = instruction.select_high >> index & 1;
+        if (is_half && operand.place == Place::kConstant) refuse("a constant half of a mixed multiply-add");
+        Source source;
+        alignas(64) Register scratch[2];
+        fetch(wave, operand, scratch, source);
+        const unsigned shift = instruction.select_low >> index & 1 ? 16 : 0;
+        for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
+            u32 word = source.low[lane];
+            if (is_half) word = bits_of(quiet(half_to_float(u16(word >> shift))));
+            if (instruction.negate_high >> index & 1) word &= 0x7fffffff;
+            if (instruction.negate_low >> index & 1) word ^= 0x80000000;
+            words[index][lane] = word;
+        }
+    }
+    for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
+        const f32 value =
+            std::fma(bit_cast<f32>(words[0][lane]), bit_cast<f32>(words[1][lane]), bit_cast<f32>(words[2][lane]));
+        low[lane] = to_half ? float_to_half(value) : bits_of(value);
+    }
+    commit(wave, instruction, exec, low, high);
+}
+
 #define HALVES2(name, T, expression) T name(T a, T b) { return expression; }
 #define HALVES3(name, T, expression) T name(T a, T b, T c) { return expression; }
 #define PAIRS2 HALVES2
@@ -96,6 +126,10 @@ void move_pair(Wave& wave, const Instruction& instruction) {
 #define HALVES3(name, T, expression) Packed<&name>::describe(#name),
 constexpr Operation kOperations[] = {
 #include "packed.def"
+    // the last: which part of the result's register is written
+    {"v_fma_mix_f32", &mix<false>, Type::kF32, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 0},
+    {"v_fma_mixlo_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 4},
+    {"v_fma_mixhi_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 5},
     {"v_pk_mov_b32", &move_pair, Type::kB64, false, 2, {Type::kB64, Type::kB64}, kVector | kPacked, 0, 0},
 };
 

@@ -82,6 +82,12 @@ bool has_vcc(const Wave& wave) {
 void branch_if(Wave& wave, const Instruction& instruction, bool taken) {
     if (taken) wave.program_counter = instruction.target;
 }
+// The only message without an answer that is known: the wave needs its vector registers no more.
+void send_message(const Instruction& instruction) {
+    constexpr u32 kDeallocateRegisters = 3;
+    if (instruction.immediate != kDeallocateRegisters) refuse("this message is not known");
+}
+
 void signal_barrier(Wave& wave, const Instruction& instruction) {
     if (instruction.sources[0].value != ~0ull && u32(instruction.sources[0].value) != ~0u) refuse("only the barrier of the block is known");
     (void)wave;  // it arrives when it waits: no kernel does anything else in between that others could see
@@ -116,7 +122,8 @@ struct Scalars<compute> {
 #define SCALAR1(name, D, A, expression) SCALAR1_(name, D, A, expression, 0)
 #define SCALAR2(name, D, A, B, expression) SCALAR2_(name, D, A, B, expression, 0)
 #define TEST(name, T, expression) void name(Wave& wave, T a, T b) { set_condition(wave, expression); }
-#define CONTROL(name, statement, traits) void name(Wave& wave, [[maybe_unused]] const Instruction& instruction) { statement; }
+#define CONTROL(name, statement, traits)                                                               \
+    void name([[maybe_unused]] Wave& wave, [[maybe_unused]] const Instruction& instruction) { statement; }
 #include "scalar.def"
 #undef SCALAR1_
 #undef SCALAR2_

@@ -14,10 +14,9 @@ Carried<u64> wide_sum(u64 product, u64 c) {
     const bool carry = __builtin_add_overflow(product, c, &result);
     return {result, carry};
 }
-Carried<u64> wide_sum(i64 product, i64 c) {
-    i64 result;
-    const bool carry = __builtin_add_overflow(product, c, &result);
-    return {u64(result), carry};
+Carried<u64> wide_sum(i64 product, i64 c) {  // the carry is bit 64 of the sum
+    const __int128 result = __int128(product) + c;
+    return {u64(result), result < 0};
 }
 template <class T>
 Carried<T> scaled(T which, T denominator, T numerator) {
