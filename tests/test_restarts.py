@@ -17,7 +17,8 @@ WORLD = 3
 ATTEMPTS = """
 import os, sys, time
 # One write: the launcher unbuffers Python, and may end a rank between the words of a print.
-sys.stdout.write(" ".join(os.environ[name] for name in ("HIPCOMM_RESTART", "HIPCOMM_TOKEN", "HIPCOMM_JOB_ID")) + "\\n")
+names = ("HIPCOMM_RESTART", "HIPCOMM_TOKEN", "HIPCOMM_JOB_ID")
+sys.stdout.write(" ".join(os.environ[name] for name in names) + "\\n")
 if os.environ["RANK"] == "1" and int(os.environ["HIPCOMM_RESTART"]) < {bad}: sys.exit(3)
 time.sleep({sleep})
 """
