@@ -10,6 +10,7 @@ line of JSON: how many calls were made, and what was wrong with the last ones, i
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None = None, after_batch: Callable[[], None] | N
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--registered", action="store_true", help="buffers are symmetric memory")
     parser.add_argument("--cached-staging", action="store_true", help="whatever the tuning row says")
+    parser.add_argument("--wipe", action="store_true", help="every batch begins where flags are wiped")
     parser.add_argument("--objects", type=Path, help="code objects that come before the built ones")
     options = parser.parse_args(arguments)
     os.environ["HIPCOMM_PLATFORM"] = "amd-software"
@@ -43,6 +45,19 @@ def main(arguments: list[str] | None = None, after_batch: Callable[[], None] | N
     os.environ["HIPCOMM_AMD_SOFTWARE"] += f",together={options.world},batch={options.batch + 1}"
     print(json.dumps(explore(options, after_batch)))
     return 0
+
+
+def set_wiping_epoch(comm: Any, number: int) -> None:
+    """What billions of calls would do: the next launch wipes old flags. No rank may be in a call."""
+    from slabs import SLABS
+
+    from hipcomm.core import ffi
+
+    epoch = number % 4 * SLABS["SCRUB_PERIOD"] + SLABS["FIRST_EPOCH"]
+    words = (ctypes.c_uint32 * SLABS["MAX_BLOCKS"]).from_address(
+        int(ffi.cast("uintptr_t", comm._session._slabs.control[comm.rank]))
+    )
+    words[:] = [epoch] * len(words)
 
 
 def call_once(comm: Any, memory: Any, options: argparse.Namespace, call: int) -> Any:
@@ -90,6 +105,8 @@ def explore(options: argparse.Namespace, after_batch: Callable[[], None] | None)
         memory = Arena.at(registered.data_ptr, registered.nbytes) if registered else Arena(4 << 20)
         for first in range(0, options.calls, options.batch):
             memory.reset()
+            if options.wipe:
+                set_wiping_epoch(comm, first // options.batch)
             meet.wait()
             try:
                 for call in range(first, first + options.batch):

@@ -138,9 +138,37 @@ def prepare(gpu: Gpu, device: int, image: bytes) -> ctypes.c_void_p:
     return function
 
 
-def launch_on(gpu: Gpu, device: int, function: ctypes.c_void_p, buffer: ctypes.c_void_p, blocks: int) -> str:
+def launch_on(
+    gpu: Gpu, device: int, function: ctypes.c_void_p, buffer: ctypes.c_void_p, blocks: int, threads: int = 1
+) -> str:
     """Launch and wait; the fault, or an empty text."""
     parameters = (ctypes.c_void_p * 1)(ctypes.addressof(buffer))
     return gpu.call("hipSetDevice", device) or gpu.call(
-        "hipModuleLaunchKernel", function, blocks, 1, 1, 1, 1, 1, 0, None, parameters, None
+        "hipModuleLaunchKernel", function, blocks, 1, 1, threads, 1, 1, 0, None, parameters, None
     )
+
+
+def results(
+    arch: str, image: bytes, *, blocks: int, threads: int, words: range, launches: int, uncached: bool = False
+) -> set[tuple[int, ...]]:
+    """What launches of a kernel leave in some words of the buffer, which is wiped before each."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        request = (f"arch={arch},seed=1", image, blocks, threads, words, launches, uncached)
+        return pool.apply_async(_results, request).get(timeout=200)
+
+
+def _results(
+    settings: str, image: bytes, blocks: int, threads: int, words: range, launches: int, uncached: bool
+) -> set[tuple[int, ...]]:
+    os.environ["HIPCOMM_AMD_SOFTWARE"] = settings
+    gpu = Gpu()
+    buffer = gpu.allocate(4096, uncached=uncached)
+    memory = (ctypes.c_uint32 * 1024).from_address(int(buffer.value or 0))
+    function = prepare(gpu, 0, image)
+    found = set()
+    for _ in range(launches):
+        ctypes.memset(memory, 0, 4096)
+        fault = launch_on(gpu, 0, function, buffer, blocks, threads)
+        assert fault == "", fault
+        found.add(tuple(memory[word] for word in words))
+    return found

@@ -23,6 +23,16 @@ SCENARIOS = {
     "staged": Scenario(("all_reduce_staged_sum",), ("all_reduce", "staged", "--count", "500")),
     "broadcast, pipelined": Scenario(("broadcast_pipelined",), ("broadcast", "pipelined", "--count", "1000")),
     "send, long": Scenario(("send", "recv"), ("send", "--count", "20000", "--batch", "4")),
+    "send, cached staging": Scenario(
+        ("send", "recv"), ("send", "--count", "20000", "--batch", "4", "--cached-staging")
+    ),
+    "staged, cached staging": Scenario(
+        ("all_reduce_staged_sum",), ("all_reduce", "staged", "--count", "500", "--cached-staging")
+    ),
+    "exchange, wipe": Scenario(
+        ("exchange",),
+        ("all_to_all", "one_shot", "--count", "9000", "--dtype", "uint8", "--batch", "2", "--wipe"),
+    ),
     "direct": Scenario(("all_gather_direct",), ("all_gather", "direct", "--count", "1001", "--registered")),
     "direct reduction": Scenario(
         ("all_reduce_direct_sum",), ("all_reduce", "direct", "--count", "1001", "--registered")
@@ -65,6 +75,29 @@ POLL = (
     "DEVICE uint64_t load_relaxed(const uint64_t* p) {\n"
     "    return __scoped_atomic_load_n((const GLOBAL(uint64_t)*)p, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);"
 )
+
+STORE = POLL.replace(
+    "uint64_t load_relaxed(const uint64_t* p)", "void store_relaxed(uint64_t* p, uint64_t v)"
+).replace(
+    "return __scoped_atomic_load_n((const GLOBAL(uint64_t)*)p,",
+    "__scoped_atomic_store_n((GLOBAL(uint64_t)*)p, v,",
+)
+STAGED_LOAD = (
+    "    const uint64_t low = __scoped_atomic_load_n(words, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);\n"
+    "    const uint64_t high = __scoped_atomic_load_n(words + 1, __ATOMIC_RELAXED, __MEMORY_SCOPE_SYSTEM);\n"
+)
+STAGED_STORE = (
+    "    __scoped_atomic_store_n(words, uint64_t(pack[1]) << 32 | pack[0], __ATOMIC_RELAXED,\n"
+    "                            __MEMORY_SCOPE_SYSTEM);\n"
+    "    __scoped_atomic_store_n(words + 1, uint64_t(pack[3]) << 32 | pack[2], __ATOMIC_RELAXED,\n"
+    "                            __MEMORY_SCOPE_SYSTEM);\n"
+)
+ACQUIRE = "    });\n    acquire_system();\n"
+SYSTEM_ACQUIRE = "__scoped_atomic_thread_fence(__ATOMIC_ACQUIRE, __MEMORY_SCOPE_SYSTEM)"
+SEND, RECV = "kernels/messages/send.hip", "kernels/messages/recv.hip"
+DIRECT = "kernels/direct/rank_buffers.h"
+MEETING = "    signal_peers(launch, 0, 0);\n    if (wait_for_peers(launch, 0, 0)) return;\n"
+WRITTEN_THROUGH = "what is sent is written through, and `block_barrier()` has waited for it"
 
 MUTATIONS = (
     Mutation(
@@ -153,5 +186,204 @@ MUTATIONS = (
         ((GPU, POLL, POLL.replace("SCOPE_SYSTEM", "SCOPE_DEVICE")),),
         ("one_shot", "staged"),
         why="the control slab is uncached: nothing that the L2 has could be old",
+    ),
+    Mutation(
+        "poll-scope-gfx1201",
+        "system scope of polls and of line loads: CU scope",
+        ((GPU, POLL, POLL.replace("SCOPE_SYSTEM", "SCOPE_WVFRNT")),),
+        ("one_shot",),
+        arch="gfx1201",
+    ),
+    Mutation(
+        "store-scope",
+        "system scope of line and signal stores: device scope",
+        ((GPU, STORE, STORE.replace("SCOPE_SYSTEM", "SCOPE_DEVICE")),),
+        ("one_shot", "staged"),
+        why="the control slab is uncached: the L2 keeps no store to it",
+    ),
+    Mutation(
+        "staged-store-scope",
+        "system scope of stores to staging memory: device scope",
+        ((AMD, STAGED_STORE, STAGED_STORE.replace("SCOPE_SYSTEM", "SCOPE_DEVICE")),),
+        ("staged",),
+        why="the signal's release writes the L2 back",
+    ),
+    Mutation(
+        "staged-store-scope-and-release",
+        "the same, and the release",
+        (
+            (AMD, STAGED_STORE, STAGED_STORE.replace("SCOPE_SYSTEM", "SCOPE_DEVICE")),
+            (AMD, SYSTEM_RELEASE, "    wait_for_memory();\n"),
+        ),
+        ("staged",),
+    ),
+    Mutation(
+        "staged-load-scope",
+        "system scope of loads from staging memory: workgroup scope",
+        ((AMD, STAGED_LOAD, STAGED_LOAD.replace("SCOPE_SYSTEM", "SCOPE_WRKGRP")),),
+        ("staged",),
+        why="the acquire behind the poll invalidates the L1, and a peer's write the L2's line",
+    ),
+    Mutation(
+        "staged-load-scope-and-acquire",
+        "the same, and the acquire",
+        (
+            (AMD, STAGED_LOAD, STAGED_LOAD.replace("SCOPE_SYSTEM", "SCOPE_WRKGRP")),
+            (SIGNAL, ACQUIRE, "    });\n"),
+        ),
+        ("staged",),
+    ),
+    Mutation(
+        "parity",
+        "the second copy of lines, signals and staging memory",
+        (("kernels/launch/launch.h", "return epoch & 1;", "return 0;"),),
+        ("one_shot",),
+    ),
+    Mutation(
+        "parity-staged",
+        "the same",
+        (("kernels/launch/launch.h", "return epoch & 1;", "return 0;"),),
+        ("staged",),
+    ),
+    Mutation(
+        "wipe-meeting",
+        "the meeting of all ranks behind the wipe of old flags",
+        (("kernels/launch/epoch.h", MEETING, "    return;\n"),),
+        ("exchange, wipe",),
+        settings="cus=4",
+    ),
+    Mutation(
+        "entry",
+        "the wait at a direct kernel's entry: it begins before its peers have entered",
+        ((DIRECT, "        wait_for_signal(launch, peer, kEntered, 1);\n", ""),),
+        ("direct reduction",),
+    ),
+    Mutation(
+        "exit",
+        "the wait at a direct kernel's exit",
+        ((DIRECT, "    if (wait_for_peers(launch, kLeaving, 1)) return;\n", "    return;\n"),),
+        ("direct reduction",),
+    ),
+    Mutation(
+        "arrived-release",
+        "the release of ARRIVED, in send",
+        ((SEND, "        store_release(arrived_words(", "        store_relaxed(arrived_words("),),
+        ("send, long",),
+        why=WRITTEN_THROUGH,
+    ),
+    Mutation(
+        "arrived-release-gfx90a",
+        "the same, with staging memory cached",
+        ((SEND, "        store_release(arrived_words(", "        store_relaxed(arrived_words("),),
+        ("send, cached staging",),
+        arch="gfx90a",
+    ),
+    Mutation(
+        "arrived-barrier",
+        "the barrier before ARRIVED, in send",
+        ((SEND, "    block_barrier(); /* the stores of all threads come before the one release */\n", ""),),
+        ("send, long",),
+    ),
+    Mutation(
+        "arrived-acquire",
+        "the acquire behind the poll of ARRIVED, in recv",
+        ((RECV, "        });\n        acquire_system();\n", "        });\n"),),
+        ("send, long",),
+        why="the loads that follow are of system scope",
+    ),
+    Mutation(
+        "arrived-acquire-gfx90a",
+        "the same, with staging memory cached",
+        ((RECV, "        });\n        acquire_system();\n", "        });\n"),),
+        ("send, cached staging",),
+        arch="gfx90a",
+        settings="link=pcie",
+    ),
+    Mutation(
+        "chunk-barrier",
+        "the barrier behind the poll of ARRIVED, in recv",
+        ((RECV, "    block_barrier(); /* the acquire of one thread comes before the loads of all */\n", ""),),
+        ("send, long",),
+    ),
+    Mutation(
+        "taken-barrier",
+        "the barrier before TAKEN, in recv",
+        ((RECV, "    block_barrier(); /* the loads of all threads come before the cell is free */\n", ""),),
+        ("send, long",),
+    ),
+    Mutation(
+        "taken-release",
+        "the release of TAKEN, in recv",
+        ((RECV, "        store_release(taken_words(", "        store_relaxed(taken_words("),),
+        ("send, long",),
+        why="it tells of loads, whose values have been used",
+    ),
+    Mutation(
+        "taken-acquire",
+        "the acquire behind the poll of TAKEN, in send",
+        ((SEND, "        });\n        acquire_system();\n", "        });\n"),),
+        ("send, long",),
+        why="only stores follow, and none is issued before the poll's load is complete",
+    ),
+    Mutation(
+        "room-barrier",
+        "the barrier behind the poll of TAKEN, in send",
+        (
+            (
+                SEND,
+                "        acquire_system();\n    }\n    block_barrier();\n",
+                "        acquire_system();\n    }\n",
+            ),
+        ),
+        ("send, long",),
+    ),
+    Mutation(
+        "cached-staging-pcie",
+        "uncached staging memory on gfx90a over PCIe",
+        (),
+        ("staged, cached staging",),
+        arch="gfx90a",
+        settings="link=pcie",
+    ),
+    Mutation(
+        "cached-staging-xgmi",
+        "the same over xGMI",
+        (),
+        ("staged, cached staging",),
+        why="a peer's write invalidates the owner's line, and the signal's release writes the peer's L2 back",
+        arch="gfx90a",
+    ),
+    Mutation(
+        "cached-staging-gfx11",
+        "uncached staging memory on gfx11: gfx90a's kernels without what gfx11 has no instruction for, the "
+        "L2's write-back and invalidation, and without probes",
+        (
+            (AMD, SYSTEM_RELEASE, "    wait_for_memory();\n"),
+            (GPU, SYSTEM_ACQUIRE, SYSTEM_ACQUIRE.replace("SCOPE_SYSTEM", "SCOPE_DEVICE")),
+        ),
+        ("staged, cached staging",),
+        arch="gfx90a",
+        settings="link=pcie",
+    ),
+    Mutation(
+        "release-gfx1201",
+        "the write-back: the fence of `release_system()`",
+        ((AMD, SYSTEM_RELEASE, "    wait_for_memory();\n"),),
+        ("direct",),
+        arch="gfx1201",
+    ),
+    Mutation(
+        "acquire-gfx1201",
+        "the acquire behind the poll",
+        ((SIGNAL, ACQUIRE, "    });\n"),),
+        ("direct reduction",),
+        arch="gfx1201",
+    ),
+    Mutation(
+        "signal-barrier-gfx1201",
+        "the barrier of `signal_peers()`",
+        ((SIGNAL, "    block_barrier(); /* the stores of all threads come before the one release */\n", ""),),
+        ("staged",),
+        arch="gfx1201",
     ),
 )

@@ -1,8 +1,8 @@
 // The caches of a software GPU.
 //
-// A copy in a cache may have been made at any time since the cache was last invalidated. So an invalidation does not
-// always drop a line: it may read it again, as another wave could have done at that moment. Then later loads that may
-// hit it get the oldest value that is allowed.
+// A copy in a cache may have been made at any time since the cache was last invalidated. So an invalidation
+// does not always drop a line: it may read it again, as another wave could have done at that moment. Then
+// later loads that may hit it get the oldest value that is allowed.
 #include "caches.h"
 
 #include <cstring>
@@ -39,7 +39,8 @@ bool share_result(const Access& a, const Access& b) {
     if (a.action != Action::kLoad || b.action != Action::kLoad) return false;
     const Operand& one = a.instruction->result;
     const Operand& other = b.instruction->result;
-    return one.index < other.index + registers_of(other.type) && other.index < one.index + registers_of(one.type);
+    return one.index < other.index + registers_of(other.type) &&
+           other.index < one.index + registers_of(one.type);
 }
 
 bool writes_back(const Access& access) {
@@ -50,7 +51,8 @@ bool writes_back(const Access& access) {
 }  // namespace
 
 Caches& caches_of(int device) {
-    static auto& all = *new std::map<int, Caches>;  // never destroyed: threads may launch while the process exits
+    static auto& all =
+        *new std::map<int, Caches>;  // never destroyed: threads may launch while the process exits
     static std::mutex mutex;
     const std::lock_guard<std::mutex> lock(mutex);
     return all[device];
@@ -58,9 +60,11 @@ Caches& caches_of(int device) {
 
 bool conflicts(const Access& earlier, const Access& later) {
     if (earlier.lanes == 0) return false;
-    if (earlier.action == Action::kCache) return later.action == Action::kCache || (!later.is_shared && !writes_back(earlier));
+    if (earlier.action == Action::kCache)
+        return later.action == Action::kCache || (!later.is_shared && !writes_back(earlier));
     // A write-back follows the wave's stores down the same path; a load may be overtaken by an invalidation.
-    if (later.action == Action::kCache) return writes_back(later) && !earlier.is_shared && earlier.action != Action::kLoad;
+    if (later.action == Action::kCache)
+        return writes_back(later) && !earlier.is_shared && earlier.action != Action::kLoad;
     if (share_result(earlier, later)) return true;
     if (earlier.is_shared || later.is_shared) return earlier.is_shared == later.is_shared;  // LDS is in order
     return overlap(earlier, later);
@@ -149,13 +153,15 @@ void Caches::store(u32 block, u64 address, unsigned bytes, Scope scope, const Ra
     store_line(block, address, bytes, scope, range, data);
 }
 
-void Caches::store_line(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range, const u8* data) {
+void Caches::store_line(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range,
+                        const u8* data) {
     const u64 line = line_of(address);
     const u64 offset = address - line;
     Lines& own = first_[block];
     const auto near = own.find(key_of(line, range));
     if (near != own.end()) std::memcpy(near->second.bytes + offset, data, bytes);
-    const bool is_through = range.page == Page::kUncached || (target_->memory.has_scope_bits && scope == Scope::kSystem);
+    const bool is_through =
+        range.page == Page::kUncached || (target_->memory.has_scope_bits && scope == Scope::kSystem);
     const auto found = second_.find(key_of(line, range));
     if (!is_through || found != second_.end()) {
         Line& copy = found == second_.end() ? fill(second_, line, scope, range) : found->second;
@@ -165,7 +171,8 @@ void Caches::store_line(u32 block, u64 address, unsigned bytes, Scope scope, con
     if (is_through) store_words(address, bytes, data);
 }
 
-u64 Caches::atomic(u32 block, u64 address, unsigned bytes, const Range& range, u8 kind, u64 value, u64 comparand) {
+u64 Caches::atomic(u32 block, u64 address, unsigned bytes, const Range& range, u8 kind, u64 value,
+                   u64 comparand) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Key key = key_of(line_of(address), range);
     const auto found = second_.find(key);
@@ -240,10 +247,12 @@ void Caches::operate(u32 block, u8 kind, Scope scope) {
     const std::lock_guard<std::mutex> lock(mutex_);
     const bool is_system = scope == Scope::kSystem;
     if ((kind == kWriteBack || kind == kWriteBackInvalidate) && is_system) write_back_all();
-    const bool is_second = kind == kInvalidateL2 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && is_system);
+    const bool is_second =
+        kind == kInvalidateL2 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && is_system);
     if (is_second) refresh(second_, true);
     const Scope least = target_->family == Family::kGfx9 ? Scope::kAgent : Scope::kWorkgroup;
-    const bool is_first = kind == kInvalidateL1 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && scope >= least);
+    const bool is_first =
+        kind == kInvalidateL1 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && scope >= least);
     if (is_first) refresh(first_[block], false);
     if (kind == kInvalidateScalars) scalars_.clear();
 }

@@ -38,7 +38,9 @@ private:
     };
     using Lines = std::map<Key, Line>;
 
-    static Key key_of(u64 line, const Range& range) { return {u64(range.id) << 32 | (line - range.begin) / kLineBytes, line}; }
+    static Key key_of(u64 line, const Range& range) {
+        return {u64(range.id) << 32 | (line - range.begin) / kLineBytes, line};
+    }
     void store_line(u32 block, u64 address, unsigned bytes, Scope scope, const Range& range, const u8* data);
     void load_bytes(u64 address, unsigned bytes, Scope scope, const Range& range, u8* out);
     Line& fill(Lines& lines, u64 line, Scope scope, const Range& range);
@@ -65,7 +67,8 @@ private:
 // The caches of a device.
 Caches& caches_of(int device);
 
-// Whether two accesses of one wave must happen in their order: they touch the same bytes, or one is about the caches.
+// Whether two accesses of one wave must happen in their order: they touch the same bytes, or one is about the
+// caches.
 bool conflicts(const Access& earlier, const Access& later);
 
 }  // namespace hipcomm::amd

@@ -27,7 +27,8 @@ T at(const uint8_t* data, size_t offset) {
 
 }  // namespace
 
-std::shared_ptr<CodeObject> CodeObject::load(const void* image, size_t available, const Target& target, std::string& error) {
+std::shared_ptr<CodeObject> CodeObject::load(const void* image, size_t available, const Target& target,
+                                             std::string& error) {
     std::shared_ptr<CodeObject> object(new CodeObject(target));
     return object->read(static_cast<const uint8_t*>(image), available, error) ? object : nullptr;
 }
@@ -42,7 +43,9 @@ bool CodeObject::read(const uint8_t* image, size_t available, std::string& error
         error = "the code object is for another architecture than " + std::string(target_.name);
         return false;
     }
-    const auto holds = [&](uint64_t offset, uint64_t bytes) { return offset <= available && bytes <= available - offset; };
+    const auto holds = [&](uint64_t offset, uint64_t bytes) {
+        return offset <= available && bytes <= available - offset;
+    };
     if (!holds(header.e_phoff, uint64_t(header.e_phnum) * sizeof(Elf64_Phdr)) ||
         !holds(header.e_shoff, uint64_t(header.e_shnum) * sizeof(Elf64_Shdr))) {
         error = "the code object is cut short";
@@ -54,12 +57,14 @@ bool CodeObject::read(const uint8_t* image, size_t available, std::string& error
             const auto segment = at<Elf64_Phdr>(image, header.e_phoff + index * sizeof(Elf64_Phdr));
             if (segment.p_type != PT_LOAD) continue;
             const uint64_t end = segment.p_vaddr + segment.p_memsz;
-            if (end > kLargest || segment.p_filesz > segment.p_memsz || !holds(segment.p_offset, segment.p_filesz)) {
+            if (end > kLargest || segment.p_filesz > segment.p_memsz ||
+                !holds(segment.p_offset, segment.p_filesz)) {
                 error = "a segment of the code object lies outside";
                 return false;
             }
             if (pass == 0) memory_.resize(std::max<size_t>(memory_.size(), end));
-            else if (segment.p_filesz > 0) std::memcpy(memory_.data() + segment.p_vaddr, image + segment.p_offset, segment.p_filesz);
+            else if (segment.p_filesz > 0)
+                std::memcpy(memory_.data() + segment.p_vaddr, image + segment.p_offset, segment.p_filesz);
         }
     }
     for (unsigned index = 0; index < header.e_shnum; ++index) {
@@ -78,15 +83,18 @@ bool CodeObject::read(const uint8_t* image, size_t available, std::string& error
             const auto bytes = at<uint32_t>(image, section.sh_offset + 4);
             const auto type = at<uint32_t>(image, section.sh_offset + 8);
             const uint64_t begin = section.sh_offset + 12 + (name_bytes + 3) / 4 * 4;
-            if (type == kNoteMetadata && holds(begin, bytes)) notes_.assign(image + begin, image + begin + bytes);
+            if (type == kNoteMetadata && holds(begin, bytes))
+                notes_.assign(image + begin, image + begin + bytes);
         }
         if (section.sh_type != SHT_DYNSYM || section.sh_link >= header.e_shnum) continue;
         const auto names = at<Elf64_Shdr>(image, header.e_shoff + section.sh_link * sizeof(Elf64_Shdr));
-        for (uint64_t offset = 0; offset + sizeof(Elf64_Sym) <= section.sh_size; offset += sizeof(Elf64_Sym)) {
+        for (uint64_t offset = 0; offset + sizeof(Elf64_Sym) <= section.sh_size;
+             offset += sizeof(Elf64_Sym)) {
             const auto symbol = at<Elf64_Sym>(image, section.sh_offset + offset);
             if (symbol.st_name >= names.sh_size || !holds(names.sh_offset, names.sh_size)) continue;
             const char* const name = reinterpret_cast<const char*>(image + names.sh_offset + symbol.st_name);
-            symbols_[std::string(name, strnlen(name, names.sh_size - symbol.st_name))] = {symbol.st_value, symbol.st_size};
+            symbols_[std::string(name, strnlen(name, names.sh_size - symbol.st_name))] = {symbol.st_value,
+                                                                                          symbol.st_size};
         }
     }
     return true;
@@ -96,7 +104,8 @@ std::vector<std::string> CodeObject::kernel_names() const {
     std::vector<std::string> names;
     for (const auto& entry : symbols_) {
         const std::string& name = entry.first;
-        if (name.size() > 3 && name.compare(name.size() - 3, 3, ".kd") == 0) names.push_back(name.substr(0, name.size() - 3));
+        if (name.size() > 3 && name.compare(name.size() - 3, 3, ".kd") == 0)
+            names.push_back(name.substr(0, name.size() - 3));
     }
     return names;
 }
@@ -112,8 +121,10 @@ std::shared_ptr<const Kernel> CodeObject::find(const std::string& name) {
     return {shared_from_this(), kept.get()};
 }
 
-std::unique_ptr<const Kernel> CodeObject::make(const std::string& name, const Symbol& descriptor, const Symbol& code) {
-    if (descriptor.value + 64 > memory_.size() || code.value + code.bytes > memory_.size() || code.bytes % 4 != 0)
+std::unique_ptr<const Kernel> CodeObject::make(const std::string& name, const Symbol& descriptor,
+                                               const Symbol& code) {
+    if (descriptor.value + 64 > memory_.size() || code.value + code.bytes > memory_.size() ||
+        code.bytes % 4 != 0)
         refuse("%s: its descriptor or its code lies outside of the code object", name.c_str());
     auto kernel = std::make_unique<Kernel>();
     kernel->object = this;
@@ -135,7 +146,8 @@ std::unique_ptr<const Kernel> CodeObject::make(const std::string& name, const Sy
     const auto preload = at<uint16_t>(words, 58);
     kernel->preloaded = uint8_t(preload & 127);
     kernel->preloaded_from = uint8_t(preload >> 7);
-    if (!read_arguments(notes_, *kernel)) refuse("%s: the code object's metadata does not have it", name.c_str());
+    if (!read_arguments(notes_, *kernel))
+        refuse("%s: the code object's metadata does not have it", name.c_str());
 
     kernel->code = code.value;
     kernel->code_bytes = code.bytes;

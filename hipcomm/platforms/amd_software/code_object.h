@@ -26,7 +26,7 @@ struct Kernel {
     uint32_t vectors = 0;        // that it has declared
     uint32_t mode = 0;           // rounding and denormals
     bool is_ieee = true;
-    uint16_t setup = 0;          // which registers the hardware fills in: the descriptor's kernel_code_properties
+    uint16_t setup = 0;  // which registers the hardware fills in: the descriptor's kernel_code_properties
     uint8_t user_scalars = 0;
     uint8_t preloaded = 0;       // words of the arguments, in scalar registers from the start
     uint8_t preloaded_from = 0;
@@ -46,7 +46,8 @@ struct Kernel {
 class CodeObject : public std::enable_shared_from_this<CodeObject> {
 public:
     // Null, and why in `error`, where the image is none of the target's.
-    static std::shared_ptr<CodeObject> load(const void* image, size_t available, const Target& target, std::string& error);
+    static std::shared_ptr<CodeObject> load(const void* image, size_t available, const Target& target,
+                                            std::string& error);
 
     // The kernel of this name; null where there is none. It keeps the object alive.
     std::shared_ptr<const Kernel> find(const std::string& name);

@@ -63,14 +63,19 @@ extern "C" __attribute__((visibility("default"))) size_t hipcommAmdSoftwareCount
     const std::lock_guard<std::mutex> lock(mutex);
     for (const auto& [name, c] : by_kernel()) {
         char line[512];
-        std::snprintf(line, sizeof line,
-                      "{\"kernel\": \"%s\", \"launches\": %llu, \"waves\": %llu, \"instructions\": %llu, \"loads\": %llu, "
-                      "\"stores\": %llu, \"atomics\": %llu, \"cache_operations\": %llu, \"load_bytes\": %llu, "
-                      "\"store_bytes\": %llu, \"remote_bytes\": %llu, \"lds\": %llu, \"scalar_words\": %llu, \"sleeps\": %llu}\n",
-                      name.c_str(), (unsigned long long)c.launches, (unsigned long long)c.waves, (unsigned long long)c.instructions,
-                      (unsigned long long)c.loads, (unsigned long long)c.stores, (unsigned long long)c.atomics,
-                      (unsigned long long)c.cache_operations, (unsigned long long)c.load_bytes, (unsigned long long)c.store_bytes,
-                      (unsigned long long)c.remote_bytes, (unsigned long long)c.shared_operations, (unsigned long long)c.scalar_words, (unsigned long long)c.sleeps);
+        std::snprintf(
+            line, sizeof line,
+            "{\"kernel\": \"%s\", \"launches\": %llu, \"waves\": %llu, \"instructions\": %llu, \"loads\": "
+            "%llu, "
+            "\"stores\": %llu, \"atomics\": %llu, \"cache_operations\": %llu, \"load_bytes\": %llu, "
+            "\"store_bytes\": %llu, \"remote_bytes\": %llu, \"lds\": %llu, \"scalar_words\": %llu, "
+            "\"sleeps\": %llu}\n",
+            name.c_str(), (unsigned long long)c.launches, (unsigned long long)c.waves,
+            (unsigned long long)c.instructions, (unsigned long long)c.loads, (unsigned long long)c.stores,
+            (unsigned long long)c.atomics, (unsigned long long)c.cache_operations,
+            (unsigned long long)c.load_bytes, (unsigned long long)c.store_bytes,
+            (unsigned long long)c.remote_bytes, (unsigned long long)c.shared_operations,
+            (unsigned long long)c.scalar_words, (unsigned long long)c.sleeps);
         text += line;
     }
     if (out != nullptr && room > text.size()) text.copy(out, text.size()), out[text.size()] = '\0';

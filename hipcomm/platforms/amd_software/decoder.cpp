@@ -12,7 +12,9 @@
 namespace hipcomm::amd {
 namespace {
 
-constexpr u32 field(u64 word, unsigned high, unsigned low) { return u32(word >> low & ((1ull << (high - low + 1)) - 1)); }
+constexpr u32 field(u64 word, unsigned high, unsigned low) {
+    return u32(word >> low & ((1ull << (high - low + 1)) - 1));
+}
 constexpr i32 signed_field(u64 word, unsigned high, unsigned low) {
     return i32(field(word, high, low) << (31 - (high - low))) >> (31 - (high - low));
 }
@@ -131,8 +133,12 @@ struct Decoder {
         if (!look_up(Format::SOP1, field(words[0], 15, 8))) return;
         in.result = scalar_result(field(words[0], 22, 16), operation().result);
         const unsigned code = field(words[0], 7, 0);
-        if (operation().traits & kMemory || operation().source_count == 0) {  // a message's number, or the barrier's
-            in.sources[0] = constant(operation().traits & kMemory ? code : code == 193 ? ~0ull : code, Type::kB32);
+        if (operation().traits & kMemory ||
+            operation().source_count == 0) {  // a message's number, or the barrier's
+            in.sources[0] = constant(operation().traits & kMemory ? code
+                                     : code == 193                ? ~0ull
+                                                                  : code,
+                                     Type::kB32);
         } else {
             in.sources[0] = source(code, type_of(0), 1);
         }
@@ -207,7 +213,8 @@ struct Decoder {
     // ---- vector ------------------------------------------------------------------------------------
 
     Operand vector_result(unsigned code) {
-        if (operation().traits & kReadsLane && operation().result != Type::kNone && std::strncmp(operation().name, "v_read", 6) == 0)
+        if (operation().traits & kReadsLane && operation().result != Type::kNone &&
+            std::strncmp(operation().name, "v_read", 6) == 0)
             return scalar_result(code, operation().result);
         if (!(operation().traits & kVector)) return scalar_result(code, operation().result);  // v_s_rcp_f32
         return vector(code, operation().result);
@@ -267,7 +274,8 @@ struct Decoder {
         in.sources[0] = first_source();
         in.sources[1] = is_sdwa() ? sdwa_source(1) : vector(field(words[0], 16, 9), type_of(1));
         in.result = vcc();
-        if (is_sdwa() && field(word(1), 15, 15)) in.result = scalar_result(field(word(1), 14, 8), Type::kMask);
+        if (is_sdwa() && field(word(1), 15, 15))
+            in.result = scalar_result(field(word(1), 14, 8), Type::kMask);
         compare_result();
     }
     void compare_result() {
@@ -294,7 +302,8 @@ struct Decoder {
         if (operation().carries) in.carry = scalar_result(field(bits, 14, 8), Type::kMask);
         const bool is_bits = std::strncmp(operation().name, "v_bitop3", 8) == 0;
         if (is_bits) in.immediate = field(bits, 60, 59) << 6 | field(bits, 10, 8) << 3 | field(bits, 63, 61);
-        const unsigned count_encoded = operation().source_count - (operation().traits & (kAccumulates | kReadsVcc) ? 1u : 0u);
+        const unsigned count_encoded =
+            operation().source_count - (operation().traits & (kAccumulates | kReadsVcc) ? 1u : 0u);
         for (unsigned index = 0; index < count_encoded && index < 3; ++index) {
             Operand& operand = in.sources[index];
             operand = source(field(bits, 40 + 9 * index, 32 + 9 * index), type_of(index), 2);
@@ -339,10 +348,11 @@ struct Decoder {
 
     // Two instructions in one: opcodes of the two halves.
     static const char* dual_name(unsigned opcode) {
-        static constexpr const char* kNames[] = {"v_fmac_f32", "v_fmaak_f32", "v_fmamk_f32", "v_mul_f32", "v_add_f32",
-                                                 "v_sub_f32", "v_subrev_f32", nullptr, "v_mov_b32", "v_cndmask_b32",
-                                                 "v_max_num_f32", "v_min_num_f32", nullptr, nullptr, nullptr, nullptr,
-                                                 "v_add_u32", "v_lshlrev_b32", "v_and_b32"};
+        static constexpr const char* kNames[] = {
+            "v_fmac_f32",    "v_fmaak_f32",   "v_fmamk_f32",   "v_mul_f32", "v_add_f32",
+            "v_sub_f32",     "v_subrev_f32",  nullptr,         "v_mov_b32", "v_cndmask_b32",
+            "v_max_num_f32", "v_min_num_f32", nullptr,         nullptr,     nullptr,
+            nullptr,         "v_add_u32",     "v_lshlrev_b32", "v_and_b32"};
         return opcode < sizeof kNames / sizeof *kNames ? kNames[opcode] : nullptr;
     }
     void half(Instruction& part, unsigned opcode, unsigned result, unsigned first, unsigned second) {
@@ -371,7 +381,8 @@ struct Decoder {
                 part.sources[1] = other;
                 if (traits & kLiteralThird) part.sources[2] = constant(view.word(2), Type::kF32);
             }
-            if (part.operation->source_count == 3 && part.operation->sources[2] == Type::kMask) part.sources[2] = vcc();
+            if (part.operation->source_count == 3 && part.operation->sources[2] == Type::kMask)
+                part.sources[2] = vcc();
             view.accumulate();
         }
         used = view.used;
@@ -405,16 +416,19 @@ struct Decoder {
         const bool has_immediate = !is_old || field(bits, 17, 17) != 0;
         const bool has_register = is_old ? field(bits, 14, 14) != 0 : field(bits, 63, 57) != target.null;
         if (has_immediate) in.offset = is_old ? signed_field(bits, 52, 32) : signed_field(bits, 55, 32);
-        else if (!has_register && operation().result == Type::kB32) is_known = false;  // an offset in a register, as once
+        else if (!has_register && operation().result == Type::kB32)
+            is_known = false;  // an offset in a register, as once
         if (has_register) in.sources[1] = register_operand(Place::kScalar, field(bits, 63, 57), Type::kB32);
     }
     void ds() {
         const u64 bits = pair();
-        if (!look_up(Format::DS, target.family == Family::kGfx9 ? field(bits, 24, 17) : field(bits, 25, 18))) return;
+        if (!look_up(Format::DS, target.family == Family::kGfx9 ? field(bits, 24, 17) : field(bits, 25, 18)))
+            return;
         const bool is_old = target.family == Family::kGfx9;
         if (is_old && field(bits, 16, 16)) is_known = false;  // GDS
         const unsigned accumulators = is_old && field(bits, 25, 25) ? 256 : 0;
-        if (operation().result != Type::kNone) in.result = vector(field(bits, 63, 56) + accumulators, data_type());
+        if (operation().result != Type::kNone)
+            in.result = vector(field(bits, 63, 56) + accumulators, data_type());
         in.sources[0] = vector(field(bits, 39, 32), Type::kB32);
         in.sources[1] = vector(field(bits, 47, 40) + accumulators, data_type());
         in.sources[2] = vector(field(bits, 55, 48) + accumulators, data_type());
@@ -432,29 +446,34 @@ struct Decoder {
     }
     void flat_gfx9() {
         const u64 bits = pair();
-        static constexpr Format kSegments[] = {Format::FLAT, Format::SCRATCH, Format::GLOBAL, Format::kUnknown};
+        static constexpr Format kSegments[] = {Format::FLAT, Format::SCRATCH, Format::GLOBAL,
+                                               Format::kUnknown};
         const Format format = kSegments[field(bits, 15, 14)];
         if (!look_up(format, field(bits, 24, 18))) return;
         const unsigned accumulators = field(bits, 55, 55) ? 256 : 0;
         in.offset = format == Format::FLAT ? i32(field(bits, 11, 0)) : signed_field(bits, 12, 0);
-        vector_memory(field(bits, 39, 32), field(bits, 47, 40) + accumulators, field(bits, 63, 56) + accumulators,
+        vector_memory(field(bits, 39, 32), field(bits, 47, 40) + accumulators,
+                      field(bits, 63, 56) + accumulators,
                       format == Format::FLAT || field(bits, 54, 48) == 0x7f ? -1 : i32(field(bits, 54, 48)));
         in.returns = field(bits, 16, 16) != 0;
         in.temporal = field(bits, 17, 17) == 0;
         const bool is_atomic = operation().result != Type::kNone && operation().traits & kStore;
         in.scope = scope_of(field(bits, 16, 16) != 0 && !is_atomic, field(bits, 25, 25) != 0);
         if (is_atomic && in.scope < Scope::kAgent && !target.memory.has_scope_bits) in.scope = Scope::kAgent;
-        if (is_atomic && target.memory.has_scope_bits) in.scope = field(bits, 25, 25) ? Scope::kSystem : Scope::kAgent;
+        if (is_atomic && target.memory.has_scope_bits)
+            in.scope = field(bits, 25, 25) ? Scope::kSystem : Scope::kAgent;
     }
     void flat_gfx12() {
         const u64 bits = pair();
         const u32 last = word(2);
-        static constexpr Format kSegments[] = {Format::FLAT, Format::SCRATCH, Format::GLOBAL, Format::kUnknown};
+        static constexpr Format kSegments[] = {Format::FLAT, Format::SCRATCH, Format::GLOBAL,
+                                               Format::kUnknown};
         const Format format = kSegments[field(bits, 25, 24)];
         if (!look_up(format, field(bits, 21, 14))) return;
         in.offset = signed_field(last, 31, 8);
         const unsigned base = field(bits, 6, 0);
-        vector_memory(field(last, 7, 0), field(bits, 62, 55), field(bits, 39, 32), base == target.null ? -1 : i32(base));
+        vector_memory(field(last, 7, 0), field(bits, 62, 55), field(bits, 39, 32),
+                      base == target.null ? -1 : i32(base));
         in.scope = Scope(field(bits, 51, 50));
         in.returns = field(bits, 52, 52) != 0;  // of an atomic: TH_ATOMIC_RETURN
     }
@@ -507,7 +526,8 @@ struct Decoder {
 bool saturate(Instruction& instruction) {
     const Type type = instruction.result.type;
     if (!instruction.clamp || type == Type::kF16 || type == Type::kF32 || type == Type::kF64) return true;
-    const Operation* const saturating = find_operation((instruction.operation->name + std::string("_clamp")).c_str());
+    const Operation* const saturating =
+        find_operation((instruction.operation->name + std::string("_clamp")).c_str());
     if (saturating == nullptr) return false;
     instruction.operation = saturating;
     instruction.execute = saturating->execute;
@@ -516,8 +536,9 @@ bool saturate(Instruction& instruction) {
 }
 
 void refuse_unknown(Wave&, const Instruction& instruction) {
-    refuse("the instruction %08x %08x is not known%s%s", unsigned(instruction.sources[0].value), unsigned(instruction.sources[1].value),
-           *instruction.name != '\0' ? ": a form of " : "", instruction.name);
+    refuse("the instruction %08x %08x is not known%s%s", unsigned(instruction.sources[0].value),
+           unsigned(instruction.sources[1].value), *instruction.name != '\0' ? ": a form of " : "",
+           instruction.name);
 }
 
 }  // namespace

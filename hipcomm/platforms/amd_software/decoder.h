@@ -8,10 +8,13 @@
 
 namespace hipcomm::amd {
 
-enum class Format : uint8_t { SOP1, SOP2, SOPC, SOPK, SOPP, VOP1, VOP2, VOPC, VOP3, VOP3P, VOPD, SMEM, DS, FLAT, GLOBAL, SCRATCH, MUBUF, kUnknown };
+enum class Format : uint8_t {
+    SOP1, SOP2, SOPC, SOPK, SOPP, VOP1, VOP2, VOPC, VOP3, VOP3P, VOPD, SMEM, DS, FLAT, GLOBAL, SCRATCH, MUBUF,
+    kUnknown
+};
 
-// Decodes one instruction at `words`, of which `count` are left, and returns how many it has. What is not known
-// decodes to an instruction that refuses to run. Second halves of dual instructions go to `extra`.
+// Decodes one instruction at `words`, of which `count` are left, and returns how many it has. What is not
+// known decodes to an instruction that refuses to run. Second halves of dual instructions go to `extra`.
 unsigned decode(const Target& target, const uint32_t* words, unsigned count, Instruction& instruction,
                 std::deque<Instruction>& extra);
 

@@ -1,5 +1,5 @@
-// Undefined bits. An instruction is executed several times, each time with other bits in the place of the undefined
-// ones: bits of the result that differ depend on them. So no operation needs a rule of its own.
+// Undefined bits. An instruction is executed several times, each time with other bits in the place of the
+// undefined ones: bits of the result that differ depend on them. So no operation needs a rule of its own.
 #include "definedness.h"
 
 #include <algorithm>
@@ -33,9 +33,11 @@ struct Sources {
 
     void add(const Wave& wave, const Operand& operand, u64 lanes) {
         if (operand.place == Place::kVector) {
-            for (unsigned index = operand.index; index < operand.index + registers_of(operand.type); ++index) add_vector(wave, index, lanes);
+            for (unsigned index = operand.index; index < operand.index + registers_of(operand.type); ++index)
+                add_vector(wave, index, lanes);
         } else if (operand.place == Place::kScalar) {
-            for (unsigned index = operand.index; index < operand.index + scalars_of(wave, operand); ++index) add_scalar(wave, index);
+            for (unsigned index = operand.index; index < operand.index + scalars_of(wave, operand); ++index)
+                add_scalar(wave, index);
         }
     }
     void add_vector(const Wave& wave, unsigned index, u64 lanes) {
@@ -86,7 +88,8 @@ public:
         }
         for (const Operand* operand : {&result, &instruction.carry}) {
             if (operand->place != Place::kScalar) continue;
-            for (unsigned word = 0; word < scalars_of(wave, *operand); ++word) scalars_[scalar_count_++] = operand->index + word;
+            for (unsigned word = 0; word < scalars_of(wave, *operand); ++word)
+                scalars_[scalar_count_++] = operand->index + word;
         }
     }
     void save(const Wave& wave, State& state) const {
@@ -94,7 +97,8 @@ public:
             std::memcpy(state.vectors[word], wave.vectors[first_ + word], sizeof(Register));
             state.readable[word] = wave.readable[first_ + word];
         }
-        for (unsigned index = 0; index < scalar_count_; ++index) state.scalars[index] = wave.scalars[scalars_[index]];
+        for (unsigned index = 0; index < scalar_count_; ++index)
+            state.scalars[index] = wave.scalars[scalars_[index]];
         std::copy(std::begin(wave.readable_scalars), std::end(wave.readable_scalars), state.readable_scalars);
         state.exec = wave.exec();
         state.scc = wave.scc;
@@ -105,8 +109,10 @@ public:
             std::memcpy(wave.vectors[first_ + word], state.vectors[word], sizeof(Register));
             wave.readable[first_ + word] = 0;  // then what has been written shows
         }
-        for (unsigned index = 0; index < scalar_count_; ++index) wave.scalars[scalars_[index]] = state.scalars[index];
-        std::copy(std::begin(state.readable_scalars), std::end(state.readable_scalars), wave.readable_scalars);
+        for (unsigned index = 0; index < scalar_count_; ++index)
+            wave.scalars[scalars_[index]] = state.scalars[index];
+        std::copy(std::begin(state.readable_scalars), std::end(state.readable_scalars),
+                  wave.readable_scalars);
         if (wave.exec() != state.exec) wave.set_exec(state.exec);
         wave.scc = state.scc;
         wave.is_scc_written = state.is_scc_written;
@@ -114,8 +120,10 @@ public:
     // Adds the bits in which two outcomes differ.
     void compare(const State& one, const State& other) {
         for (unsigned word = 0; word < count_; ++word)
-            for (unsigned lane = 0; lane < kMaxLanes; ++lane) differ_[word][lane] |= one.vectors[word][lane] ^ other.vectors[word][lane];
-        for (unsigned index = 0; index < scalar_count_; ++index) scalars_differ_[index] |= one.scalars[index] ^ other.scalars[index];
+            for (unsigned lane = 0; lane < kMaxLanes; ++lane)
+                differ_[word][lane] |= one.vectors[word][lane] ^ other.vectors[word][lane];
+        for (unsigned index = 0; index < scalar_count_; ++index)
+            scalars_differ_[index] |= one.scalars[index] ^ other.scalars[index];
         if (one.exec != other.exec) refuse("EXEC depends on bits that nothing has written");
         scc_differs_ |= one.scc != other.scc;
     }
@@ -125,12 +133,14 @@ public:
             wave.readable[first_ + word] |= before.readable[word] & ~written;
             for (u64 left = written; left != 0; left &= left - 1) {
                 const unsigned lane = unsigned(__builtin_ctzll(left));
-                if (differ_[word][lane] != 0) set_undefined_bits(wave, first_ + word, lane, differ_[word][lane]);
+                if (differ_[word][lane] != 0)
+                    set_undefined_bits(wave, first_ + word, lane, differ_[word][lane]);
             }
         }
         for (unsigned index = 0; index < scalar_count_; ++index) {
             if (scalars_differ_[index] == 0) continue;
-            if (scalars_[index] == kExec || scalars_[index] == kExec + 1) refuse("EXEC depends on bits that nothing has written");
+            if (scalars_[index] == kExec || scalars_[index] == kExec + 1)
+                refuse("EXEC depends on bits that nothing has written");
             wave.set_scalar(scalars_[index], wave.scalars[scalars_[index]]);
             wave.readable_scalars[scalars_[index] / 64] &= ~(1ull << scalars_[index] % 64);
             wave.undefined_scalars[scalars_[index]] = scalars_differ_[index];
@@ -164,7 +174,8 @@ void set_undefined_bits(Wave& wave, unsigned index, unsigned lane, u32 bits) {
 void execute_with_undefined_sources(Wave& wave, const Instruction& instruction) {
     const u64 lanes = instruction.operation->traits & kReadsLane ? wave.all_lanes() : wave.exec();
     Sources sources;
-    for (unsigned index = 0; index < instruction.operation->source_count; ++index) sources.add(wave, instruction.sources[index], lanes);
+    for (unsigned index = 0; index < instruction.operation->source_count; ++index)
+        sources.add(wave, instruction.sources[index], lanes);
     if (instruction.keeps_rest) sources.add(wave, instruction.result, lanes);
 
     Results results(wave, instruction);

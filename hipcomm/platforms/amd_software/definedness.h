@@ -1,8 +1,8 @@
 // Which bits of the registers mean something, as in Valgrind's memcheck.
 //
-// The compiler moves, shifts and masks registers of which nothing has written some bits. So arithmetic may read them:
-// those bits of the result that depend on them are undefined too. What decides something is refused if it depends on an
-// undefined bit: addresses, data of stores, branches, EXEC, the choice of a lane.
+// The compiler moves, shifts and masks registers of which nothing has written some bits. So arithmetic may
+// read them: those bits of the result that depend on them are undefined too. What decides something is
+// refused if it depends on an undefined bit: addresses, data of stores, branches, EXEC, the choice of a lane.
 #pragma once
 
 #include "wave.h"

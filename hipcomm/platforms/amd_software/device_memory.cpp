@@ -14,15 +14,19 @@ Page page_of(const cpu::Region& region, int device) {
     return is_own ? Page::kLocal : Page::kRemote;
 }
 
-// Two allocations that are alike in all of this are told apart by their addresses, which differ from run to run.
+// Two allocations that are alike in all of this are told apart by their addresses, which differ from run to
+// run.
 u32 number_of(const cpu::Region& region) {
-    return u32((region.bytes / 256 * 0x9e3779b97f4a7c15ull) >> 40) ^ u32(region.flags) << 20 ^ u32(region.device) << 26;
+    return u32((region.bytes / 256 * 0x9e3779b97f4a7c15ull) >> 40) ^ u32(region.flags) << 20 ^
+           u32(region.device) << 26;
 }
 
 }  // namespace
 
 void DeviceMemory::look_up(u64 address, unsigned bytes) {
-    const auto holds = [&](const Range& range) { return address >= range.begin && address + bytes <= range.end; };
+    const auto holds = [&](const Range& range) {
+        return address >= range.begin && address + bytes <= range.end;
+    };
     if (holds(arguments_)) {
         last_ = arguments_;
     } else if (holds(code_)) {
@@ -30,9 +34,11 @@ void DeviceMemory::look_up(u64 address, unsigned bytes) {
     } else {
         const auto region = cpu::Regions::instance().find(reinterpret_cast<const void*>(address));
         if (region == nullptr || address + bytes > region->end())
-            refuse("an access of %u bytes at %#llx, where nothing is allocated", bytes, static_cast<unsigned long long>(address));
-        last_ = {region->base, region->end(), page_of(*region, device_), number_of(*region),
-                 !region->is_host() && (region->kind == cpu::RegionKind::kImported || region->device != device_)};
+            refuse("an access of %u bytes at %#llx, where nothing is allocated", bytes,
+                   static_cast<unsigned long long>(address));
+        last_ = {
+            region->base, region->end(), page_of(*region, device_), number_of(*region),
+            !region->is_host() && (region->kind == cpu::RegionKind::kImported || region->device != device_)};
     }
 }
 
@@ -64,7 +70,8 @@ void DeviceMemory::cache_operation(u32 block, u8 kind, Scope scope) {
 u32 DeviceMemory::scalar_load(u64 address) {
     const Range& range = find(address, 4);
     u32 value;
-    if (caches_ == nullptr || range.page == Page::kReadOnly) load_words(address, 4, reinterpret_cast<u8*>(&value));
+    if (caches_ == nullptr || range.page == Page::kReadOnly)
+        load_words(address, 4, reinterpret_cast<u8*>(&value));
     else value = caches_->scalar_load(address, range);
     return value;
 }

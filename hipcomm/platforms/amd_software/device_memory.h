@@ -1,4 +1,5 @@
-// What a launch sees of memory: which addresses there are, of which kind their pages are, and the caches in between.
+// What a launch sees of memory: which addresses there are, of which kind their pages are, and the caches in
+// between.
 #pragma once
 
 #include <memory>
@@ -28,7 +29,8 @@ public:
 
     // The range that holds these bytes. Faults where nothing is allocated.
     const Range& find(u64 address, unsigned bytes) {
-        if (__builtin_expect(address < last_.begin || address + bytes > last_.end, 0)) look_up(address, bytes);
+        if (__builtin_expect(address < last_.begin || address + bytes > last_.end, 0))
+            look_up(address, bytes);
         return last_;
     }
 
@@ -38,7 +40,10 @@ public:
     void cache_operation(u32 block, u8 kind, Scope scope);
     u32 scalar_load(u64 address);
 
-    // The caches at the beginning and at the end of a kernel. All that is random in them follows from the seed.
+    bool is_weak() const { return caches_ != nullptr; }
+
+    // The caches at the beginning and at the end of a kernel. All that is random in them follows from the
+    // seed.
     void begin(u64 seed);
     u64 remote_bytes() const { return remote_bytes_; }  // stored in other devices' memory
     bool write_back_some();

@@ -1,4 +1,5 @@
-// What a software GPU says about itself: an AMD GPU of the chosen architecture, and a name that says what it is.
+// What a software GPU says about itself: an AMD GPU of the chosen architecture, and a name that says what it
+// is.
 #include <climits>
 #include <cstdio>
 #include <string>
@@ -22,8 +23,9 @@ void set_dimensions(int (&dimensions)[3], int x, int y, int z) {
 }  // namespace
 
 const char* device_kind() noexcept {
-    static const std::string kind = std::string("AMD GPU in software (") +
-                                    (settings().target != nullptr ? settings().target->name : "unknown architecture") + ")";
+    static const std::string kind =
+        std::string("AMD GPU in software (") +
+        (settings().target != nullptr ? settings().target->name : "unknown architecture") + ")";
     return kind.c_str();
 }
 
@@ -33,7 +35,8 @@ hipError_t describe_device(hipDeviceProp_tR0600& properties, int device) {
     const hipError_t result = identify_device(properties, device);
     if (result != hipSuccess) return result;
     const bool is_cdna = target->family == amd::Family::kGfx9;
-    std::snprintf(properties.gcnArchName, sizeof properties.gcnArchName, "%s%s", target->name, is_cdna ? ":sramecc+:xnack-" : "");
+    std::snprintf(properties.gcnArchName, sizeof properties.gcnArchName, "%s%s", target->name,
+                  is_cdna ? ":sramecc+:xnack-" : "");
     properties.major = target->major;
     properties.minor = target->minor;
     properties.arch.hasGlobalInt32Atomics = 1;

@@ -20,7 +20,8 @@ constexpr uint16_t kGfx9 = kGfx90a | kGfx942 | kGfx950;
 constexpr uint16_t kGfx94 = kGfx942 | kGfx950;
 constexpr uint16_t kGfx12 = kGfx1201 | kGfx1250;
 
-#define ENCODING(format, opcode, targets, name, operation) {Format::format, opcode, targets, #name, #operation},
+#define ENCODING(format, opcode, targets, name, operation) \
+    {Format::format, opcode, targets, #name, #operation},
 constexpr Row kRows[] = {
 #include "gfx9.def"
 #include "gfx9_memory.def"
@@ -33,8 +34,10 @@ using Operations_by_name = std::unordered_map<std::string, const Operation*>;
 const Operations_by_name& operations_by_name() {
     static const Operations_by_name all = [] {
         Operations_by_name result;
-        for (const Operations& part : {vector_operations(), lane_operations(), packed_operations(), scalar_operations(), memory_operations()})
-            for (size_t index = 0; index < part.count; ++index) result.emplace(part.first[index].name, part.first + index);
+        for (const Operations& part : {vector_operations(), lane_operations(), packed_operations(),
+                                       scalar_operations(), memory_operations()})
+            for (size_t index = 0; index < part.count; ++index)
+                result.emplace(part.first[index].name, part.first + index);
         return result;
     }();
     return all;

@@ -14,12 +14,14 @@ namespace hipcomm::amd {
 namespace {
 
 constexpr unsigned kQuantum = 256;        // instructions that a wave runs before the next has its turn
-// A delayed access happens after so many turns of its wave at the latest: most after few, one in 64 after the most.
+// A delayed access happens after so many turns of its wave at the latest: most after few, one in 64 after the
+// most.
 constexpr unsigned kMostTurns = 1000;
 constexpr unsigned kSomeTurns = 64;
 constexpr unsigned kFewTurns = 8;
 constexpr unsigned kTurnsOfOne = 200;  // where no other is delayed
-constexpr unsigned kHeadStart = 5000;  // microseconds that peers get, now and then, to act on a signal before its wave's accesses go on
+constexpr unsigned kHeadStart =
+    5000;  // microseconds that peers get, now and then, to act on a signal before its wave's accesses go on
 
 // Vector registers of all waves of a launch; they stay with the thread.
 uint32_t* vector_memory(size_t words) {
@@ -39,7 +41,8 @@ struct Saved {
     uint64_t readable, partial;
     std::array<uint32_t, kMaxLanes> undefined = {};
 
-    Saved(const Wave& wave, unsigned saved) : index(saved), readable(wave.readable[saved]), partial(wave.partial[saved]) {
+    Saved(const Wave& wave, unsigned saved)
+        : index(saved), readable(wave.readable[saved]), partial(wave.partial[saved]) {
         std::memcpy(words, wave.vectors[index], sizeof words);
         if (partial != 0) undefined = wave.undefined_vectors.at(index);
     }
@@ -66,12 +69,16 @@ void check(const Kernel& kernel, uint32_t threads, size_t argument_bytes) {
     constexpr uint16_t kDispatchOrQueue = 0x6;
     constexpr uint16_t kWave32 = 1 << 10;
     if (kernel.scratch_bytes != 0) refuse("it uses %u bytes of scratch memory", kernel.scratch_bytes);
-    if (kernel.mode != kNearestEvenWithDenormals) refuse("its mode bits are %#x: other rounding than to nearest even, or denormals flushed", kernel.mode);
+    if (kernel.mode != kNearestEvenWithDenormals)
+        refuse("its mode bits are %#x: other rounding than to nearest even, or denormals flushed",
+               kernel.mode);
     if (!kernel.is_ieee) refuse("it does not run in IEEE mode");
     if (kernel.setup & kDispatchOrQueue) refuse("it wants a dispatch or queue pointer");
     if (kernel.has_hidden_arguments) refuse("it has hidden arguments, which nothing here fills in");
-    if (argument_bytes < kernel.argument_bytes) refuse("it has %u bytes of arguments, and %zu were given", kernel.argument_bytes, argument_bytes);
-    if ((kernel.target->lanes == 32) != ((kernel.setup & kWave32) != 0)) refuse("it is compiled for another wave size");
+    if (argument_bytes < kernel.argument_bytes)
+        refuse("it has %u bytes of arguments, and %zu were given", kernel.argument_bytes, argument_bytes);
+    if ((kernel.target->lanes == 32) != ((kernel.setup & kWave32) != 0))
+        refuse("it is compiled for another wave size");
     if (threads == 0 || threads > 1024) refuse("a block of %u threads", threads);
 }
 
@@ -82,14 +89,15 @@ Range range_of(const uint8_t* begin, size_t bytes) {
 
 }  // namespace
 
-Launch::Launch(const Kernel& kernel, uint32_t blocks, uint32_t threads, uint32_t shared_bytes, const uint8_t* arguments,
-               size_t argument_bytes, int device)
+Launch::Launch(const Kernel& kernel, uint32_t blocks, uint32_t threads, uint32_t shared_bytes,
+               const uint8_t* arguments, size_t argument_bytes, int device)
     : kernel_(kernel),
       target_(*kernel.target),
       device_(device),
       arguments_(arguments, arguments + argument_bytes),
       memory_(*kernel.target, device, range_of(arguments_.data(), argument_bytes),
-              range_of(kernel.object->memory(), kernel.object->bytes()), settings().is_weak() ? &caches_of(device) : nullptr),
+              range_of(kernel.object->memory(), kernel.object->bytes()),
+              settings().is_weak() ? &caches_of(device) : nullptr),
       is_random_(settings().seed != 0),
       may_delay_(settings().is_weak()) {
     try {
@@ -156,11 +164,13 @@ void Launch::begin_wave(Wave& wave, Block& block, uint32_t first, uint32_t threa
     for (unsigned word = 0; word < kernel_.preloaded; ++word) {
         uint32_t value;
         const size_t offset = 4 * (size_t(kernel_.preloaded_from) + word);
-        if (offset + 4 > arguments_.size()) refuse("%s: a preloaded argument lies outside of the segment", kernel_.name.c_str());
+        if (offset + 4 > arguments_.size())
+            refuse("%s: a preloaded argument lies outside of the segment", kernel_.name.c_str());
         std::memcpy(&value, arguments_.data() + offset, 4);
         wave.set_scalar(scalar++, value);
     }
-    if (scalar > kernel_.user_scalars) refuse("%s: %u user registers, of %u declared", kernel_.name.c_str(), scalar, kernel_.user_scalars);
+    if (scalar > kernel_.user_scalars)
+        refuse("%s: %u user registers, of %u declared", kernel_.name.c_str(), scalar, kernel_.user_scalars);
     if (target_.family == Family::kGfx9) {
         scalar = kernel_.user_scalars;
         for (unsigned axis = 0; axis < 3; ++axis)
@@ -203,6 +213,7 @@ Access* Launch::keep(const Access& access) {
     if (!is_random_) kept->hold = kTurnsOfOne;
     else if (chance == 0) kept->hold = kMostTurns;
     else kept->hold = uint32_t(random() % (chance < 8 ? kSomeTurns : kFewTurns));
+    kept->upper_first = is_random_ && random() % 2 != 0;
     kept->is_single = (access.lanes & (access.lanes - 1)) == 0;
     return kept;
 }
@@ -215,7 +226,9 @@ void Launch::happen(Wave& wave, Access& access, unsigned lane) {
     // What a signal announces may still be under way: peers get the time to look.
     for (const Wave* other : wave.block->waves) {
         for (const Outstanding& entry : other->outstanding) {
-            if (entry.access == nullptr || entry.access->lanes == 0 || entry.access->action != Action::kStore || entry.access->is_single) continue;
+            if (entry.access == nullptr || entry.access->lanes == 0 ||
+                entry.access->action != Action::kStore || entry.access->is_single)
+                continue;
             if (group_->has_clock) pause_ = unsigned(random() % kMostTurns);
             else usleep(kHeadStart);
             return;
@@ -232,14 +245,16 @@ void Launch::finish(Wave& wave, Outstanding& entry) {
     // What came before it to the same places happens before it.
     for (Outstanding& earlier : wave.outstanding) {
         if (&earlier == &entry) break;
-        if (earlier.access != nullptr && conflicts(*earlier.access, *entry.access)) complete(wave, *earlier.access);
+        if (earlier.access != nullptr && conflicts(*earlier.access, *entry.access))
+            complete(wave, *earlier.access);
     }
     complete(wave, *entry.access);
     spare_.emplace_back(entry.access);
     entry.access = nullptr;
 }
 
-// Lets some of what a wave has under way happen, in any order that the same address allows. False: that was all.
+// Lets some of what a wave has under way happen, in any order that the same address allows. False: that was
+// all.
 bool Launch::disturb(Wave& wave) {
     bool is_left = false;
     for (size_t index = 0; index < wave.outstanding.size(); ++index) {
@@ -258,8 +273,10 @@ bool Launch::disturb(Wave& wave) {
         }
         if (!is_free) continue;
         // Some of the lanes: a wave's access is as many accesses as it touches lines.
-        const uint64_t chosen = is_due || random() % 2 == 0 ? access->lanes : access->lanes & (random() | random());
-        for (uint64_t left = chosen; left != 0; left &= left - 1) happen(wave, *access, unsigned(__builtin_ctzll(left)));
+        const uint64_t chosen =
+            is_due || random() % 2 == 0 ? access->lanes : access->lanes & (random() | random());
+        for (uint64_t left = chosen; left != 0; left &= left - 1)
+            happen(wave, *access, unsigned(__builtin_ctzll(left)));
     }
     return is_left;
 }
@@ -310,7 +327,8 @@ void Launch::guard(Body&& body) {
         if (current_ != nullptr && current_->program_counter > 0) {
             const Instruction& instruction = kernel_.instructions[current_->program_counter - 1];
             char position[32];
-            std::snprintf(position, sizeof position, "+%#x (", instruction.address - kernel_.instructions[kernel_.first].address);
+            std::snprintf(position, sizeof position, "+%#x (",
+                          instruction.address - kernel_.instructions[kernel_.first].address);
             place += position + std::string(instruction.name) + ")";
         }
         throw Fault(place + ": " + fault.what());
@@ -321,7 +339,9 @@ uint64_t Launch::clock() const { return group_->has_clock ? group_->ticks : cloc
 
 void Launch::begin(Group& group, uint64_t number) {
     group_ = &group;
-    random_ = (settings().seed * 0x9e3779b97f4a7c15ull + number * 0xbf58476d1ce4e5b9ull + uint64_t(device_) * 0x2545f4914f6cdd1dull) | 1;
+    random_ = (settings().seed * 0x9e3779b97f4a7c15ull + number * 0xbf58476d1ce4e5b9ull +
+               uint64_t(device_) * 0x2545f4914f6cdd1dull) |
+              1;
     for (unsigned round = 0; round < 8; ++round) random();  // seeds that are alike
     memory_.begin(random());
     for (const auto& wave : waves_) order_.push_back(wave.get());
@@ -337,7 +357,8 @@ bool Launch::pass() {
     bool is_busy = false;
     guard([&] {
         if (is_random_)
-            for (size_t index = order_.size(); index > 1; --index) std::swap(order_[index - 1], order_[random() % index]);
+            for (size_t index = order_.size(); index > 1; --index)
+                std::swap(order_[index - 1], order_[random() % index]);
         for (Wave* wave : order_) {
             current_ = wave;
             if (wave->is_done || wave->is_waiting) {

@@ -23,14 +23,16 @@ struct Group {
 class Launch {
 public:
     // `arguments` is the segment, complete.
-    Launch(const Kernel& kernel, uint32_t blocks, uint32_t threads, uint32_t shared_bytes, const uint8_t* arguments,
-           size_t argument_bytes, int device);
+    Launch(const Kernel& kernel, uint32_t blocks, uint32_t threads, uint32_t shared_bytes,
+           const uint8_t* arguments, size_t argument_bytes, int device);
     ~Launch();
 
     int device() const { return device_; }
 
-    // From begin() to end(), pass() by pass(). They throw Fault, with the kernel's name and the position in it.
-    void begin(Group& group, uint64_t number);  // number: what is random follows from it, the seed and the device
+    // From begin() to end(), pass() by pass(). They throw Fault, with the kernel's name and the position in
+    // it.
+    void begin(Group& group,
+               uint64_t number);  // number: what is random follows from it, the seed and the device
     bool pass();  // gives all waves, or with a seed some, a turn; false: they only wait
     bool is_over() const { return is_over_; }
     void end();

@@ -1,4 +1,5 @@
-// What can be asked about a function, and how many of its blocks fit: all blocks of a launch advance together.
+// What can be asked about a function, and how many of its blocks fit: all blocks of a launch advance
+// together.
 #include "module.h"
 #include "settings.h"
 
@@ -37,7 +38,8 @@ hipError_t hipFuncSetAttribute(const void* function, hipFuncAttribute attribute,
         if (found == nullptr) return hipErrorInvalidDeviceFunction;
         switch (attribute) {
             case hipFuncAttributeMaxDynamicSharedMemorySize:
-                return value >= 0 && value <= int(found->kernel->target->shared_bytes) ? hipSuccess : hipErrorInvalidValue;
+                return value >= 0 && value <= int(found->kernel->target->shared_bytes) ? hipSuccess
+                                                                                       : hipErrorInvalidValue;
             case hipFuncAttributePreferredSharedMemoryCarveout:
                 return value >= -1 && value <= 100 ? hipSuccess : hipErrorInvalidValue;
             default: return hipErrorInvalidValue;

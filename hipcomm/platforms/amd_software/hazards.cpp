@@ -13,7 +13,15 @@ namespace {
 
 enum Producer { kTranscendentalWriter, kPartWriter, kVectorWriter, kWideStore };
 enum Resource { kVectorRegister, kScalarRegister, kExecMask, kVccMask };
-enum Consumer { kVectorReader, kOtherVectorReader, kLaneReader, kLaneSelector, kMemoryReader, kDivisionReader, kVectorOverwriter };
+enum Consumer {
+    kVectorReader,
+    kOtherVectorReader,
+    kLaneReader,
+    kLaneSelector,
+    kMemoryReader,
+    kDivisionReader,
+    kVectorOverwriter
+};
 
 constexpr uint16_t kCdna3 = kGfx942 | kGfx950;
 constexpr uint16_t kCdna = kGfx90a | kCdna3;
@@ -35,7 +43,8 @@ constexpr unsigned kMostStates = 5;
 bool has(const Instruction& instruction, Trait trait) { return (instruction.operation->traits & trait) != 0; }
 bool is_vector(const Instruction& instruction) { return has(instruction, kVector); }
 bool is_vector_memory(const Instruction& instruction) {
-    return has(instruction, kMemory) && (instruction.format == uint8_t(Format::FLAT) || instruction.format == uint8_t(Format::GLOBAL));
+    return has(instruction, kMemory) &&
+           (instruction.format == uint8_t(Format::FLAT) || instruction.format == uint8_t(Format::GLOBAL));
 }
 
 unsigned registers_of(const Operand& operand) {
@@ -52,7 +61,9 @@ bool produces(Producer producer, const Instruction& instruction) {
         case kTranscendentalWriter: return has(instruction, kTranscendental);
         case kPartWriter: return is_vector(instruction) && instruction.result_part != 6;
         case kVectorWriter: return is_vector(instruction);
-        case kWideStore: return is_vector_memory(instruction) && has(instruction, kStore) && instruction.operation->bytes > 8;
+        case kWideStore:
+            return is_vector_memory(instruction) && has(instruction, kStore) &&
+                   instruction.operation->bytes > 8;
     }
     return false;
 }
@@ -90,7 +101,8 @@ bool collide(const Hazard& hazard, const Instruction& earlier, const Instruction
             return touches(earlier.result, vcc) || touches(earlier.carry, vcc);
         }
         case kScalarRegister:
-            return (earlier.result.place == Place::kScalar && reads(earlier.result)) || (earlier.carry.place == Place::kScalar && reads(earlier.carry));
+            return (earlier.result.place == Place::kScalar && reads(earlier.result)) ||
+                   (earlier.carry.place == Place::kScalar && reads(earlier.carry));
         case kVectorRegister:
             if (hazard.producer == kWideStore) return touches(earlier.sources[1], later.result);
             return earlier.result.place == Place::kVector && reads(earlier.result);
@@ -105,8 +117,10 @@ public:
         for (size_t position = 0; position < code.size(); ++position) {
             const Instruction& instruction = code[position];
             const char* const name = instruction.operation->name;
-            const bool falls_through = std::strcmp(name, "s_branch") != 0 && std::strcmp(name, "s_endpgm") != 0;
-            if (falls_through && position + 1 < code.size()) predecessors_[position + 1].push_back(uint32_t(position));
+            const bool falls_through =
+                std::strcmp(name, "s_branch") != 0 && std::strcmp(name, "s_endpgm") != 0;
+            if (falls_through && position + 1 < code.size())
+                predecessors_[position + 1].push_back(uint32_t(position));
             if (has(instruction, kBranch)) predecessors_[instruction.target].push_back(uint32_t(position));
         }
     }
@@ -128,10 +142,13 @@ private:
             const Instruction& earlier = kernel_.instructions[before];
             for (const Hazard& hazard : kHazards) {
                 if ((hazard.targets & kernel_.target->bit) == 0 || states >= hazard.states) continue;
-                if (produces(hazard.producer, earlier) && consumes(hazard.consumer, later) && collide(hazard, earlier, later)) {
+                if (produces(hazard.producer, earlier) && consumes(hazard.consumer, later) &&
+                    collide(hazard, earlier, later)) {
                     char text[256];
-                    std::snprintf(text, sizeof text, "%s at +%#x needs %u wait states after %s at +%#x, and there are %u", later.name,
-                                  later.address - kernel_.instructions[kernel_.first].address, hazard.states, earlier.name,
+                    std::snprintf(text, sizeof text,
+                                  "%s at +%#x needs %u wait states after %s at +%#x, and there are %u",
+                                  later.name, later.address - kernel_.instructions[kernel_.first].address,
+                                  hazard.states, earlier.name,
                                   earlier.address - kernel_.instructions[kernel_.first].address, states);
                     return text;
                 }

@@ -12,7 +12,21 @@ struct Instruction;
 using Execute = void (*)(Wave&, const Instruction&);
 
 // How an operand lies in registers, and what an inline constant means there.
-enum class Type : uint8_t { kNone, kB16, kB32, kB64, kF16, kF32, kF64, kMask, kB96, kB128, kB256, kB512, kB8 };
+enum class Type : uint8_t {
+    kNone,
+    kB16,
+    kB32,
+    kB64,
+    kF16,
+    kF32,
+    kF64,
+    kMask,
+    kB96,
+    kB128,
+    kB256,
+    kB512,
+    kB8
+};
 
 constexpr unsigned registers_of(Type type) {
     switch (type) {

@@ -5,7 +5,8 @@ namespace hipcomm::amd {
 namespace {
 
 u32 word_of_lane(const Wave& wave, const Operand& operand, unsigned lane) {
-    return operand.place == Place::kVector ? wave.vectors[operand.index][lane] : u32(peek_operand(wave, operand));
+    return operand.place == Place::kVector ? wave.vectors[operand.index][lane]
+                                           : u32(peek_operand(wave, operand));
 }
 
 void read_first_lane(Wave& wave, const Instruction& instruction) {
@@ -32,11 +33,14 @@ void combine_bits(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
     Source sources[3];
     alignas(64) Register scratch[3][2];
-    for (unsigned index = 0; index < 3; ++index) fetch(wave, instruction.sources[index], scratch[index], sources[index]);
+    for (unsigned index = 0; index < 3; ++index)
+        fetch(wave, instruction.sources[index], scratch[index], sources[index]);
     alignas(64) Register low, high;
     const u32 mask = instruction.result.type == Type::kB16 ? 0xffff : ~0u;
     for (unsigned lane = 0; lane < kMaxLanes; ++lane)
-        low[lane] = bit_operation(sources[0].low[lane], sources[1].low[lane], sources[2].low[lane], instruction.immediate) & mask;
+        low[lane] = bit_operation(sources[0].low[lane], sources[1].low[lane], sources[2].low[lane],
+                                  instruction.immediate) &
+                    mask;
     commit(wave, instruction, exec, low, high);
 }
 
@@ -46,22 +50,30 @@ void count_lanes_before(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
     Source sources[2];
     alignas(64) Register scratch[2][2], low, high;
-    for (unsigned index = 0; index < 2; ++index) fetch(wave, instruction.sources[index], scratch[index], sources[index]);
+    for (unsigned index = 0; index < 2; ++index)
+        fetch(wave, instruction.sources[index], scratch[index], sources[index]);
     for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
         const u64 before = (1ull << lane) - 1;
-        low[lane] = u32(__builtin_popcount(sources[0].low[lane] & u32(before >> 32 * half))) + sources[1].low[lane];
+        low[lane] =
+            u32(__builtin_popcount(sources[0].low[lane] & u32(before >> 32 * half))) + sources[1].low[lane];
     }
     commit(wave, instruction, exec, low, high);
 }
 
 constexpr Operation kOperations[] = {
     {"v_readfirstlane_b32", &read_first_lane, Type::kB32, false, 1, {Type::kB32}, kVector | kReadsLane, 0, 0},
-    {"v_readlane_b32", &read_lane_of, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector | kReadsLane, 0, 0},
-    {"v_writelane_b32", &write_lane_of, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector | kReadsLane, 0, 0},
-    {"v_bitop3_b32", &combine_bits, Type::kB32, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 0},
-    {"v_bitop3_b16", &combine_bits, Type::kB16, false, 3, {Type::kB16, Type::kB16, Type::kB16}, kVector, 0, 0},
-    {"v_mbcnt_lo_u32_b32", &count_lanes_before<0>, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector, 0, 0},
-    {"v_mbcnt_hi_u32_b32", &count_lanes_before<1>, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector, 0, 0},
+    {"v_readlane_b32", &read_lane_of, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector | kReadsLane,
+     0, 0},
+    {"v_writelane_b32", &write_lane_of, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector | kReadsLane,
+     0, 0},
+    {"v_bitop3_b32", &combine_bits, Type::kB32, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0,
+     0},
+    {"v_bitop3_b16", &combine_bits, Type::kB16, false, 3, {Type::kB16, Type::kB16, Type::kB16}, kVector, 0,
+     0},
+    {"v_mbcnt_lo_u32_b32", &count_lanes_before<0>, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector,
+     0, 0},
+    {"v_mbcnt_hi_u32_b32", &count_lanes_before<1>, Type::kB32, false, 2, {Type::kB32, Type::kB32}, kVector,
+     0, 0},
 };
 
 }  // namespace

@@ -78,7 +78,8 @@ void write_register(Wave& wave, unsigned index, u64 exec, const Register& lanes)
     if (exec == ~0ull) {
         std::memcpy(out, lanes, sizeof out);
     } else {
-        for (unsigned lane = 0; lane < kMaxLanes; ++lane) out[lane] = exec >> lane & 1 ? lanes[lane] : out[lane];
+        for (unsigned lane = 0; lane < kMaxLanes; ++lane)
+            out[lane] = exec >> lane & 1 ? lanes[lane] : out[lane];
     }
     wave.readable[index] |= exec;
 }
@@ -110,7 +111,8 @@ void fetch(const Wave& wave, const Operand& operand, Register (&scratch)[2], Sou
 
 void commit(Wave& wave, const Instruction& instruction, u64 exec, Register& low, Register& high) {
     const Operand& result = instruction.result;
-    if (__builtin_expect(instruction.clamp || instruction.multiplier != 0, 0)) adjust_float(instruction, low, high);
+    if (__builtin_expect(instruction.clamp || instruction.multiplier != 0, 0))
+        adjust_float(instruction, low, high);
     if (instruction.result_part != 6) {
         place_part(wave.vectors[result.index], instruction.result_part, instruction.unused, low);
     } else if (instruction.keeps_rest) {

@@ -117,8 +117,15 @@ struct Lanes<compute> {
     }
 
     static constexpr Operation describe(const char* name, uint16_t traits) {
-        return {name, static_cast<Execute>(&execute), LaneType<D>::kType, IsCarried<D>::value, uint8_t(kCount), {LaneType<S>::kType...},
-                uint16_t(traits | kVector), 0, 0};
+        return {name,
+                static_cast<Execute>(&execute),
+                LaneType<D>::kType,
+                IsCarried<D>::value,
+                uint8_t(kCount),
+                {LaneType<S>::kType...},
+                uint16_t(traits | kVector),
+                0,
+                0};
     }
 };
 

@@ -8,9 +8,17 @@ namespace hipcomm::amd {
 
 enum AccessKind : u8 { kPlain, kSigned, kLow, kHigh, kSignedLow, kSignedHigh, kMessage, kBackward, kForward };
 enum AtomicKind : u8 { kSwap, kCompareSwap, kAdd, kSubtract, kAnd, kOr, kXor, kMinimum, kMaximum };
-enum CacheKind : u8 { kWriteBack, kInvalidate, kInvalidateL2, kInvalidateL1, kWriteBackInvalidate, kInvalidateScalars };
+enum CacheKind : u8 {
+    kWriteBack,
+    kInvalidate,
+    kInvalidateL2,
+    kInvalidateL1,
+    kWriteBackInvalidate,
+    kInvalidateScalars
+};
 
-// A flat address of this high half is one of LDS, of the second one of scratch memory, which there is none of.
+// A flat address of this high half is one of LDS, of the second one of scratch memory, which there is none
+// of.
 constexpr u32 kSharedAperture = 0x00010000;
 constexpr u32 kScratchAperture = 0x00020000;
 
@@ -26,6 +34,8 @@ struct Access {
     u32 age;         // turns of the wave since it was issued
     u32 hold;        // turns until it happens, unless something waits for it
     bool is_single;  // one lane: a signal, perhaps
+    bool upper_first;  // of an access of more than 8 bytes: which piece of it happens first
+    u64 begun;       // lanes of which one piece has happened
     u64 begin, end;  // of all lanes' addresses, of memory
     u64 addresses[kMaxLanes];
     u32 data[4][kMaxLanes];
@@ -40,7 +50,9 @@ inline u8 instruction_kind(const Instruction& instruction) {
 void wait_for_counters(Wave& wave, const Instruction& instruction);
 void wait_for_all(Wave& wave);
 
-// Makes an access happen for one lane: a load writes its register, a store memory or a cache.
+// Makes an access happen for one lane: a load writes its register, a store memory or a cache. With weak memory,
+// what has more than 8 bytes happens in two pieces, one a call: the lane stays among those for which it has
+// not happened.
 void perform(Wave& wave, Access& access, unsigned lane);
 
 // The constant-rate clock: 100 MHz.

@@ -24,25 +24,31 @@ unsigned result_registers(unsigned bytes) { return (bytes + 3) / 4; }
 // Loads that one counter counts return in order, so a later one may write the register of an earlier one.
 bool follows_in_order(const Wave& wave, unsigned index, u8 counters) {
     for (const Outstanding& entry : wave.outstanding) {
-        const bool writes = !entry.is_scalar && index >= entry.first && index < unsigned(entry.first) + entry.count;
+        const bool writes =
+            !entry.is_scalar && index >= entry.first && index < unsigned(entry.first) + entry.count;
         if (writes && entry.counters != counters) return false;
     }
     return true;
 }
 
-// A load of half a register. On gfx9 the other half is undefined: with sramecc on it is cleared, else it is kept.
+// A load of half a register. On gfx9 the other half is undefined: with sramecc on it is cleared, else it is
+// kept.
 void begin_half(Wave& wave, unsigned index, u64 lanes, u32 half) {
     for (u64 left = lanes; left != 0; left &= left - 1) {
         const unsigned lane = unsigned(__builtin_ctzll(left));
-        const u32 undefined = wave.target->family == Family::kGfx9 ? ~half : undefined_bits(wave, index, lane) & ~half;
+        const u32 undefined =
+            wave.target->family == Family::kGfx9 ? ~half : undefined_bits(wave, index, lane) & ~half;
         set_undefined_bits(wave, index, lane, undefined);
     }
 }
 
-void begin_load(Wave& wave, const Instruction& instruction, unsigned first, unsigned count, u64 lanes, u8 counters) {
+void begin_load(Wave& wave, const Instruction& instruction, unsigned first, unsigned count, u64 lanes,
+                u8 counters) {
     const u8 kind = instruction.operation->traits & kStore ? u8(kPlain) : instruction_kind(instruction);
     for (unsigned index = first; index < first + count; ++index) {
-        if (index >= wave.vector_count || (wave.pending[index] != 0 && !follows_in_order(wave, index, counters))) refuse_vector_write(index);
+        if (index >= wave.vector_count ||
+            (wave.pending[index] != 0 && !follows_in_order(wave, index, counters)))
+            refuse_vector_write(index);
         if (kind == kLow || kind == kSignedLow) begin_half(wave, index, lanes, 0xffff);
         else if (kind == kHigh || kind == kSignedHigh) begin_half(wave, index, lanes, 0xffff0000u);
         else wave.partial[index] &= ~lanes;
@@ -78,7 +84,8 @@ void wait_for(Wave& wave, unsigned counter, unsigned limit) {
         count += (entry.counters & bit) != 0;
         any_order |= (entry.counters & bit) != 0 && entry.is_scalar;
     }
-    if (count <= limit || (any_order && limit > 0)) return;  // scalar loads return in any order: only 0 says anything
+    if (count <= limit || (any_order && limit > 0))
+        return;  // scalar loads return in any order: only 0 says anything
     size_t left = count - limit;
     for (Outstanding& entry : wave.outstanding) {
         if (left == 0) break;
@@ -88,7 +95,9 @@ void wait_for(Wave& wave, unsigned counter, unsigned limit) {
         if (entry.counters == 0) retire(wave, entry);
     }
     auto& list = wave.outstanding;
-    list.erase(std::remove_if(list.begin(), list.end(), [](const Outstanding& entry) { return entry.counters == 0; }), list.end());
+    list.erase(std::remove_if(list.begin(), list.end(),
+                              [](const Outstanding& entry) { return entry.counters == 0; }),
+               list.end());
 }
 
 // Counts the operation, and does at once what the launch does not delay.
@@ -96,12 +105,13 @@ void issue(Wave& wave, Access& access, u8 counters, unsigned first, unsigned cou
     if (count > 0) begin_load(wave, *access.instruction, first, count, access.lanes, counters);
     wave.launch->count(access);
     Outstanding entry = {access.instruction, counters, false, u16(first), u8(count), access.lanes, nullptr};
-    const u64 lanes = access.lanes;
+    access.begun = 0;
+    access.upper_first = false;
     if (wave.launch->delays()) {
         entry.access = wave.launch->keep(access);
     } else {
         wave.launch->order(wave, access);
-        for (u64 left = lanes; left != 0; left &= left - 1) perform(wave, access, unsigned(__builtin_ctzll(left)));
+        while (access.lanes != 0) perform(wave, access, unsigned(__builtin_ctzll(access.lanes)));
     }
     wave.outstanding.push_back(entry);
     // The counters of vector memory have 6 bits: with so many outstanding the wave stalls.
@@ -145,7 +155,9 @@ void find_addresses(Wave& wave, const Instruction& instruction, Access& access) 
         // Plain accesses may be unaligned (the compiler joins bytes); those that others look at may not.
         const bool is_watched = instruction.scope >= Scope::kAgent || access.action == Action::kAtomic;
         const unsigned alignment = is_watched && access.bytes <= 8 ? access.bytes : 1;
-        if ((place & (alignment - 1)) != 0) refuse("an access of %u bytes at %#llx is misaligned", access.bytes, static_cast<unsigned long long>(place));
+        if ((place & (alignment - 1)) != 0)
+            refuse("an access of %u bytes at %#llx is misaligned", access.bytes,
+                   static_cast<unsigned long long>(place));
     }
 }
 
@@ -157,7 +169,8 @@ void load_vector(Wave& wave, const Instruction& instruction) {
     access.lanes = wave.exec();
     access.is_shared = false;
     find_addresses(wave, instruction, access);
-    issue(wave, access, counters_of(wave, instruction, true), instruction.result.index, result_registers(access.bytes));
+    issue(wave, access, counters_of(wave, instruction, true), instruction.result.index,
+          result_registers(access.bytes));
 }
 
 void read_data(Wave& wave, const Operand& operand, Access& access, unsigned first_word) {
@@ -197,10 +210,12 @@ void atomic_vector(Wave& wave, const Instruction& instruction) {
     if (instruction.operation->kind == kCompareSwap) {
         for (unsigned word = 0; word < words; ++word) {
             check_vector_read(wave, instruction.sources[1].index + words + word, access.lanes);
-            std::memcpy(access.data[words + word], wave.vectors[instruction.sources[1].index + words + word], sizeof(Register));
+            std::memcpy(access.data[words + word], wave.vectors[instruction.sources[1].index + words + word],
+                        sizeof(Register));
         }
     }
-    issue(wave, access, counters_of(wave, instruction, instruction.returns), instruction.result.index, instruction.returns ? words : 0);
+    issue(wave, access, counters_of(wave, instruction, instruction.returns), instruction.result.index,
+          instruction.returns ? words : 0);
 }
 
 // LDS: addresses of 32 bits. A second place is `second_offset` bytes further.
@@ -229,13 +244,15 @@ u8 shared_counter(const Wave& wave) { return u8(1 << wave.target->counter[kShare
 void load_shared(Wave& wave, const Instruction& instruction) {
     Access access = shared_access(wave, instruction, Action::kLoad);
     const unsigned places = instruction.operation->traits & kPacked ? 2 : 1;
-    issue(wave, access, shared_counter(wave), instruction.result.index, places * result_registers(access.bytes));
+    issue(wave, access, shared_counter(wave), instruction.result.index,
+          places * result_registers(access.bytes));
 }
 
 void store_shared(Wave& wave, const Instruction& instruction) {
     Access access = shared_access(wave, instruction, Action::kStore);
     read_data(wave, instruction.sources[1], access, 0);
-    if (instruction.operation->traits & kPacked) read_data(wave, instruction.sources[2], access, result_registers(access.bytes));
+    if (instruction.operation->traits & kPacked)
+        read_data(wave, instruction.sources[2], access, result_registers(access.bytes));
     issue(wave, access, shared_counter(wave), 0, 0);
 }
 
@@ -246,7 +263,8 @@ void atomic_shared(Wave& wave, const Instruction& instruction) {
     issue(wave, access, shared_counter(wave), instruction.result.index, returns ? 1 : 0);
 }
 
-// Words change lanes through the LDS hardware, without touching LDS. Happens at once; the result has to be waited for.
+// Words change lanes through the LDS hardware, without touching LDS. Happens at once; the result has to be
+// waited for.
 void permute_shared(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
     const Operand& address = instruction.sources[0];
@@ -255,7 +273,8 @@ void permute_shared(Wave& wave, const Instruction& instruction) {
     Register result = {};
     for (u64 left = exec; left != 0; left &= left - 1) {
         const unsigned lane = unsigned(__builtin_ctzll(left));
-        const unsigned other = (wave.vectors[address.index][lane] + u32(instruction.offset)) / 4 % wave.target->lanes;
+        const unsigned other =
+            (wave.vectors[address.index][lane] + u32(instruction.offset)) / 4 % wave.target->lanes;
         if (instruction.operation->kind == kForward) {
             result[other] = wave.vectors[data.index][lane];
         } else {
@@ -266,12 +285,14 @@ void permute_shared(Wave& wave, const Instruction& instruction) {
     begin_load(wave, instruction, instruction.result.index, 1, exec, shared_counter(wave));
     for (unsigned lane = 0; lane < kMaxLanes; ++lane)
         if (exec >> lane & 1) wave.vectors[instruction.result.index][lane] = result[lane];
-    wave.outstanding.push_back({&instruction, shared_counter(wave), false, instruction.result.index, 1, exec, nullptr});
+    wave.outstanding.push_back(
+        {&instruction, shared_counter(wave), false, instruction.result.index, 1, exec, nullptr});
 }
 
 void load_scalar(Wave& wave, const Instruction& instruction) {
     u64 address = read_operand(wave, instruction.sources[0]) + u64(i64(instruction.offset));
-    if (instruction.sources[1].place != Place::kNone) address += u32(read_operand(wave, instruction.sources[1]));
+    if (instruction.sources[1].place != Place::kNone)
+        address += u32(read_operand(wave, instruction.sources[1]));
     const unsigned bytes = instruction.operation->bytes;
     if (bytes >= 4) address &= ~3ull;
     const unsigned words = result_registers(bytes);
@@ -282,13 +303,15 @@ void load_scalar(Wave& wave, const Instruction& instruction) {
         wave.readable_scalars[(first + word) / 64] &= ~(1ull << (first + word) % 64);
         wave.pending_scalars[(first + word) / 64] |= 1ull << (first + word) % 64;
     }
-    wave.outstanding.push_back({&instruction, u8(1 << wave.target->counter[kScalars]), true, u16(first), u8(words), 0, nullptr});
+    wave.outstanding.push_back(
+        {&instruction, u8(1 << wave.target->counter[kScalars]), true, u16(first), u8(words), 0, nullptr});
     wave.launch->count_scalar(words);
 }
 
 void read_clock(Wave& wave, const Instruction& instruction) {
     constexpr u32 kRealTime = 0x83;  // the message whose answer is the clock
-    if (instruction.operation->kind == kMessage && u32(instruction.sources[0].value) != kRealTime) refuse("this message is not known");
+    if (instruction.operation->kind == kMessage && u32(instruction.sources[0].value) != kRealTime)
+        refuse("this message is not known");
     const u64 ticks = wave.launch->clock();
     const unsigned first = instruction.result.index;
     for (unsigned word = 0; word < 2; ++word) {
@@ -296,7 +319,8 @@ void read_clock(Wave& wave, const Instruction& instruction) {
         wave.readable_scalars[(first + word) / 64] &= ~(1ull << (first + word) % 64);
         wave.pending_scalars[(first + word) / 64] |= 1ull << (first + word) % 64;
     }
-    wave.outstanding.push_back({&instruction, u8(1 << wave.target->counter[kScalars]), true, u16(first), 2, 0, nullptr});
+    wave.outstanding.push_back(
+        {&instruction, u8(1 << wave.target->counter[kScalars]), true, u16(first), 2, 0, nullptr});
 }
 
 void operate_caches(Wave& wave, const Instruction& instruction) {
@@ -314,17 +338,27 @@ void operate_caches(Wave& wave, const Instruction& instruction) {
 
 #define GLOBAL_LOAD(name, bytes, kind) {#name, &load_vector, Type::kB32, false, 0, {}, kMemory, bytes, kind},
 #define FLAT_LOAD(name, bytes, kind) {#name, &load_vector, Type::kB32, false, 0, {}, kMemory, bytes, kind},
-#define GLOBAL_STORE(name, bytes, kind) {#name, &store_vector, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
-#define FLAT_STORE(name, bytes, kind) {#name, &store_vector, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
-#define GLOBAL_ATOMIC(name, bytes, kind) {#name, &atomic_vector, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
-#define FLAT_ATOMIC(name, bytes, kind) {#name, &atomic_vector, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
+#define GLOBAL_STORE(name, bytes, kind) \
+    {#name, &store_vector, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
+#define FLAT_STORE(name, bytes, kind) \
+    {#name, &store_vector, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
+#define GLOBAL_ATOMIC(name, bytes, kind) \
+    {#name, &atomic_vector, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
+#define FLAT_ATOMIC(name, bytes, kind) \
+    {#name, &atomic_vector, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
 #define SHARED_LOAD(name, bytes, kind) {#name, &load_shared, Type::kB32, false, 0, {}, kMemory, bytes, kind},
-#define SHARED_STORE(name, bytes, kind) {#name, &store_shared, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
-#define SHARED_LOAD2(name, bytes, unit) {#name, &load_shared, Type::kB32, false, 0, {}, kMemory | kPacked, bytes, unit},
-#define SHARED_STORE2(name, bytes, unit) {#name, &store_shared, Type::kNone, false, 0, {}, kMemory | kStore | kPacked, bytes, unit},
-#define SHARED_ATOMIC(name, bytes, kind) {#name, &atomic_shared, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
-#define SHARED_ATOMIC_RETURN(name, bytes, kind) {#name, &atomic_shared, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
-#define SHARED_PERMUTE(name, bytes, kind) {#name, &permute_shared, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
+#define SHARED_STORE(name, bytes, kind) \
+    {#name, &store_shared, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
+#define SHARED_LOAD2(name, bytes, unit) \
+    {#name, &load_shared, Type::kB32, false, 0, {}, kMemory | kPacked, bytes, unit},
+#define SHARED_STORE2(name, bytes, unit) \
+    {#name, &store_shared, Type::kNone, false, 0, {}, kMemory | kStore | kPacked, bytes, unit},
+#define SHARED_ATOMIC(name, bytes, kind) \
+    {#name, &atomic_shared, Type::kNone, false, 0, {}, kMemory | kStore, bytes, kind},
+#define SHARED_ATOMIC_RETURN(name, bytes, kind) \
+    {#name, &atomic_shared, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
+#define SHARED_PERMUTE(name, bytes, kind) \
+    {#name, &permute_shared, Type::kB32, false, 0, {}, kMemory | kStore, bytes, kind},
 #define SCALAR_LOAD(name, bytes, kind) {#name, &load_scalar, Type::kB32, false, 0, {}, kMemory, bytes, kind},
 #define CLOCK(name, bytes, kind) {#name, &read_clock, Type::kB64, false, 0, {}, kMemory, bytes, kind},
 #define CACHE(name, bytes, kind) {#name, &operate_caches, Type::kNone, false, 0, {}, kMemory, bytes, kind},
@@ -341,7 +375,8 @@ bool is_under_way(const Wave& wave, unsigned counter, unsigned limit) {
         if (count <= limit) return false;
         if ((entry.counters & bit) == 0) continue;
         --count;
-        if (entry.access != nullptr && entry.access->lanes != 0 && entry.access->age <= entry.access->hold) return true;
+        if (entry.access != nullptr && entry.access->lanes != 0 && entry.access->age <= entry.access->hold)
+            return true;
     }
     return false;
 }
@@ -350,7 +385,8 @@ bool is_under_way(const Wave& wave, unsigned counter, unsigned limit) {
 
 void wait_for_counters(Wave& wave, const Instruction& instruction) {
     for (unsigned counter = 0; counter < kCounters; ++counter) {
-        if (instruction.waits[counter] == kNoWait || !is_under_way(wave, counter, instruction.waits[counter])) continue;
+        if (instruction.waits[counter] == kNoWait || !is_under_way(wave, counter, instruction.waits[counter]))
+            continue;
         --wave.program_counter;
         wave.flow = Flow::kStall;
         return;

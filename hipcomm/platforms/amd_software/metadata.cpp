@@ -43,7 +43,9 @@ public:
     }
     void skip() {
         const Value value = next();
-        const uint64_t count = value.kind == Value::kMap ? 2 * value.number : value.kind == Value::kList ? value.number : 0;
+        const uint64_t count = value.kind == Value::kMap    ? 2 * value.number
+                               : value.kind == Value::kList ? value.number
+                                                            : 0;
         for (uint64_t index = 0; index < count; ++index) skip();
     }
 
@@ -117,7 +119,8 @@ bool read_arguments(const std::vector<uint8_t>& notes, Kernel& kernel) {
     bool is_found = false;
     for (uint64_t left = reader.next().number; left > 0; --left) {
         if (reader.next().text == "amdhsa.kernels") {
-            for (uint64_t count = reader.next().number; count > 0; --count) is_found |= read_kernel(reader, kernel);
+            for (uint64_t count = reader.next().number; count > 0; --count)
+                is_found |= read_kernel(reader, kernel);
         } else {
             reader.skip();
         }

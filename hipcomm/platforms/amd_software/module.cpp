@@ -1,14 +1,9 @@
 // Modules: AMD code objects loaded from memory or from a file.
 #include "module.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
-#include <cerrno>
-
 #include "../cpu/elf_image.h"
-#include "../cpu/file_descriptor.h"
 #include "../cpu/handle_table.h"
+#include "../cpu/mapped_file.h"
 #include "settings.h"
 
 namespace hipcomm::amd {
@@ -39,16 +34,8 @@ hipError_t load(hipModule_t* module, const void* image, size_t available) {
 hipError_t load_file(hipModule_t* module, const char* path) {
     if (module == nullptr || path == nullptr) return hipErrorInvalidValue;
     *module = nullptr;
-    const cpu::FileDescriptor file(open(path, O_RDONLY | O_CLOEXEC));
-    if (!file) return errno == ENOENT ? hipErrorFileNotFound : hipErrorOperatingSystem;
-    struct stat status;
-    if (fstat(file.get(), &status) != 0) return hipErrorOperatingSystem;
-    if (!S_ISREG(status.st_mode) || status.st_size == 0) return hipErrorInvalidImage;
-    const size_t bytes = static_cast<size_t>(status.st_size);
-    void* const address = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
-    if (address == MAP_FAILED) return hipErrorOutOfMemory;
-    const cpu::Mapping mapping(address, bytes);
-    return load(module, mapping.get(), bytes);
+    return cpu::with_mapped_file(
+        path, [&](const void* image, size_t bytes) { return load(module, image, bytes); });
 }
 
 hipError_t get_function(hipFunction_t* function, hipModule_t handle, const char* name) {

@@ -33,7 +33,8 @@ inline u64 bits_of(f64 x) { return bit_cast<u64>(x); }
 inline f32 half_to_float(u16 half) {
     const u32 sign = u32(half & 0x8000) << 16, exponent = half >> 10 & 31, mantissa = half & 0x3ff;
     if (exponent == 0) return bit_cast<f32>(sign | bits_of(f32(mantissa) * 0x1p-24f));
-    if (exponent == 31) return bit_cast<f32>(sign | 0x7f800000u | mantissa << 13);  // a signalling NaN stays one
+    if (exponent == 31)
+        return bit_cast<f32>(sign | 0x7f800000u | mantissa << 13);  // a signalling NaN stays one
     return bit_cast<f32>(sign | (exponent + 112) << 23 | mantissa << 13);
 }
 
@@ -175,7 +176,8 @@ struct DivisionLimits<f32> {
 };
 template <>
 struct DivisionLimits<f64> {
-    static constexpr int kFar = 768, kScale = 128, kTiny = 53, kBias = 1023, kUnderflow = 1075, kOverflow = 1025;
+    static constexpr int kFar = 768, kScale = 128, kTiny = 53, kBias = 1023, kUnderflow = 1075,
+                         kOverflow = 1025;
 };
 
 template <class T>

@@ -5,12 +5,14 @@ namespace hipcomm::amd {
 namespace {
 
 // One part of a source, in all lanes. A constant has one half, or one word, and nothing in the other.
-void take_part(const Wave& wave, const Instruction& instruction, unsigned index, unsigned part, bool halves, Register& out) {
+void take_part(const Wave& wave, const Instruction& instruction, unsigned index, unsigned part, bool halves,
+               Register& out) {
     const Operand& operand = instruction.sources[index];
     const u8 select = part == 0 ? instruction.select_low : instruction.select_high;
     const u8 negate = part == 0 ? instruction.negate_low : instruction.negate_high;
     const unsigned chosen = select >> index & 1;
-    if (operand.place == Place::kConstant && !halves && chosen != 0) refuse("the high word of a packed constant");
+    if (operand.place == Place::kConstant && !halves && chosen != 0)
+        refuse("the high word of a packed constant");
     if (!halves && operand.place != Place::kConstant) {
         if (operand.place == Place::kVector) {
             std::memcpy(out, wave.vectors[operand.index + chosen], sizeof out);
@@ -41,14 +43,16 @@ struct Packed<compute> {
     static constexpr size_t kCount = sizeof...(S);
 
     template <size_t... I>
-    static void part(const Wave& wave, const Instruction& instruction, unsigned which, Register& out, std::index_sequence<I...>) {
+    static void part(const Wave& wave, const Instruction& instruction, unsigned which, Register& out,
+                     std::index_sequence<I...>) {
         alignas(64) Register parts[kCount], unused;
         Source sources[kCount];
         for (unsigned index = 0; index < kCount; ++index) {
             take_part(wave, instruction, index, which, kHalves, parts[index]);
             sources[index].low = parts[index];
         }
-        for (unsigned lane = 0; lane < kMaxLanes; ++lane) write_lane(out, unused, lane, compute(read_lane<S>(sources[I], lane)...));
+        for (unsigned lane = 0; lane < kMaxLanes; ++lane)
+            write_lane(out, unused, lane, compute(read_lane<S>(sources[I], lane)...));
     }
 
     static void execute(Wave& wave, const Instruction& instruction) {
@@ -63,7 +67,15 @@ struct Packed<compute> {
 
     static constexpr Operation describe(const char* name) {
         constexpr Type type = kHalves ? LaneType<T>::kType : Type::kB64;
-        return {name, &execute, kHalves ? Type::kB32 : Type::kB64, false, uint8_t(kCount), {(static_cast<void>(sizeof(S)), type)...}, kVector | kPacked, 0, 0};
+        return {name,
+                &execute,
+                kHalves ? Type::kB32 : Type::kB64,
+                false,
+                uint8_t(kCount),
+                {(static_cast<void>(sizeof(S)), type)...},
+                kVector | kPacked,
+                0,
+                0};
     }
 };
 
@@ -85,8 +97,8 @@ void move_pair(Wave& wave, const Instruction& instruction) {
     commit(wave, instruction, exec, words[0], words[1]);
 }
 
-// A fused multiply-add of float32 and halves of registers: op_sel_hi says which are halves, op_sel of which half, and
-// what negates high halves elsewhere takes the absolute value.
+// A fused multiply-add of float32 and halves of registers: op_sel_hi says which are halves, op_sel of which
+// half, and what negates high halves elsewhere takes the absolute value.
 template <bool to_half>
 void mix(Wave& wave, const Instruction& instruction) {
     const u64 exec = wave.exec();
@@ -108,8 +120,8 @@ void mix(Wave& wave, const Instruction& instruction) {
         }
     }
     for (unsigned lane = 0; lane < kMaxLanes; ++lane) {
-        const f32 value =
-            std::fma(bit_cast<f32>(words[0][lane]), bit_cast<f32>(words[1][lane]), bit_cast<f32>(words[2][lane]));
+        const f32 value = std::fma(bit_cast<f32>(words[0][lane]), bit_cast<f32>(words[1][lane]),
+                                   bit_cast<f32>(words[2][lane]));
         low[lane] = to_half ? float_to_half(value) : bits_of(value);
     }
     commit(wave, instruction, exec, low, high);
@@ -128,8 +140,10 @@ constexpr Operation kOperations[] = {
 #include "packed.def"
     // the last: which part of the result's register is written
     {"v_fma_mix_f32", &mix<false>, Type::kF32, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 0},
-    {"v_fma_mixlo_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 4},
-    {"v_fma_mixhi_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0, 5},
+    {"v_fma_mixlo_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0,
+     4},
+    {"v_fma_mixhi_f16", &mix<true>, Type::kF16, false, 3, {Type::kB32, Type::kB32, Type::kB32}, kVector, 0,
+     5},
     {"v_pk_mov_b32", &move_pair, Type::kB64, false, 2, {Type::kB64, Type::kB64}, kVector | kPacked, 0, 0},
 };
 

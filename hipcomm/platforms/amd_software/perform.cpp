@@ -6,17 +6,23 @@
 namespace hipcomm::amd {
 namespace {
 
+constexpr unsigned kMostAtomicBytes = 8;  // the widest access that the memory model promises not to tear
+
 u8* shared_at(Wave& wave, u64 address, unsigned bytes) {
     std::vector<u8>& shared = wave.block->shared;
     const u64 offset = u32(address);
     if (offset + bytes > shared.size())
-        refuse("LDS: %u bytes at %llu, and the block has %zu", bytes, static_cast<unsigned long long>(offset), shared.size());
-    if (bytes >= 4 && offset % 4 != 0) refuse("LDS: an access of %u bytes at %llu is misaligned", bytes, static_cast<unsigned long long>(offset));
+        refuse("LDS: %u bytes at %llu, and the block has %zu", bytes, static_cast<unsigned long long>(offset),
+               shared.size());
+    if (bytes >= 4 && offset % 4 != 0)
+        refuse("LDS: an access of %u bytes at %llu is misaligned", bytes,
+               static_cast<unsigned long long>(offset));
     return shared.data() + offset;
 }
 
 // Writes what was loaded into the lane of the result, as the kind of load wants it.
-void write_result(Wave& wave, const Instruction& instruction, unsigned first, unsigned bytes, unsigned lane, const u8* data) {
+void write_result(Wave& wave, const Instruction& instruction, unsigned first, unsigned bytes, unsigned lane,
+                  const u8* data) {
     u32 words[4] = {};
     std::memcpy(words, data, bytes);
     switch (instruction_kind(instruction)) {
@@ -63,14 +69,16 @@ void perform_shared(Wave& wave, Access& access, unsigned lane) {
             write_result(wave, instruction, instruction.result.index + place * words, bytes, lane, at);
         } else if (access.action == Action::kStore) {
             u32 data[4];
-            for (unsigned word = 0; word < words; ++word) data[word] = access.data[place * words + word][lane];
+            for (unsigned word = 0; word < words; ++word)
+                data[word] = access.data[place * words + word][lane];
             std::memcpy(at, data, bytes);
         } else {
             u32 old;
             std::memcpy(&old, at, sizeof old);
             const u32 now = u32(changed(instruction.operation->kind, old, access.data[0][lane], 0));
             std::memcpy(at, &now, sizeof now);
-            if (instruction.result.place == Place::kVector) wave.vectors[instruction.result.index][lane] = old;
+            if (instruction.result.place == Place::kVector)
+                wave.vectors[instruction.result.index][lane] = old;
         }
     }
 }
@@ -78,24 +86,30 @@ void perform_shared(Wave& wave, Access& access, unsigned lane) {
 }  // namespace
 
 void perform(Wave& wave, Access& access, unsigned lane) {
-    access.lanes &= ~(1ull << lane);
+    const u64 bit = 1ull << lane;
     const Instruction& instruction = *access.instruction;
     DeviceMemory& memory = wave.launch->memory();
+    const bool is_torn = access.bytes > kMostAtomicBytes && !access.is_shared && memory.is_weak();
+    const bool is_first = is_torn && (access.begun & bit) == 0;
+    if (is_first) access.begun |= bit;
+    else access.lanes &= ~bit;
     if (access.action == Action::kCache) {
         memory.cache_operation(wave.block->index, instruction.operation->kind, instruction.scope);
         return;
     }
     if (access.is_shared) return perform_shared(wave, access, lane);
-    const u64 address = access.addresses[lane];
-    const unsigned bytes = access.bytes;
+    const unsigned begin = is_torn && is_first == access.upper_first ? kMostAtomicBytes : 0;
+    const unsigned bytes = !is_torn ? access.bytes : begin == 0 ? kMostAtomicBytes : access.bytes - begin;
+    const u64 address = access.addresses[lane] + begin;
     if (access.action == Action::kLoad) {
         u8 data[16];
         memory.load(wave.block->index, address, bytes, instruction.scope, data);
-        write_result(wave, instruction, instruction.result.index, bytes, lane, data);
+        write_result(wave, instruction, instruction.result.index + begin / 4, bytes, lane, data);
     } else if (access.action == Action::kStore) {
         u32 data[4];
-        for (unsigned word = 0; word < (bytes + 3) / 4; ++word) data[word] = access.data[word][lane];
-        memory.store(wave.block->index, address, bytes, instruction.scope, reinterpret_cast<const u8*>(data));
+        for (unsigned word = 0; word < (bytes + 3) / 4; ++word) data[word] = access.data[begin / 4 + word][lane];
+        memory.store(wave.block->index, address, bytes, instruction.scope,
+                     reinterpret_cast<const u8*>(data));
     } else {
         u64 value = access.data[0][lane], comparand = 0;
         if (bytes == 8) {
@@ -104,8 +118,11 @@ void perform(Wave& wave, Access& access, unsigned lane) {
         } else {
             comparand = access.data[1][lane];
         }
-        const u64 old = memory.atomic(wave.block->index, address, bytes, instruction.operation->kind, value, comparand);
-        if (instruction.returns) write_result(wave, instruction, instruction.result.index, bytes, lane, reinterpret_cast<const u8*>(&old));
+        const u64 old =
+            memory.atomic(wave.block->index, address, bytes, instruction.operation->kind, value, comparand);
+        if (instruction.returns)
+            write_result(wave, instruction, instruction.result.index, bytes, lane,
+                         reinterpret_cast<const u8*>(&old));
     }
 }
 
@@ -154,7 +171,8 @@ u64 atomic_word(u64 address, unsigned bytes, u8 kind, u64 value, u64 comparand) 
     const auto go = [&](auto* word) {
         using T = std::remove_reference_t<decltype(*word)>;
         T old = __atomic_load_n(word, __ATOMIC_SEQ_CST);
-        while (!__atomic_compare_exchange_n(word, &old, T(changed(kind, old, T(value), T(comparand))), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        while (!__atomic_compare_exchange_n(word, &old, T(changed(kind, old, T(value), T(comparand))), false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
         }
         return u64(old);
     };

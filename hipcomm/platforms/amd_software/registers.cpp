@@ -18,7 +18,8 @@ void refuse(const char* format, ...) {
 uint32_t read_scalar(const Wave& wave, unsigned index) {
     if (__builtin_expect(!wave.is_readable(index), 0)) {
         if (wave.is_pending(index)) refuse("s%u is used before the wait for the load that writes it", index);
-        refuse("s%u is used, and nothing that was written defines its bits %#x", index, wave.undefined_scalars[index]);
+        refuse("s%u is used, and nothing that was written defines its bits %#x", index,
+               wave.undefined_scalars[index]);
     }
     return wave.scalars[index];
 }
@@ -28,14 +29,18 @@ void check_vector_bits(const Wave& wave, unsigned index, uint64_t lanes, uint32_
     for (uint64_t left = lanes & ~wave.readable[index]; left != 0; left &= left - 1) {
         const unsigned lane = unsigned(__builtin_ctzll(left));
         const uint32_t undefined = undefined_bits(wave, index, lane) & bits;
-        if (undefined != 0) refuse("v%u is used, and nothing that was written defines its bits %#x in lane %u", index, undefined, lane);
+        if (undefined != 0)
+            refuse("v%u is used, and nothing that was written defines its bits %#x in lane %u", index,
+                   undefined, lane);
     }
 }
 
 void refuse_vector_read(const Wave& wave, unsigned index, uint64_t lanes) {
-    if (index >= wave.vector_count) refuse("v%u: the kernel has declared %u vector registers", index, wave.vector_count);
+    if (index >= wave.vector_count)
+        refuse("v%u: the kernel has declared %u vector registers", index, wave.vector_count);
     if (wave.pending[index] != 0) refuse("v%u is used before the wait for the load that writes it", index);
-    refuse("v%u is used, and nothing has written it in lane %d", index, __builtin_ctzll(lanes & ~wave.readable[index]));
+    refuse("v%u is used, and nothing has written it in lane %d", index,
+           __builtin_ctzll(lanes & ~wave.readable[index]));
 }
 
 void refuse_vector_write(unsigned index) {
@@ -52,7 +57,8 @@ uint64_t peek_operand(const Wave& wave, const Operand& operand) {
         case Place::kScc: return wave.scc;
         case Place::kScalar: {
             const uint64_t low = wave.scalars[operand.index];
-            return scalars_of(wave, operand) == 1 ? low : low | uint64_t(wave.scalars[operand.index + 1u]) << 32;
+            return scalars_of(wave, operand) == 1 ? low
+                                                  : low | uint64_t(wave.scalars[operand.index + 1u]) << 32;
         }
         default: refuse("an operand is not scalar");
     }
@@ -60,7 +66,8 @@ uint64_t peek_operand(const Wave& wave, const Operand& operand) {
 
 uint64_t read_operand(const Wave& wave, const Operand& operand) {
     if (operand.place == Place::kScalar)
-        for (unsigned index = operand.index; index < operand.index + scalars_of(wave, operand); ++index) read_scalar(wave, index);
+        for (unsigned index = operand.index; index < operand.index + scalars_of(wave, operand); ++index)
+            read_scalar(wave, index);
     return peek_operand(wave, operand);
 }
 

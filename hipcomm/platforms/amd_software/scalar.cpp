@@ -69,13 +69,17 @@ T change_exec(Wave& wave, T, T mask) {
     wave.set_exec(mask);
     return old;
 }
-u64 wide_bit_field(u64 x, u32 offset, u32 width) { return width >= 64 ? x >> offset : x >> offset & ((1ull << width) - 1); }
+u64 wide_bit_field(u64 x, u32 offset, u32 width) {
+    return width >= 64 ? x >> offset : x >> offset & ((1ull << width) - 1);
+}
 
 // Whether any lane is in VCC. One that is for certain settles it.
 bool has_vcc(const Wave& wave) {
     const unsigned words = wave.target->lanes / 32u;
     for (unsigned index = kVcc; index < kVcc + words; ++index)
-        if ((wave.scalars[index] & (wave.is_readable(index) ? ~0u : ~wave.undefined_scalars[index])) != 0 && !wave.is_pending(index)) return true;
+        if ((wave.scalars[index] & (wave.is_readable(index) ? ~0u : ~wave.undefined_scalars[index])) != 0 &&
+            !wave.is_pending(index))
+            return true;
     for (unsigned index = kVcc; index < kVcc + words; ++index) read_scalar(wave, index);
     return false;
 }
@@ -89,7 +93,8 @@ void send_message(const Instruction& instruction) {
 }
 
 void signal_barrier(Wave& wave, const Instruction& instruction) {
-    if (instruction.sources[0].value != ~0ull && u32(instruction.sources[0].value) != ~0u) refuse("only the barrier of the block is known");
+    if (instruction.sources[0].value != ~0ull && u32(instruction.sources[0].value) != ~0u)
+        refuse("only the barrier of the block is known");
     (void)wave;  // it arrives when it waits: no kernel does anything else in between that others could see
 }
 
@@ -104,19 +109,31 @@ struct Scalars<compute> {
     template <size_t... I>
     static void execute(Wave& wave, const Instruction& instruction, std::index_sequence<I...>) {
         if constexpr (std::is_void_v<D>) compute(wave, read<S>(wave, instruction.sources[I])...);
-        else write_operand(wave, instruction.result, bits(compute(wave, read<S>(wave, instruction.sources[I])...)));
+        else
+            write_operand(wave, instruction.result,
+                          bits(compute(wave, read<S>(wave, instruction.sources[I])...)));
     }
     static constexpr Type result() {
         if constexpr (std::is_void_v<D>) return Type::kNone;
         else return ScalarType<D>::kType;
     }
     static constexpr Operation describe(const char* name, uint16_t traits) {
-        return {name, static_cast<Execute>(&execute), result(), false, uint8_t(sizeof...(S)), {ScalarType<S>::kType...}, traits, 0, 0};
+        return {name,
+                static_cast<Execute>(&execute),
+                result(),
+                false,
+                uint8_t(sizeof...(S)),
+                {ScalarType<S>::kType...},
+                traits,
+                0,
+                0};
     }
 };
 
-#define SCALAR1_(name, D, A, expression, traits) D name([[maybe_unused]] Wave& wave, A a) { return expression; }
-#define SCALAR2_(name, D, A, B, expression, traits) D name([[maybe_unused]] Wave& wave, A a, B b) { return expression; }
+#define SCALAR1_(name, D, A, expression, traits) \
+    D name([[maybe_unused]] Wave& wave, A a) { return expression; }
+#define SCALAR2_(name, D, A, B, expression, traits) \
+    D name([[maybe_unused]] Wave& wave, A a, B b) { return expression; }
 #define SCALAR3_(name, D, A, B, C, expression, traits) \
     D name([[maybe_unused]] Wave& wave, A a, B b, C c) { return expression; }
 #define SCALAR1(name, D, A, expression) SCALAR1_(name, D, A, expression, 0)

@@ -54,7 +54,8 @@ int reciprocal_error() { return settings().reciprocal; }
 f32 perturbed(f32 x) {
     const int side = reciprocal_error();
     if (side == 0 || !std::isfinite(x) || x == 0) return x;
-    return std::nextafter(x, side > 0 ? std::numeric_limits<f32>::infinity() : -std::numeric_limits<f32>::infinity());
+    return std::nextafter(
+        x, side > 0 ? std::numeric_limits<f32>::infinity() : -std::numeric_limits<f32>::infinity());
 }
 
 f32 reciprocal(f32 x) {

@@ -7,7 +7,8 @@ namespace hipcomm::amd {
 
 enum class Family : uint8_t { kGfx9, kGfx12 };
 
-// Counters of outstanding memory operations. gfx9 has two: vmcnt (loads and stores) and lgkmcnt (LDS and scalar).
+// Counters of outstanding memory operations. gfx9 has two: vmcnt (loads and stores) and lgkmcnt (LDS and
+// scalar).
 enum Counter : uint8_t { kLoads, kShared, kScalars, kStores, kCounters };
 
 // What a memory access may find in a cache, or leave there: the model is in caches.h.

@@ -110,7 +110,8 @@ private:
 
     template <class Condition>
     void wait(std::unique_lock<std::mutex>& lock, Condition&& condition) {
-        if (!changed_.wait_for(lock, kPatience, condition)) refuse("together=%zu, and a device has had no launch for a minute", devices_);
+        if (!changed_.wait_for(lock, kPatience, condition))
+            refuse("together=%zu, and a device has had no launch for a minute", devices_);
     }
 
     void leave_ended() {
@@ -132,12 +133,14 @@ private:
     void run_until_one_ends() {
         const bool is_random = settings().seed != 0;
         for (auto& [device, member] : members_) {
-            if (!member->has_begun) member->take([&, one = member] { one->launch->begin(group_, one->number); });
+            if (!member->has_begun)
+                member->take([&, one = member] { one->launch->begin(group_, one->number); });
             member->has_begun = true;
         }
         for (bool has_one_ended = false; !has_one_ended; ++round_, group_.ticks += kTicksPerRound) {
             if (is_random && round_ % kRoundsPerPace == 0)
-                for (const auto& [device, member] : members_) pace_[device] = random_() % 2 == 0 ? 1 : 1 + unsigned(random_() % 8);
+                for (const auto& [device, member] : members_)
+                    pace_[device] = random_() % 2 == 0 ? 1 : 1 + unsigned(random_() % 8);
             for (auto& [device, member] : members_) {
                 if (!member->has_ended && !(is_random && random_() % std::max(pace_[device], 1u) != 0))
                     member->take([&, one = member] {

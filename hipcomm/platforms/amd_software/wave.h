@@ -59,14 +59,16 @@ struct Wave {
     uint32_t vector_count = 0;
     uint32_t (*vectors)[kMaxLanes] = nullptr;
     std::vector<uint64_t> readable;  // of each vector register: the lanes of which all bits are defined
-    std::vector<uint64_t> partial;   // of the others, those of which undefined_vectors says which bits are not
+    std::vector<uint64_t> partial;  // of the others, those of which undefined_vectors says which bits are not
     std::map<unsigned, std::array<uint32_t, kMaxLanes>> undefined_vectors;
     std::vector<uint8_t> pending;    // of each vector register: how many outstanding loads write it
     std::vector<uint64_t> arrived;   // lanes that loads have written, readable once none is outstanding
 
     std::vector<Outstanding> outstanding;  // oldest first
 
-    uint64_t exec() const { return target->lanes == 64 ? scalars[kExec] | uint64_t(scalars[kExec + 1]) << 32 : scalars[kExec]; }
+    uint64_t exec() const {
+        return target->lanes == 64 ? scalars[kExec] | uint64_t(scalars[kExec + 1]) << 32 : scalars[kExec];
+    }
     uint64_t vcc() const { return read_mask(kVcc); }
     uint64_t read_mask(unsigned index) const {
         return target->lanes == 64 ? scalars[index] | uint64_t(scalars[index + 1]) << 32 : scalars[index];
@@ -103,8 +105,8 @@ inline unsigned scalars_of(const Wave& wave, const Operand& operand) {
 uint32_t undefined_bits(const Wave& wave, unsigned index, unsigned lane);
 void set_undefined_bits(Wave& wave, unsigned index, unsigned lane, uint32_t bits);
 
-// Reading registers for what decides something, with the checks: these bits defined, and loads waited for. (What
-// arithmetic may read: definedness.h.)
+// Reading registers for what decides something, with the checks: these bits defined, and loads waited for.
+// (What arithmetic may read: definedness.h.)
 uint32_t read_scalar(const Wave& wave, unsigned index);
 void check_vector_bits(const Wave& wave, unsigned index, uint64_t lanes, uint32_t bits);
 [[noreturn]] void refuse_vector_read(const Wave& wave, unsigned index, uint64_t lanes);
@@ -114,7 +116,8 @@ inline void check_vector_read(const Wave& wave, unsigned index, uint64_t lanes, 
         check_vector_bits(wave, index, lanes, bits);
 }
 inline void check_vector_write(const Wave& wave, unsigned index) {
-    if (__builtin_expect(index >= wave.vector_count || wave.pending[index] != 0, 0)) refuse_vector_write(index);
+    if (__builtin_expect(index >= wave.vector_count || wave.pending[index] != 0, 0))
+        refuse_vector_write(index);
 }
 
 // The scalar operand's value, for arithmetic; for vector operands of scalar instructions there is none.

@@ -3,9 +3,7 @@
 
 #include <dlfcn.h>
 #include <elf.h>
-#include <fcntl.h>
 #include <link.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -15,6 +13,7 @@
 #include "error.h"
 #include "limits.h"
 #include "handle_table.h"
+#include "mapped_file.h"
 #include "regions.h"
 
 namespace hipcomm::cpu {
@@ -69,16 +68,7 @@ hipError_t load(hipModule_t* module, const void* image, size_t available) {
 hipError_t load_file(hipModule_t* module, const char* path) {
     if (module == nullptr || path == nullptr) return hipErrorInvalidValue;
     *module = nullptr;
-    const FileDescriptor file = open_descriptor([&] { return open(path, O_RDONLY | O_CLOEXEC); });
-    if (!file) return errno == ENOENT ? hipErrorFileNotFound : hipErrorOperatingSystem;
-    struct stat status;
-    if (fstat(file.get(), &status) != 0) return hipErrorOperatingSystem;
-    if (!S_ISREG(status.st_mode) || status.st_size == 0) return hipErrorInvalidImage;
-    const size_t bytes = static_cast<size_t>(status.st_size);
-    void* const address = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0);
-    if (address == MAP_FAILED) return hipErrorOutOfMemory;
-    const Mapping mapping(address, bytes);
-    return load(module, mapping.get(), bytes);
+    return with_mapped_file(path, [&](const void* image, size_t bytes) { return load(module, image, bytes); });
 }
 
 hipError_t read_layout(const SharedObject& object, const std::string& kernel, ArgumentLayout& layout) {
