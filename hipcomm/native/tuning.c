@@ -17,7 +17,7 @@ bool has_wide_lines(const TuningRow* row) {
     return false;
 }
 
-/* Every AMD GPU, until one is measured. */
+/* Every AMD GPU, until one is measured: derived. docs/amd.md, section 9, says from what. */
 #define DERIVED_GPU                                                                              \
     .max_blocks = 64,                                                                            \
     .threads = 512,                                                                              \
@@ -27,8 +27,8 @@ bool has_wide_lines(const TuningRow* row) {
     .tile_shift = 6,                                                                             \
     .wide_lines = {NEVER, NEVER, NEVER, NEVER}, /* need 128-bit atomics */                       \
     .line_capacity = 132096, /* 2 x 64 Ki for a two-shot of 1 MiB, and room for uneven shards */ \
-    UP_TO(AllReduce, OneShot) = {128 KiB, 64 KiB, 32 KiB, 16 KiB},                               \
-    UP_TO(AllReduce, TwoShot) = {256 KiB, 256 KiB, 256 KiB, 256 KiB},                            \
+    UP_TO(AllReduce, OneShot) = {192 KiB, 96 KiB, 64 KiB, 16 KiB},                               \
+    UP_TO(AllReduce, TwoShot) = {192 KiB, 192 KiB, 384 KiB, 384 KiB},                            \
     UP_TO(AllGather, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                \
     UP_TO(Broadcast, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                                \
     UP_TO(ReduceScatter, OneShot) = {64 KiB, 64 KiB, 32 KiB, 16 KiB},                            \

@@ -23,19 +23,35 @@ BEGIN, END = "<!-- counts: begin -->\n", "<!-- counts: end -->\n"
 ARCH, WORLD, CUS = "gfx950", 2, 4
 SECONDS = 300
 
-# Operation, algorithm, float32 elements (of one part).
+# Operation, algorithm, float32 elements (of one part); of norms, bfloat16 elements.
 CALLS = (
     ("all_reduce", "one_shot", 256),
     ("all_reduce", "one_shot", 4096),
+    ("all_reduce", "one_shot", 49152),
     ("all_reduce", "two_shot", 4096),
     ("all_reduce", "two_shot", 16384),
+    ("all_reduce", "staged", 4096),
+    ("all_reduce", "pipelined", 49152),
     ("all_gather", "one_shot", 256),
+    ("all_gather", "one_shot", 4096),
     ("all_gather", "pipelined", 16384),
     ("broadcast", "one_shot", 256),
     ("broadcast", "pipelined", 16384),
+    ("reduce", "one_shot", 256),
+    ("reduce", "pipelined", 16384),
     ("reduce_scatter", "one_shot", 256),
+    ("reduce_scatter", "pipelined", 16384),
     ("all_to_all", "auto", 256),
+    ("all_to_all", "auto", 32768),
+    ("gather", "auto", 256),
+    ("scatter", "auto", 256),
+    ("all_gather_v", "auto", 256),
+    ("all_to_all_v", "auto", 256),
     ("send", "auto", 256),
+    ("send", "auto", 32768),
+    ("all_reduce_rms_norm", "one_shot", 7168),
+    ("all_reduce_rms_norm", "one_shot", 8 * 7168),
+    ("all_reduce_rms_norm", "pipelined", 8 * 7168),
 )
 
 # The crude time model, in microseconds: instructions that a wave issues, one every so many cycles, and what
@@ -50,6 +66,7 @@ class Row(NamedTuple):
     Attributes:
         instructions: of a wave, on average.
         remote: bytes stored in the other rank's memory.
+        messages: pieces of it, each of addresses that follow each other.
     """
 
     operation: str
@@ -62,6 +79,7 @@ class Row(NamedTuple):
     lds: int
     caches: int
     remote: int
+    messages: int
 
     def microseconds(self) -> float:
         """The crude model's time."""
@@ -102,7 +120,7 @@ def _count_here(operation: str, algorithm: str, elements: int) -> Row:
         return total
 
     totals: list[dict[str, int]] = []
-    options = ["--count", str(elements), "--batch", "1", "--calls", "6"]
+    options = ["--count", str(elements), "--batch", "1", "--calls", "6", "--dtype", dtype_of(operation)]
     named = [] if algorithm == "auto" else [algorithm]
     explore.main([operation, *named, *options], lambda: totals.append(counts()))
     before, after = totals[3], totals[5]  # two calls: of send, one in each direction
@@ -110,7 +128,7 @@ def _count_here(operation: str, algorithm: str, elements: int) -> Row:
     return Row(
         operation,
         algorithm,
-        4 * elements,
+        nbytes_of(operation, elements),
         one["waves"],
         one["instructions"] // max(one["waves"], 1),
         one["loads"],
@@ -118,7 +136,16 @@ def _count_here(operation: str, algorithm: str, elements: int) -> Row:
         one["lds"],
         one["cache_operations"],
         one["remote_bytes"],
+        one["remote_pieces"],
     )
+
+
+def dtype_of(operation: str) -> str:
+    return "bfloat16" if operation.endswith("_norm") else "float32"
+
+
+def nbytes_of(operation: str, elements: int) -> int:
+    return elements * (2 if operation.endswith("_norm") else 4)
 
 
 def table() -> list[str]:
@@ -138,8 +165,8 @@ def main() -> int:
         return 0
     rows = [
         "| operation | algorithm | bytes | waves | instructions of a wave | loads | stores | LDS "
-        "| cache operations | bytes sent | model, µs |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| cache operations | bytes sent | messages | model, µs |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for call in CALLS:
         rows.append(count(*call).text())

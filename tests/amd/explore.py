@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+HIDDEN = 7168  # of norms
 TIMEOUT = 100  # seconds of the launches' own clock, 10 ms for a round of turns
 
 
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None, after_batch: Callable[[], None] | N
     parser.add_argument("--batch", type=int, default=4, help="calls back to back, before they are checked")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--offset", type=int, default=0, help="bytes past alignment of the buffers")
     parser.add_argument("--registered", action="store_true", help="buffers are symmetric memory")
     parser.add_argument("--cached-staging", action="store_true", help="whatever the tuning row says")
     parser.add_argument("--wipe", action="store_true", help="every batch begins where flags are wiped")
@@ -60,19 +62,38 @@ def set_wiping_epoch(comm: Any, number: int) -> None:
     words[:] = [epoch] * len(words)
 
 
+class NormCall:
+    """A norm's call; count is of elements, in rows of HIDDEN."""
+
+    def __init__(self, comm: Any, memory: Any, options: argparse.Namespace, seed: tuple[int, ...]) -> None:
+        import norm_cases
+
+        case = norm_cases.NormCase(
+            options.operation, options.count // HIDDEN, HIDDEN, options.dtype, seed=seed
+        )
+        self.made = norm_cases.MadeNorm(comm, memory, case)
+        self.made.fill()
+        self.made.call()
+
+    def check(self, _comm: Any) -> None:
+        self.made.check(with_oracle=True)
+
+
 def call_once(comm: Any, memory: Any, options: argparse.Namespace, call: int) -> Any:
     """The rank's part of one call, or of a message from rank 0 or 1 to the other."""
     import cases
     import messages
 
     root, seed = call % 2, (7, 1, call)
+    if options.operation.endswith("_norm"):
+        return NormCall(comm, memory, options, seed)
     if options.operation == "send":
         return messages.make(
             comm, memory, messages.Message(root, 1 - root, options.count, options.dtype, seed=seed)
         )
-    return cases.make(
-        comm, memory, cases.Case(options.operation, options.count, options.dtype, root=root, seed=seed)
-    )
+    offsets = (options.offset, options.offset)
+    case = cases.Case(options.operation, options.count, options.dtype, root=root, offsets=offsets, seed=seed)
+    return cases.make(comm, memory, case)
 
 
 def explore(options: argparse.Namespace, after_batch: Callable[[], None] | None) -> dict[str, Any]:
@@ -94,7 +115,7 @@ def explore(options: argparse.Namespace, after_batch: Callable[[], None] | None)
         slabs.Slabs._allocate = lambda self, name, size, uncached: allocate(
             self, name, size, uncached and "staging" not in name
         )
-    done, wrong = [0], []
+    ending = threading.Lock()
     meet = threading.Barrier(options.world, timeout=300)
 
     def work(comm: Any) -> None:
@@ -115,26 +136,21 @@ def explore(options: argparse.Namespace, after_batch: Callable[[], None] | None)
                     made.check(comm)  # before the next launch: until that comes, the other ranks stand still
                 comm.barrier()
             except (AssertionError, hipcomm.errors.Error) as error:
-                wrong.append(f"{type(error).__name__}: {error}".splitlines()[0][:200])
-            if comm.rank == 0:
-                done[0] = first + options.batch
+                with ending:  # at once: the other ranks would wait for this one's next launch
+                    found = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                    answer = {"calls": first + options.batch, "found": found}
+                    os.write(1, (json.dumps(answer) + "\n").encode())
+                    os._exit(0)
             meet.wait()
             if comm.rank == 0 and after_batch is not None:
                 after_batch()
-            if wrong:
-                return
 
     settings = {"algorithm": options.algorithm} if options.algorithm else {}
     comms = hipcomm.init_all(list(range(options.world)), timeout=TIMEOUT, **settings)
-    try:
-        with ThreadPoolExecutor(options.world) as pool:
-            list(pool.map(work, comms))
-    finally:
-        if wrong:
-            os.write(1, (json.dumps({"calls": done[0], "found": wrong[0]}) + "\n").encode())
-            os._exit(0)
-        comms.close()
-    return {"calls": done[0], "found": None}
+    with ThreadPoolExecutor(options.world) as pool:
+        list(pool.map(work, comms))
+    comms.close()
+    return {"calls": options.calls, "found": None}
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ class Scenario(NamedTuple):
     Attributes:
         kernels: the code objects that they run.
         arguments: explore.py's.
+        calls: from each seed, if they take long, and none with delay=each; 0: as many as usual.
     """
 
     kernels: tuple[str, ...]
     arguments: tuple[str, ...]
+    calls: int = 0
 
 
 SCENARIOS = {
@@ -34,6 +36,11 @@ SCENARIOS = {
         ("all_to_all", "one_shot", "--count", "9000", "--dtype", "uint8", "--batch", "2", "--wipe"),
     ),
     "direct": Scenario(("all_gather_direct",), ("all_gather", "direct", "--count", "1001", "--registered")),
+    "direct reduction, unaligned": Scenario(  # read with plain loads
+        ("all_reduce_direct_sum",),
+        ("all_reduce", "direct", "--count", "500", "--registered", "--offset", "4"),
+    ),
+    "send, ring": Scenario(("send", "recv"), ("send", "--count", "500000", "--batch", "2"), calls=8),
     "direct reduction": Scenario(
         ("all_reduce_direct_sum",), ("all_reduce", "direct", "--count", "1001", "--registered")
     ),
@@ -309,21 +316,24 @@ MUTATIONS = (
         "taken-barrier",
         "the barrier before TAKEN, in recv",
         ((RECV, "    block_barrier(); /* the loads of all threads come before the cell is free */\n", ""),),
-        ("send, long",),
+        ("send, ring",),
+        settings="cus=64",
     ),
     Mutation(
         "taken-release",
         "the release of TAKEN, in recv",
         ((RECV, "        store_release(taken_words(", "        store_relaxed(taken_words("),),
-        ("send, long",),
+        ("send, ring",),
         why="it tells of loads, whose values have been used",
+        settings="cus=64",
     ),
     Mutation(
         "taken-acquire",
         "the acquire behind the poll of TAKEN, in send",
         ((SEND, "        });\n        acquire_system();\n", "        });\n"),),
-        ("send, long",),
+        ("send, ring",),
         why="only stores follow, and none is issued before the poll's load is complete",
+        settings="cus=64",
     ),
     Mutation(
         "room-barrier",
@@ -335,7 +345,8 @@ MUTATIONS = (
                 "        acquire_system();\n    }\n",
             ),
         ),
-        ("send, long",),
+        ("send, ring",),
+        settings="cus=64",
     ),
     Mutation(
         "cached-staging-pcie",
@@ -385,5 +396,40 @@ MUTATIONS = (
         ((SIGNAL, "    block_barrier(); /* the stores of all threads come before the one release */\n", ""),),
         ("staged",),
         arch="gfx1201",
+    ),
+    Mutation(
+        "barrier-acquire-gfx1201",
+        "the acquire fence of `block_barrier()`",
+        ((AMD, BARRIER_ACQUIRE, "    __builtin_amdgcn_s_barrier();\n"),),
+        ("direct reduction, unaligned",),
+        arch="gfx1201",
+    ),
+    Mutation(
+        "wipe-fence",
+        "the fence behind the wipe",
+        (
+            (
+                "kernels/launch/epoch.h",
+                "    fence_system(); /* before the signal, and anything else that this block sends */\n",
+                "",
+            ),
+        ),
+        ("exchange, wipe",),
+        why="`block_barrier()` has waited for the wipe, and the signal releases",
+        settings="cus=4",
+    ),
+    Mutation(
+        "end-barrier",
+        "the barrier of `end_launch()`",
+        (
+            (
+                "kernels/launch/epoch.h",
+                "    block_barrier(); /* thread 0 of a fast warp must not advance the word before a slow "
+                "warp reads it */\n",
+                "",
+            ),
+        ),
+        ("staged",),
+        why="`block_barrier()` of `begin_launch()` has waited for the load of the word",
     ),
 )

@@ -1,6 +1,6 @@
 """Take what orders memory out of the kernels, one thing at a time, and see that the software GPU finds it.
 
-    python tests/amd/mutations.py [--write] [NAME …]
+    python tests/amd/mutations.py [--write] [--jobs N] [NAME …]
 
 Every mutation is a change of one place in kernels/. The kernels of its scenarios are compiled from the
 changed source, and explore.py makes calls with them: first with one memory access late at a time (delay=each)
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,17 +69,17 @@ def main() -> int:
     """Try the mutations; 1 if one is neither found nor explained, or found and explained."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="put the table into docs/amd.md")
+    parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     parser.add_argument("names", nargs="*", help="of mutations; all, if there is none")
     options = parser.parse_args()
+    chosen = [mutation for mutation in MUTATIONS if not options.names or mutation.name in options.names]
     rows, wrong = [], 0
-    for mutation in MUTATIONS:
-        if options.names and mutation.name not in options.names:
-            continue
-        verdict = try_mutation(mutation)
-        rows.append(row_of(mutation, verdict))
-        is_right = (verdict.found is not None) == (mutation.why == "")
-        wrong += not is_right
-        print(rows[-1] + ("" if is_right else "   <-- unexpected"), verdict.found or "", flush=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for mutation, verdict in zip(chosen, pool.map(try_mutation, chosen), strict=True):
+            rows.append(row_of(mutation, verdict))
+            is_right = (verdict.found is not None) == (mutation.why == "")
+            wrong += not is_right
+            print(rows[-1] + ("" if is_right else "   <-- unexpected"), verdict.found or "", flush=True)
     if options.write:
         write_table(rows)
     return 1 if wrong else 0
@@ -109,7 +110,7 @@ def try_scenario(mutation: Mutation, scenario: Scenario) -> Verdict:
         if same and mutation.changes:
             return Verdict(0, None, is_same=True)
         calls = 0
-        for mode, most in explorations():
+        for mode, most in explorations(scenario):
             outcome = explore(mutation, scenario, mode, most, objects)
             calls += outcome["calls"]
             if outcome["found"]:
@@ -117,10 +118,12 @@ def try_scenario(mutation: Mutation, scenario: Scenario) -> Verdict:
         return Verdict(calls, None)
 
 
-def explorations() -> Iterator[tuple[str, int]]:
-    yield "delay=each", SYSTEMATIC_CALLS
+def explorations(scenario: Scenario) -> Iterator[tuple[str, int]]:
+    """Modes, and how many calls to make in each."""
+    if not scenario.calls:
+        yield "delay=each", SYSTEMATIC_CALLS
     for seed in range(1, SEEDS + 1):
-        yield f"seed={seed}", CALLS_OF_SEED
+        yield f"seed={seed}", scenario.calls or CALLS_OF_SEED
 
 
 def explore(mutation: Mutation, scenario: Scenario, mode: str, calls: int, objects: Path | None) -> dict:
@@ -184,11 +187,15 @@ def row_of(mutation: Mutation, verdict: Verdict) -> str:
 
 
 def write_table(rows: list[str]) -> None:
+    """Put the rows in the place of those of the same mutations."""
     path = ROOT / "docs" / "amd.md"
     text = path.read_text()
     before, after = text[: text.index(_BEGIN) + len(_BEGIN)], text[text.index(_END) :]
+    known = text[len(before) : -len(after)].splitlines()[2:]
+    by_name = {row.split("|")[1].strip(): row for row in (*known, *rows)}
+    table = [by_name[mutation.name] for mutation in MUTATIONS if mutation.name in by_name]
     head = ["| mutation | what is gone | target | found in call | why not |", "|---|---|---|---|---|"]
-    path.write_text(before + "\n".join([*head, *rows]) + "\n" + after)
+    path.write_text(before + "\n".join([*head, *table]) + "\n" + after)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Run the product's own tests on the AMD GPU in software, one architecture after the other: `make test-amd`.
+"""Run the product's own tests on the AMD GPU in software: `make test-amd`.
 
     python tests/amd/run.py [--arch gfx942 …] [--seeds N] [pytest's arguments]
 
-Without arguments: all architectures, and the test files that exercise kernels. Each architecture also
-runs with memory as weak as its model allows, from N seeds. Worlds have up to 4 ranks.
+Without arguments: a selection of the tests that exercise kernels, with every operation and every algorithm,
+on all architectures; in order, and part of it from N seeds with memory as weak as the model allows.
+With arguments (test files): these, with worlds of up to 4 ranks.
 """
 
 from __future__ import annotations
@@ -13,23 +14,42 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ARCHITECTURES = ("gfx942", "gfx950", "gfx90a", "gfx1201")
-FILES = (
-    "all_reduce",
-    "all_gather",
-    "broadcast",
-    "direct",
-    "epoch_wrap",
-    "failures",
-    "graphs",
-    "mixed",
-    "segments",
-    "send_recv",
-    "symmetric",
-    "symmetric_segments",
+
+
+class Part(NamedTuple):
+    """Some tests.
+
+    Attributes:
+        files: of tests/, without test_ and .py.
+        names: pytest's -k.
+        devices: the most ranks that a world has.
+        weak: whether they also run with weak memory.
+    """
+
+    files: tuple[str, ...]
+    names: str
+    devices: int = 2
+    weak: bool = False
+
+
+SELECTION = (
+    Part(("graphs",), "every_operation_in_one_graph and False or every_algorithm", weak=True),
+    Part(("all_reduce", "all_gather", "broadcast"), "every_boundary or every_dtype"),
+    Part(("segments",), "every_dtype or mixed_calls and auto", weak=True),
+    Part(("direct",), "every_size and not rows or every_dtype_and_operation", weak=True),
+    Part(("send_recv",), "every_dtype or every_size or lengths_differ or old_flags"),
+    Part(("symmetric",), "random_life or freed_memory or attributes"),
+    Part(("epoch_wrap",), "go_on_as_ever or harms_no_call and all_to_all-"),
+    Part(("failures",), "never_calls and all_reduce or test_abort or killed_between", devices=3),
+    Part(("norms", "sharded_norms"), "any_call or equals or every_dtype", weak=True),
+    Part(("quantised",), "fused or local and 1"),
+    Part(("mixed",), "small_staging and auto", devices=3),
 )
 
 
@@ -58,15 +78,24 @@ def main() -> int:
     parser.add_argument("--arch", action="append", choices=ARCHITECTURES)
     parser.add_argument("--seeds", type=int, default=1, help="how many runs with weak memory")
     options, arguments = parser.parse_known_args()
-    arguments = arguments or [f"tests/test_{name}.py" for name in FILES]
     failed = []
     for arch in options.arch or ARCHITECTURES:
         for seed in range(1 + options.seeds):
-            print(f"==== {arch}, {f'weak memory, seed {seed}' if seed else 'in order'}", flush=True)
-            if run_tests(arch, seed, arguments) != 0:
-                failed.append(f"{arch} seed {seed}")
-    print("failed: " + ", ".join(failed) if failed else "all architectures passed")
+            memory = f"weak memory, seed {seed}" if seed else "in order"
+            parts = [part for part in SELECTION if part.weak or not seed]
+            commands = [(arguments, 4)] if arguments else [(command_of(part), part.devices) for part in parts]
+            for command, devices in commands:
+                print(f"==== {arch}, {memory}: {' '.join(command)}", flush=True)
+                begun = time.monotonic()
+                if run_tests(arch, seed, command, devices) != 0:
+                    failed.append(f"{arch}, {memory}: {' '.join(command)}")
+                print(f"     {time.monotonic() - begun:.0f} s", flush=True)
+    print("failed:\n" + "\n".join(failed) if failed else "all architectures passed")
     return 1 if failed else 0
+
+
+def command_of(part: Part) -> list[str]:
+    return ["-k", part.names, *(f"tests/test_{name}.py" for name in part.files)]
 
 
 if __name__ == "__main__":

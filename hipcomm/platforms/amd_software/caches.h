@@ -60,7 +60,7 @@ private:
     bool is_random_ = true;
     Key last_disturbed_ = {0, 0};
     Lines second_;                  // the L2 of the device
-    std::map<u32, Lines> first_;    // the L1 of each block's compute unit, written through
+    std::map<u32, Lines> first_;    // the L1 of each compute unit, written through
     Lines scalars_;
 };
 

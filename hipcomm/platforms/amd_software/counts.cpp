@@ -1,10 +1,10 @@
 // What launches cost.
 #include "counts.h"
 
-#include <cstdio>
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "memory.h"
 
@@ -44,6 +44,7 @@ void Counts::add(const Counts& other) {
     load_bytes += other.load_bytes;
     store_bytes += other.store_bytes;
     remote_bytes += other.remote_bytes;
+    remote_pieces += other.remote_pieces;
     shared_operations += other.shared_operations;
     scalar_words += other.scalar_words;
     sleeps += other.sleeps;
@@ -62,21 +63,19 @@ extern "C" __attribute__((visibility("default"))) size_t hipcommAmdSoftwareCount
     std::string text;
     const std::lock_guard<std::mutex> lock(mutex);
     for (const auto& [name, c] : by_kernel()) {
-        char line[512];
-        std::snprintf(
-            line, sizeof line,
-            "{\"kernel\": \"%s\", \"launches\": %llu, \"waves\": %llu, \"instructions\": %llu, \"loads\": "
-            "%llu, "
-            "\"stores\": %llu, \"atomics\": %llu, \"cache_operations\": %llu, \"load_bytes\": %llu, "
-            "\"store_bytes\": %llu, \"remote_bytes\": %llu, \"lds\": %llu, \"scalar_words\": %llu, "
-            "\"sleeps\": %llu}\n",
-            name.c_str(), (unsigned long long)c.launches, (unsigned long long)c.waves,
-            (unsigned long long)c.instructions, (unsigned long long)c.loads, (unsigned long long)c.stores,
-            (unsigned long long)c.atomics, (unsigned long long)c.cache_operations,
-            (unsigned long long)c.load_bytes, (unsigned long long)c.store_bytes,
-            (unsigned long long)c.remote_bytes, (unsigned long long)c.shared_operations,
-            (unsigned long long)c.scalar_words, (unsigned long long)c.sleeps);
-        text += line;
+        const std::pair<const char*, uint64_t> values[] = {
+            {"launches", c.launches},         {"waves", c.waves},
+            {"instructions", c.instructions}, {"loads", c.loads},
+            {"stores", c.stores},             {"atomics", c.atomics},
+            {"load_bytes", c.load_bytes},     {"store_bytes", c.store_bytes},
+            {"remote_bytes", c.remote_bytes}, {"remote_pieces", c.remote_pieces},
+            {"lds", c.shared_operations},     {"cache_operations", c.cache_operations},
+            {"scalar_words", c.scalar_words}, {"sleeps", c.sleeps},
+        };
+        text += "{\"kernel\": \"" + name + "\"";
+        for (const auto& [key, value] : values)
+            text += std::string(", \"") + key + "\": " + std::to_string(value);
+        text += "}\n";
     }
     if (out != nullptr && room > text.size()) text.copy(out, text.size()), out[text.size()] = '\0';
     return text.size();

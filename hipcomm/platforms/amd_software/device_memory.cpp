@@ -51,7 +51,11 @@ void DeviceMemory::load(u32 block, u64 address, unsigned bytes, Scope scope, u8*
 void DeviceMemory::store(u32 block, u64 address, unsigned bytes, Scope scope, const u8* data) {
     const Range& range = find(address, bytes);
     if (range.page == Page::kReadOnly) refuse("a store to the code object or to the argument segment");
-    if (range.is_remote) remote_bytes_ += bytes;
+    if (range.is_remote) {
+        remote_bytes_ += bytes;
+        remote_pieces_ += address != remote_end_;
+        remote_end_ = address + bytes;
+    }
     if (caches_ == nullptr) return store_words(address, bytes, data);
     caches_->store(block, address, bytes, scope, range, data);
 }

@@ -45,7 +45,9 @@ public:
     // The caches at the beginning and at the end of a kernel. All that is random in them follows from the
     // seed.
     void begin(u64 seed);
-    u64 remote_bytes() const { return remote_bytes_; }  // stored in other devices' memory
+    // Stored in other devices' memory; and in how many pieces, each of addresses that follow each other.
+    u64 remote_bytes() const { return remote_bytes_; }
+    u64 remote_pieces() const { return remote_pieces_; }
     bool write_back_some();
     void end();
 
@@ -57,7 +59,8 @@ private:
     Range arguments_, code_;
     Caches* caches_;  // null: every access goes straight to memory
     Range last_;
-    u64 remote_bytes_ = 0;
+    u64 remote_bytes_ = 0, remote_pieces_ = 0;
+    u64 remote_end_ = 0;  // of the last piece
 };
 
 // The machine's memory: one access of up to 8 aligned bytes is one access.

@@ -383,6 +383,7 @@ void Launch::end() {
         memory_.end();
     });
     counts_.remote_bytes = memory_.remote_bytes();
+    counts_.remote_pieces = memory_.remote_pieces();
     record(kernel_.name.c_str(), counts_);
 }
 

@@ -50,9 +50,9 @@ inline u8 instruction_kind(const Instruction& instruction) {
 void wait_for_counters(Wave& wave, const Instruction& instruction);
 void wait_for_all(Wave& wave);
 
-// Makes an access happen for one lane: a load writes its register, a store memory or a cache. With weak memory,
-// what has more than 8 bytes happens in two pieces, one a call: the lane stays among those for which it has
-// not happened.
+// Makes an access happen for one lane: a load writes its register, a store memory or a cache. With weak
+// memory, what has more than 8 bytes happens in two pieces, one a call: after the first the lane stays among
+// those for which it has not happened.
 void perform(Wave& wave, Access& access, unsigned lane);
 
 // The constant-rate clock: 100 MHz.

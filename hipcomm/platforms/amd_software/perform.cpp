@@ -83,6 +83,12 @@ void perform_shared(Wave& wave, Access& access, unsigned lane) {
     }
 }
 
+// The first-level cache of a wave. The waves of a block share one on gfx9; on gfx12 they are on the two
+// compute units of a WGP, each with its own.
+u32 first_level_of(const Wave& wave) {
+    return wave.target->family == Family::kGfx9 ? wave.block->index : 2 * wave.block->index + wave.number % 2;
+}
+
 }  // namespace
 
 void perform(Wave& wave, Access& access, unsigned lane) {
@@ -94,7 +100,7 @@ void perform(Wave& wave, Access& access, unsigned lane) {
     if (is_first) access.begun |= bit;
     else access.lanes &= ~bit;
     if (access.action == Action::kCache) {
-        memory.cache_operation(wave.block->index, instruction.operation->kind, instruction.scope);
+        memory.cache_operation(first_level_of(wave), instruction.operation->kind, instruction.scope);
         return;
     }
     if (access.is_shared) return perform_shared(wave, access, lane);
@@ -103,12 +109,13 @@ void perform(Wave& wave, Access& access, unsigned lane) {
     const u64 address = access.addresses[lane] + begin;
     if (access.action == Action::kLoad) {
         u8 data[16];
-        memory.load(wave.block->index, address, bytes, instruction.scope, data);
+        memory.load(first_level_of(wave), address, bytes, instruction.scope, data);
         write_result(wave, instruction, instruction.result.index + begin / 4, bytes, lane, data);
     } else if (access.action == Action::kStore) {
         u32 data[4];
-        for (unsigned word = 0; word < (bytes + 3) / 4; ++word) data[word] = access.data[begin / 4 + word][lane];
-        memory.store(wave.block->index, address, bytes, instruction.scope,
+        for (unsigned word = 0; word < (bytes + 3) / 4; ++word)
+            data[word] = access.data[begin / 4 + word][lane];
+        memory.store(first_level_of(wave), address, bytes, instruction.scope,
                      reinterpret_cast<const u8*>(data));
     } else {
         u64 value = access.data[0][lane], comparand = 0;
@@ -118,8 +125,8 @@ void perform(Wave& wave, Access& access, unsigned lane) {
         } else {
             comparand = access.data[1][lane];
         }
-        const u64 old =
-            memory.atomic(wave.block->index, address, bytes, instruction.operation->kind, value, comparand);
+        const u64 old = memory.atomic(first_level_of(wave), address, bytes, instruction.operation->kind,
+                                      value, comparand);
         if (instruction.returns)
             write_result(wave, instruction, instruction.result.index, bytes, lane,
                          reinterpret_cast<const u8*>(&old));
