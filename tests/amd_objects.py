@@ -90,7 +90,7 @@ def _gfx12(name: str, machine: int, register_file: int, granule: int) -> Target:
     )
 
 
-_ALL_TARGETS = (
+ALL_TARGETS = (
     _cdna("gfx90a", 0x3F, "glc", "", "buffer_wbl2", "buffer_invl2", "buffer_wbinvl1_vol"),
     _cdna("gfx942", 0x4C, "sc0 sc1", "sc0 sc1", "buffer_wbl2 sc0 sc1", "buffer_inv sc0 sc1"),
     _cdna("gfx950", 0x4F, "sc0 sc1", "sc0 sc1", "buffer_wbl2 sc0 sc1", "buffer_inv sc0 sc1"),
@@ -113,7 +113,7 @@ _ALL_TARGETS = (
 )
 # HIPCOMM_ARCHS: what was built, where that is not everything
 _BUILT = os.environ.get("HIPCOMM_ARCHS", "")
-TARGETS = tuple(target for target in _ALL_TARGETS if not _BUILT or target.name in _BUILT.split(","))
+TARGETS = tuple(target for target in ALL_TARGETS if not _BUILT or target.name in _BUILT.split(","))
 
 
 def find_tool(name: str) -> str | None:
