@@ -31,6 +31,9 @@ SCENARIOS = {
     "staged, cached staging": Scenario(
         ("all_reduce_staged_sum",), ("all_reduce", "staged", "--count", "500", "--cached-staging")
     ),
+    "broadcast, cached staging": Scenario(
+        ("broadcast_pipelined",), ("broadcast", "pipelined", "--count", "1000", "--cached-staging")
+    ),
     "exchange, wipe": Scenario(
         ("exchange",),
         ("all_to_all", "one_shot", "--count", "9000", "--dtype", "uint8", "--batch", "2", "--wipe"),
@@ -299,14 +302,6 @@ MUTATIONS = (
         why="the loads that follow are of system scope",
     ),
     Mutation(
-        "arrived-acquire-gfx90a",
-        "the same, with staging memory cached",
-        ((RECV, "        });\n        acquire_system();\n", "        });\n"),),
-        ("send, cached staging",),
-        arch="gfx90a",
-        settings="link=pcie",
-    ),
-    Mutation(
         "chunk-barrier",
         "the barrier behind the poll of ARRIVED, in recv",
         ((RECV, "    block_barrier(); /* the acquire of one thread comes before the loads of all */\n", ""),),
@@ -352,7 +347,7 @@ MUTATIONS = (
         "cached-staging-pcie",
         "uncached staging memory on gfx90a over PCIe",
         (),
-        ("staged, cached staging",),
+        ("broadcast, cached staging",),
         arch="gfx90a",
         settings="link=pcie",
     ),
@@ -360,7 +355,7 @@ MUTATIONS = (
         "cached-staging-xgmi",
         "the same over xGMI",
         (),
-        ("staged, cached staging",),
+        ("broadcast, cached staging",),
         why="a peer's write invalidates the owner's line, and the signal's release writes the peer's L2 back",
         arch="gfx90a",
     ),

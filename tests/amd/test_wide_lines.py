@@ -9,10 +9,15 @@ the lanes of one instruction. So a flag in every 8 bytes is sound (NCCL's LL, wi
 from __future__ import annotations
 
 import shutil
+import sys
 
 import pytest
 from assembly import LIBRARY, assemble
 from litmus import results
+from run import ROOT
+
+sys.path.insert(0, str(ROOT / "tests"))
+from plans import make_plan
 
 pytestmark = [
     pytest.mark.skipif(not LIBRARY.exists(), reason="run `make amd-software`"),
@@ -77,3 +82,14 @@ def is_torn(arch: str, layout: str) -> bool:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_layout(layout: str, arch: str) -> None:
     assert is_torn(arch, layout) == (layout != "a flag in every 8 bytes")
+
+
+@pytest.mark.parametrize("arch", ("gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201"))
+def test_no_amd_gpu_gets_lines_with_a_flag_in_16_bytes(arch: str) -> None:
+    """A part of a line is one 64-bit word, and no plan has wide lines."""
+    header = (ROOT / "kernels" / "arch" / "amdgcn.h").read_text()
+    assert "constexpr uint32_t kPartBytes = 8;" in header
+    for world in (2, 4, 8):
+        plans = [make_plan("all_reduce", 16 << shift, world, arch) for shift in range(20)]
+        assert {plan.unit_bytes for plan in plans} == {0, 16}  # of lines: a pack in four words
+        assert all(plan.line_packs <= 1 for plan in plans)

@@ -220,10 +220,10 @@ void Caches::write_back_all() {
 }
 
 // Invalidates: lines are dropped, or read again at this moment.
-void Caches::refresh(Lines& lines, bool of_l2) {
+void Caches::refresh(Lines& lines, bool of_l2, bool spares_local) {
     for (auto entry = lines.begin(); entry != lines.end();) {
         Line& line = entry->second;
-        const bool stays = of_l2 && is_dirty(line);
+        const bool stays = of_l2 && (is_dirty(line) || (spares_local && line.range.page == Page::kLocal));
         if (!stays && !toss()) {
             entry = lines.erase(entry);
             continue;
@@ -249,7 +249,8 @@ void Caches::operate(u32 block, u8 kind, Scope scope) {
     if ((kind == kWriteBack || kind == kWriteBackInvalidate) && is_system) write_back_all();
     const bool is_second =
         kind == kInvalidateL2 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && is_system);
-    if (is_second) refresh(second_, true);
+    // On gfx9 probes keep the lines of local memory coherent, and an invalidation is of the others.
+    if (is_second) refresh(second_, true, target_->memory.probes_local_memory);
     const Scope least = target_->family == Family::kGfx9 ? Scope::kAgent : Scope::kWorkgroup;
     const bool is_first =
         kind == kInvalidateL1 || ((kind == kInvalidate || kind == kWriteBackInvalidate) && scope >= least);

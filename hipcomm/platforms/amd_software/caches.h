@@ -47,7 +47,7 @@ private:
     void write_back(u64 address, Line& line);
     static bool is_dirty(const Line& line);
     void write_back_all();
-    void refresh(Lines& lines, bool of_l2);
+    void refresh(Lines& lines, bool of_l2, bool spares_local = false);
     void disturb();
     bool may_hit_first_level(Scope scope) const;
     bool may_hit_stale(Scope scope, Page page) const;
