@@ -48,6 +48,7 @@ UPPER_HALF = "v_mov_b32_e32 v8, v2\nv_lshlrev_b64 v[4:5], 5, v[8:9]\n"
 
 BODIES = {
     "an unknown instruction": ("v_sad_u8 v3, v2, v2, v2", "is not known"),
+    "a clamp of what is not known to saturate": ("v_add_i32 v3, v2, v2 clamp", "is not known"),
     "scratch memory": ("scratch_load_dword v3, v1, off", "is not known"),
     "a mode register": ("s_setreg_imm32_b32 hwreg(HW_REG_MODE), 3", "is not known"),
     "LDS out of bounds": ("ds_write_b32 v1, v2", "LDS: 4 bytes at 16"),
@@ -234,6 +235,14 @@ def test_hazard_on_one_path_of_two() -> None:
     v_cndmask_b32_e32 v3, v1, v2, vcc
     """
     assert "needs 2 wait states" in fault_of("s_nop 7\n" + body)
+
+
+def test_another_message() -> None:
+    body = "s_sendmsg sendmsg({})\ns_endpgm\n"
+    assert launch("gfx1201", assemble("gfx1201", body.format("MSG_DEALLOC_VGPRS"))).fault == ""
+    assert (
+        "message is not known" in launch("gfx1201", assemble("gfx1201", body.format("MSG_INTERRUPT"))).fault
+    )
 
 
 def test_another_wave_size() -> None:
