@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from assembly import Gpu, assemble
 
-NEVER, OFTEN = 240, 9600  # launches in which an outcome must not come, and in which it must
+NEVER, OFTEN = 120, 9600  # launches in which an outcome must not come, and in which it must
 
 # Threads; each a list of W(rite) or R(ead), place, value. Then the outcome that no interleaving has: values
 # read, thread by thread, and the last values of x and y where they matter (-1: any).

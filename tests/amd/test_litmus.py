@@ -48,6 +48,7 @@ LEVELS: dict[str, tuple[str, Level, set[str]]] = {
         Level(AGENT, AGENT, GFX9, 2, True),
         NOTHING,
     ),
+    "gfx942, loads of agent scope, two devices, waits": ("gfx942", Level(AGENT, BOTH, GFX9, 2), STALE),
     "gfx942, plain, two devices, fences": ("gfx942", Level("", "", FENCE_942, 2), {"IRIW"}),
     "gfx90a, glc": ("gfx90a", Level("glc", ""), RELAXED),
     "gfx90a, glc, waits": ("gfx90a", Level("glc", "", GFX9), NOTHING),
@@ -63,6 +64,7 @@ LEVELS: dict[str, tuple[str, Level, set[str]]] = {
     "gfx1201, system scope, two devices": ("gfx1201", Level(SYSTEM, SYSTEM, "", 2), RELAXED),
     "gfx1201, system scope, two devices, waits": ("gfx1201", Level(SYSTEM, SYSTEM, GFX12, 2), NOTHING),
     "gfx1201, device scope, two devices, waits": ("gfx1201", Level(DEVICE, DEVICE, GFX12, 2), STALE_AND_LATE),
+    "gfx1201, loads of device scope, two devices, waits": ("gfx1201", Level(DEVICE, SYSTEM, GFX12, 2), STALE),
     "gfx1201, plain, two devices, fences": ("gfx1201", Level("", "", FENCE_1201, 2), {"IRIW"}),
 }
 

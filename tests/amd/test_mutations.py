@@ -10,7 +10,7 @@ from mutation_list import MUTATIONS, SCENARIOS
 from mutations import explore, try_mutation
 from run import ROOT
 
-QUICK = {"barrier": 4, "acquire": 8, "wipe-meeting": 2}  # name, calls in which it has to be found
+QUICK = {"barrier": 4, "acquire": 8}  # name, calls in which it has to be found
 pytestmark = [
     pytest.mark.skipif(not LIBRARY.exists(), reason="run `make amd-software`"),
     pytest.mark.skipif(shutil.which("clang-22") is None, reason="no clang-22 to compile with"),
