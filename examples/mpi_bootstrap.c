@@ -11,9 +11,10 @@ static int all_gather(void* context, const void* send, void* recv, size_t bytes)
 
 int main(int argc, char** argv) {
     MPI_Comm everybody = MPI_COMM_WORLD;
-    const hipcommBootstrap bootstrap = {sizeof bootstrap, &everybody, all_gather};
+    hipcommBootstrap bootstrap = HIPCOMM_BOOTSTRAP_INITIALIZER;
     hipcommComm_t comm;
     int rank, world;
+    bootstrap.context = &everybody, bootstrap.all_gather = all_gather;
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(everybody, &rank);
     MPI_Comm_size(everybody, &world);

@@ -29,6 +29,18 @@ def run(*command, **options):
     return done.stdout
 
 
+STRUCTURES = {name: body for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", USERS, re.DOTALL)}
+
+
+def initialisers():
+    """The macro of each structure that users fill in; an id is made by the library."""
+    return {
+        name: f"HIPCOMM_{name.removeprefix('hipcomm').upper()}_INITIALIZER"
+        for name in STRUCTURES
+        if name != "hipcommUniqueId"
+    }
+
+
 @pytest.mark.parametrize(
     "compiler, language, standard",
     [
@@ -44,7 +56,7 @@ def test_every_header_stands_alone(header, compiler, language, standard, tmp_pat
     source = f"""
         #include <{header}>
         #include <{header}>
-        hipcommSettings settings = HIPCOMM_SETTINGS_INITIALIZER;
+        {"".join(f"{name} of_{name} = {macro};" for name, macro in initialisers().items())}
         int64_t no_color(void);
         int64_t no_color(void) {{ return HIPCOMM_NO_COLOR; }}
     """
@@ -97,8 +109,24 @@ def test_versions_are_one():
 
 def test_structures_of_users_begin_with_their_size():
     """All but the id, which is bytes."""
-    for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+);", USERS, re.DOTALL):
+    assert len(STRUCTURES) > 5
+    for name, body in STRUCTURES.items():
         assert name == "hipcommUniqueId" or body.split("/*")[0].strip().startswith("size_t size;"), name
+
+
+def test_an_initialiser_sets_the_size_and_nothing_else(tmp_path):
+    """Settings have two numbers that mean "as the environment says"."""
+    checks = "".join(
+        f"static const {name} {name}_ = {macro}; if ({name}_.size != sizeof({name}_)) return 1;"
+        f"for (size_t i = sizeof(size_t); i < sizeof({name}_); ++i) bytes += ((const char*)&{name}_)[i] != 0;"
+        for name, macro in initialisers().items()
+    )
+    program = (
+        f"#include <hipcomm.h>\nint main(void) {{ int bytes = 0; {checks} return bytes != 2 * sizeof(int); }}"
+    )
+    (tmp_path / "program.c").write_text(program)
+    run("gcc", f"-I{INCLUDE}", tmp_path / "program.c", "-o", tmp_path / "program")
+    run(tmp_path / "program")
 
 
 @pytest.mark.skipif(not shutil.which("pkg-config"), reason="needs pkg-config")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from foreign_variables import clean_environment
 from harness import PLATFORM
+from test_c_headers import USERS, functions
 from test_launchers_env import open_mpi, slurm, torchrun
 
 pytestmark = pytest.mark.skipif(PLATFORM != "cpu", reason="the programs pass host memory")
@@ -61,6 +63,12 @@ def example(tmp_path_factory):
     return build("gcc", ROOT / "examples/all_reduce.c", tmp_path_factory.mktemp("c") / "all_reduce", *STRICT)
 
 
+@pytest.fixture(scope="module")
+def operations(tmp_path_factory):
+    source = ROOT / "tests/c_programs/operations.c"
+    return build("gcc", source, tmp_path_factory.mktemp("c") / "operations", *STRICT)
+
+
 def start_all(commands, environments):
     return [
         subprocess.Popen(
@@ -91,6 +99,21 @@ def test_under_hipcomm_run(program, world):
     launcher = Path(sys.executable).with_name("hipcomm-run")
     lines = run(launcher, "-n", str(world), "--no-tag", program, "env").splitlines()
     assert sorted(lines) == [f"rank {rank} of {world}: ok" for rank in range(world)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_every_operation(operations, world):
+    """Collectives, messages, norms, and an abort, compared in C."""
+    launcher = Path(sys.executable).with_name("hipcomm-run")
+    lines = run(launcher, "-n", str(world), "--no-tag", operations).splitlines()
+    assert sorted(lines) == [f"rank {rank} of {world}: ok" for rank in range(world)]
+
+
+def test_every_function_is_called_from_c():
+    """Registered memory is the exception: such a program would need HIP's header for its memory."""
+    sources = [*(ROOT / "tests/c_programs").glob("*.c"), *(ROOT / "examples").glob("*.c")]
+    called = set(re.findall(r"\bhipcomm\w+", "".join(path.read_text() for path in sources)))
+    assert functions(USERS) - called == {"hipcommRegister", "hipcommDeregister"}
 
 
 @pytest.mark.parametrize("way", ["id", "ids"])
@@ -277,6 +300,16 @@ def test_mpi_bootstrap(tmp_path):
     root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     lines = run("mpirun", *root, "--oversubscribe", "-n", "3", target).splitlines()
     assert sorted(lines) == [f"rank {rank} of 3: 6, and 6 by MPI" for rank in range(3)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_an_engine_is_lent_a_handle(world, tmp_path):
+    """In C++, of a communicator that Python has made."""
+    flags = ["-std=c++11", *STRICT[1:], "-shared", "-fPIC"]
+    engine = build("g++", ROOT / "examples/engine.cpp", tmp_path / "libengine.so", *flags)
+    launcher = Path(sys.executable).with_name("hipcomm-run")
+    lines = run(launcher, "-n", str(world), "--no-tag", ROOT / "examples/engine.py", engine).splitlines()
+    assert sorted(lines) == [f"rank {rank} of {world}: 3 products are right" for rank in range(world)]
 
 
 def test_the_example_is_short():

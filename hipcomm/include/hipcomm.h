@@ -31,8 +31,16 @@ extern "C" {
 #define HIPCOMM_VERSION 100 /* major * 10000 + minor * 100 + patch */
 #define HIPCOMM_VERSION_TEXT "0.1.0"
 
-/* Nothing said: everything as the environment says, or the default. */
+/* What every structure here begins with: its size, and nothing said. Of settings: everything as the environment says, or
+ * the default. Of the others: every pointer NULL, every number 0; a dtype has to be set where one is looked at. */
 #define HIPCOMM_SETTINGS_INITIALIZER {sizeof(hipcommSettings), NULL, NULL, 0, 0, NULL, 0, -1, -1}
+#define HIPCOMM_BOOTSTRAP_INITIALIZER {sizeof(hipcommBootstrap), NULL, NULL}
+#define HIPCOMM_QUANTISED_INITIALIZER \
+    {sizeof(hipcommQuantised), hipcommFormatNone, hipcommInt8, 0, hipcommScalesDefault, NULL, 0, NULL, 0, NULL}
+#define HIPCOMM_NORM_INITIALIZER                                                                                       \
+    {sizeof(hipcommNorm), 0, 0, hipcommInt8, 0, 0, NULL, 0, NULL, 0, NULL, hipcommInt8, NULL, hipcommInt8, NULL, 0,        \
+     NULL, 0, NULL, 0}
+#define HIPCOMM_TOKENS_INITIALIZER {sizeof(hipcommTokens), 0, 0, hipcommInt8, NULL, 0, NULL, 0, NULL, NULL}
 
 /* hipcommSplit(): this rank is to be in no new communicator. */
 #define HIPCOMM_NO_COLOR INT64_MIN
@@ -191,7 +199,7 @@ hipcommResult_t hipcommInitRank(hipcommComm_t* comm, int world, hipcommUniqueId 
                                 const hipcommSettings* settings);
 
 /* The caller's own all-gather: of `bytes` bytes from each rank, `recvbuf` has world * bytes, in rank order. Not 0: it has
- * failed. MPI_Allgather, a framework's store, PMIx. */
+ * failed. MPI_Allgather, a framework's store, PMIx. Begin with HIPCOMM_BOOTSTRAP_INITIALIZER. */
 typedef struct {
     size_t size; /* sizeof(hipcommBootstrap) */
     void* context;
@@ -199,7 +207,8 @@ typedef struct {
 } hipcommBootstrap;
 
 /* The same, and the id goes through the caller's all-gather, which is called once, in this thread, before anything
- * else. Rank 0 hosts the server. */
+ * else. The job needs no server of the caller's; a thread of rank 0 is one, as with an id, because somebody has to notice
+ * a rank's death, and pass on an abort, while the others' threads wait in a call. */
 hipcommResult_t hipcommInitBootstrap(hipcommComm_t* comm, int world, int rank, const hipcommBootstrap* bootstrap,
                                      const hipcommSettings* settings);
 
@@ -337,8 +346,8 @@ hipcommResult_t hipcommGroupCancel(void);
 
 /* ---- norms over rows --------------------------------------------------------------------------------- */
 
-/* A quantised output: codes, and the scales that go with them. Set `size` to sizeof(hipcommQuantised), and what is not
- * used to zero. Codes may have any alignment; float32 scales, packed and swizzled ones are aligned to 4 bytes. */
+/* A quantised output: codes, and the scales that go with them. Codes may have any alignment; float32 scales, packed and
+ * swizzled ones are aligned to 4 bytes. Begin with HIPCOMM_QUANTISED_INITIALIZER. */
 typedef struct {
     size_t size;
     hipcommFormat_t format;
@@ -360,10 +369,10 @@ hipcommResult_t hipcommQuantisedBytes(const hipcommQuantised* quantised, size_t 
 /* Residual and norm of `tokens` rows of `hidden` elements: docs/numbers.md has the formulas.
  *
  * v = x + residual, rounded; residual_out = v; out = the norm of v; quantised: of out, whether that is written or not.
- * NULL: no residual, a weight of ones, no bias, and of an output that it is not written; at least one must be. x, residual and outputs are of `dtype`: float16, bfloat16 or
- * float32; weight and bias of that or float32. Rows are `..._stride` elements apart; 0: hidden. An output may be x or
- * residual, in the same rows; otherwise outputs overlap nothing. hidden is 1 to 65536; eps is finite and at least 0, and
- * rounded to float32. Set `size` to sizeof(hipcommNorm), and what is not used to zero. */
+ * NULL: no residual, a weight of ones, no bias, and of an output that it is not written; at least one must be. x,
+ * residual and outputs are of `dtype`: float16, bfloat16 or float32; weight and bias of that or float32. Rows are
+ * `..._stride` elements apart; 0: hidden. An output may be x or residual, in the same rows; otherwise outputs overlap
+ * nothing. hidden is 1 to 65536; eps is finite and at least 0, and rounded to float32. Begin with HIPCOMM_NORM_INITIALIZER. */
 typedef struct {
     size_t size;
     size_t tokens;
@@ -408,7 +417,7 @@ hipcommResult_t hipcommReduceScatterLayerNorm(const hipcommNorm* norm, hipcommCo
 /* A gather of rows that have owners: in `dtype`, quantised, or both. part and quantised_part are this rank's rows, whole
  * and quantised those of all ranks; scales are put where the layout of either has them, which may differ. Both
  * descriptions are of one format; global scales and given ones are not looked at. part may be this rank's rows of whole.
- * Set `size` to sizeof(hipcommTokens). */
+ * Begin with HIPCOMM_TOKENS_INITIALIZER. */
 typedef struct {
     size_t size;
     size_t tokens; /* of all ranks */
