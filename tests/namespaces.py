@@ -21,7 +21,7 @@ from pathlib import Path
 
 @functools.cache
 def mpirun() -> str:
-    """The mpirun that belongs to mpi4py's library: that of this interpreter's environment, else of PATH; or ''."""
+    """The mpirun that belongs to mpi4py, in this environment or in PATH; or an empty text."""
     own = Path(sys.executable).with_name("mpirun")
     return str(own) if own.exists() else shutil.which("mpirun") or ""
 
