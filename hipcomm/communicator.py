@@ -22,8 +22,8 @@ from hipcomm.errors import InvalidArgument, is_normal_exit
 from hipcomm.forking import belongs_to_this_process
 from hipcomm.join.session import Session
 from hipcomm.memory.symmetric import SymmetricArray
-from hipcomm.norms import Norms
 from hipcomm.plan import OPERATIONS, Plan, describe
+from hipcomm.qk_norm import QkNorm
 from hipcomm.quantised import described
 
 log = logging.getLogger("hipcomm")
@@ -31,7 +31,7 @@ log = logging.getLogger("hipcomm")
 _CLOSE_PATIENCE = 10.0  # seconds; peers that are still busy keep this rank's memory mapped
 
 
-class Communicator(Norms):
+class Communicator(QkNorm):
     """A group of ranks, one device each. Made by :func:`hipcomm.init`; a context manager.
 
     All ranks make the same calls in the same order, except :meth:`send` and :meth:`recv`, which concern two
@@ -126,7 +126,8 @@ class Communicator(Norms):
             dtype: of the elements.
             op: of a reduction.
             registered: of buffers in symmetric or registered memory.
-            hidden: elements of a row, of norms; *nbytes* are those of all rows of x.
+            hidden: elements of a row, of norms; *nbytes* are those of all rows of x. Of all_reduce_qk_norm
+                those of q and k together.
             residual_layout: of norms: "replicated" or "sharded".
             out: of norms: whether *out* is written.
             format: of norms: that of a quantised output, as in :class:`hipcomm.Quantised`.
@@ -180,7 +181,8 @@ class Communicator(Norms):
     def _tokens(self, nbytes: int, hidden: Any, itemsize: int, operation: str) -> int:
         """How many rows *nbytes* are. Raises InvalidArgument."""
         is_integer = isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool)
-        if not is_integer or not 0 < hidden <= lib.HIPCOMM_MAX_HIDDEN or nbytes % (int(hidden) * itemsize):
+        most = lib.HIPCOMM_MAX_HIDDEN * (2 if operation == "all_reduce_qk_norm" else 1)
+        if not is_integer or not 0 < hidden <= most or nbytes % (int(hidden) * itemsize):
             problem = f"{operation}: {nbytes} bytes are not rows of hidden={hidden!r} elements"
             raise self._arguments.refusal("plan", problem)
         return nbytes // (int(hidden) * itemsize)

@@ -19,7 +19,7 @@ from hipcomm.errors import InvalidArgument
 from hipcomm.quantised import QuantisedArgument
 
 
-class _Addresses(NamedTuple):
+class Addresses(NamedTuple):
     """What goes with addresses in place of arrays."""
 
     shape: Any
@@ -94,7 +94,7 @@ class Norms(Collectives):
             {"weight": weight},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, "replicated"),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -147,7 +147,7 @@ class Norms(Collectives):
             {"weight": weight, "bias": bias},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, "replicated"),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -204,7 +204,7 @@ class Norms(Collectives):
             {"weight": weight},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, residual_layout),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -257,7 +257,7 @@ class Norms(Collectives):
             {"weight": weight, "bias": bias},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, residual_layout),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -323,7 +323,7 @@ class Norms(Collectives):
             {"weight": weight},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, "replicated"),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -374,7 +374,7 @@ class Norms(Collectives):
             {"weight": weight, "bias": bias},
             {"eps": eps, "weight_offset": weight_offset},
             (quantised, "replicated"),
-            _Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
+            Addresses(shape, dtype, weight_dtype, dict(row_strides or {})),
             stream,
         )
 
@@ -417,7 +417,7 @@ class Norms(Collectives):
         tokens.size = ffi.sizeof("hipcommTokens")
         if whole is None and shape is None:
             raise self._arguments.refusal(operation, "without whole, shape=(tokens, hidden) is needed")
-        addresses = _Addresses(shape, "float32" if whole is None else dtype, None, dict(row_strides or {}))
+        addresses = Addresses(shape, "float32" if whole is None else dtype, None, dict(row_strides or {}))
         rows = self._norm_rows(0 if whole is None else whole, "whole", operation, True, addresses, None)
         tokens.tokens, tokens.hidden, tokens.dtype = rows.tokens, rows.hidden, rows.dtype
         own = rows._replace(tokens=len(self.own_rows(rows.tokens)))
@@ -448,7 +448,7 @@ class Norms(Collectives):
         parameters: dict[str, Any],
         numbers: dict[str, Any],
         asked: tuple[Any, str],
-        addresses: _Addresses,
+        addresses: Addresses,
         stream: Any,
     ) -> None:
         """Fill in hipcommNorm and call. *asked*: for quantised outputs, and which layout of the residual."""
@@ -488,13 +488,16 @@ class Norms(Collectives):
             setattr(norm, name, ffi.cast(VOID_POINTER, buffer.address))
             setattr(norm, f"{name}_dtype", buffer.dtype)
         for name, value in numbers.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-                raise self._arguments.refusal(operation, f"{name} {value!r} is not a number")
-            setattr(norm, name, float(value))
+            setattr(norm, name, self._number(value, name, operation))
         handle = ffi.NULL if stream is None else self._arguments.stream(stream, operation)
         code = function(norm, self._comm, handle)
         if code:
             self._raise(code)
+
+    def _number(self, value: Any, name: str, operation: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            raise self._arguments.refusal(operation, f"{name} {value!r} is not a number")
+        return float(value)
 
     def _is_sharded(self, layout: str, operation: str) -> bool:
         if layout not in ("replicated", "sharded"):
@@ -503,7 +506,7 @@ class Norms(Collectives):
         return layout == "sharded"
 
     def _norm_rows(
-        self, obj: Any, name: str, operation: str, writable: bool, addresses: _Addresses, tokens: int | None
+        self, obj: Any, name: str, operation: str, writable: bool, addresses: Addresses, tokens: int | None
     ) -> Rows:
         """Return the rows of *obj*; at an address they are *tokens*, or as many as *addresses* says."""
         host_is_device = self._session.device.host_is_device
@@ -528,7 +531,7 @@ class Norms(Collectives):
             raise self._arguments.refusal(operation, str(error)) from None
 
     def _address_rows(
-        self, address: int, name: str, operation: str, addresses: _Addresses, tokens: int | None
+        self, address: int, name: str, operation: str, addresses: Addresses, tokens: int | None
     ) -> Rows:
         try:
             given, hidden = (int(extent) for extent in addresses.shape)
@@ -548,19 +551,19 @@ class Norms(Collectives):
         buffer = self._arguments.buffer(address, name, operation, False, count * hidden, addresses.dtype)
         return Rows(buffer.address, count, hidden, int(stride), buffer.dtype)
 
-    def _like(self, rows: Rows, obj: Any, name: str, operation: str, addresses: _Addresses) -> Rows:
+    def _like(self, rows: Rows, obj: Any, name: str, operation: str, addresses: Addresses) -> Rows:
         """Return the rows of *obj*, which must be as many and as long as *rows*, and of their dtype."""
         writable = name not in ("residual", "part")
         other = self._norm_rows(obj, name, operation, writable, addresses, rows.tokens)
         if (other.tokens, other.hidden, other.dtype) != (rows.tokens, rows.hidden, rows.dtype):
             problem = (
-                f"{name} has {other.tokens} rows of {other.hidden} {_dtype_name(other.dtype)}, "
-                f"x {rows.tokens} of {rows.hidden} {_dtype_name(rows.dtype)}"
+                f"{name} has {other.tokens} rows of {other.hidden} {dtype_name(other.dtype)}, "
+                f"x {rows.tokens} of {rows.hidden} {dtype_name(rows.dtype)}"
             )
             raise self._arguments.refusal(operation, problem)
         return other
 
-    def _parameters(self, obj: Any, name: str, operation: str, rows: Rows, addresses: _Addresses) -> Buffer:
+    def _parameters(self, obj: Any, name: str, operation: str, rows: Rows, addresses: Addresses) -> Buffer:
         """Return the buffer of a weight or a bias, which must be as long as a row."""
         if address_of(obj) is not None:
             dtype = addresses.dtype if addresses.weight_dtype is None else addresses.weight_dtype
@@ -573,5 +576,6 @@ class Norms(Collectives):
         return buffer
 
 
-def _dtype_name(code: int) -> str:
+def dtype_name(code: int) -> str:
+    """The core's name of a dtype, by its number."""
     return str(ffi.string(lib.hipcommDataTypeName(code)).decode())

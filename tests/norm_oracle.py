@@ -95,6 +95,18 @@ def layer_norm(
         return scaled.astype(v.dtype)
 
 
+def qk_norm(parts: list[Array], rank: int, weight: Array | None, eps: float) -> Array:
+    """RMSNorm of rows of which *parts* are the ranks' parts: that of *rank*, with its part of the weight."""
+    own = parts[rank].astype(f32)
+    with np.errstate(all="ignore"):
+        squares = [row_sums(part.astype(f32) * part.astype(f32)) for part in parts]
+        total = squares[0]
+        for other in squares[1:]:
+            total = total + other
+        s = f32(1) / np.sqrt(total / f32(own.shape[1] * len(parts)) + f32(eps))
+        return ((own * s[:, None]) * _weight(weight, 0.0, own.shape[1])).astype(parts[rank].dtype)
+
+
 # ---- quantisation ------------------------------------------------------------------------------------------
 
 

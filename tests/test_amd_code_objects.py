@@ -54,6 +54,7 @@ ARGUMENT_BYTES = {
     "hipcommCheckArgs": 672,
     "hipcommNormArgs": 608,
     "hipcommGatherArgs": 624,
+    "hipcommQkNormArgs": 568,
 }
 TABLE_OFFSETS = {128, 256} | {440, 448, 456, 464}
 

@@ -85,4 +85,29 @@ typedef struct hipcommGatherArgs {
     uint64_t hidden;
 } hipcommGatherArgs;
 
+/* One of q, k and v. Strides are bytes from a row to the next. */
+typedef struct hipcommQkRows {
+    const void* in;
+    uint64_t in_stride;
+    void* out; /* NULL: not written */
+    uint64_t out_stride;
+    const void* weight; /* NULL: ones */
+    uint32_t weight_is_float32;
+    uint32_t hidden; /* elements of a row; of v 0: there is none */
+} hipcommQkRows;
+
+/* RMSNorm of q and k, whose rows lie across the ranks; v is copied. */
+typedef struct hipcommQkNormArgs {
+    hipcommKernelArgs common;
+    hipcommQkRows q, k, v;
+    uint64_t first, count; /* of this launch: rows first, first + 1, ... first + count - 1 */
+    float eps;
+} hipcommQkNormArgs;
+
+/* Rows of a block whose sums are awaited together; and the block's shared memory: sums of the pieces of two rows of q
+ * and k, and all ranks' sums of those rows. */
+#define HIPCOMM_QK_ROWS 16u
+#define HIPCOMM_QK_SHARED_BYTES \
+    (HIPCOMM_BLOCK_STATE_BYTES + 2 * 2 * HIPCOMM_ROW_PARTIALS * 4 + 2 * HIPCOMM_QK_ROWS * HIPCOMM_MAX_RANKS * 4)
+
 #endif

@@ -41,6 +41,9 @@ extern "C" {
     {sizeof(hipcommNorm), 0, 0, hipcommInt8, 0, 0, NULL, 0, NULL, 0, NULL, hipcommInt8, NULL, hipcommInt8, NULL, 0,        \
      NULL, 0, NULL, 0}
 #define HIPCOMM_TOKENS_INITIALIZER {sizeof(hipcommTokens), 0, 0, hipcommInt8, NULL, 0, NULL, 0, NULL, NULL}
+#define HIPCOMM_QKNORM_INITIALIZER                                                                                    \
+    {sizeof(hipcommQkNorm), 0, 0, 0, 0, hipcommInt8, 0, NULL, 0, NULL, 0, NULL, 0, NULL, hipcommInt8, NULL, hipcommInt8,   \
+     NULL, 0, NULL, 0, NULL, 0}
 
 /* hipcommSplit(): this rank is to be in no new communicator. */
 #define HIPCOMM_NO_COLOR INT64_MIN
@@ -115,7 +118,8 @@ typedef enum {
     hipcommOpReduceScatterRmsNorm = 20,
     hipcommOpReduceScatterLayerNorm = 21,
     hipcommOpAllGatherTokens = 22,
-    hipcommNumOperations = 23
+    hipcommOpAllReduceQkNorm = 23,
+    hipcommNumOperations = 24
 } hipcommOperation_t;
 
 typedef enum {
@@ -431,6 +435,38 @@ typedef struct {
     const hipcommQuantised* quantised;
 } hipcommTokens;
 hipcommResult_t hipcommAllGatherTokens(const hipcommTokens* tokens, hipcommComm_t comm, hipcommStream_t stream);
+
+/* RMSNorm of the rows of q and of k where each rank has a part of every row, of equal length on all ranks: q_hidden and
+ * k_hidden elements, 1 to 65536. The ranks exchange two sums of squares a row, and nothing else. Weights are this rank's
+ * part, of `dtype` or float32; NULL: ones. Of q_out and k_out one may be NULL: not written. v is copied to v_out; both
+ * NULL, there is none. An output may be its own input, in the same rows; otherwise outputs overlap nothing. Strides as in
+ * hipcommNorm. Begin with HIPCOMM_QKNORM_INITIALIZER. */
+typedef struct {
+    size_t size;
+    size_t tokens;
+    size_t q_hidden;
+    size_t k_hidden;
+    size_t v_hidden; /* of this rank alone */
+    hipcommDataType_t dtype;
+    double eps;
+    const void* q;
+    size_t q_stride;
+    const void* k;
+    size_t k_stride;
+    const void* v;
+    size_t v_stride;
+    const void* q_weight;
+    hipcommDataType_t q_weight_dtype;
+    const void* k_weight;
+    hipcommDataType_t k_weight_dtype;
+    void* q_out;
+    size_t q_out_stride;
+    void* k_out;
+    size_t k_out_stride;
+    void* v_out;
+    size_t v_out_stride;
+} hipcommQkNorm;
+hipcommResult_t hipcommAllReduceQkNorm(const hipcommQkNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
 
 /* Wait for the stream, then report what went wrong on it, if anything did. */
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);

@@ -18,6 +18,7 @@ enum {
     kReducing = kReductions * kDtypes + 1,
     kNormDtypes = 3,
     kNorm = 4 * kNormDtypes,
+    kRowDtype = kNormDtypes,
     kOne = 1
 };
 
@@ -26,12 +27,14 @@ static int variant_Reducing(const hipcommPlanRequest* request) {
     const int reduction = request->op == hipcommAvg ? hipcommSum : (int)request->op;
     return reduction * kDtypes + (int)request->dtype;
 }
-/* RMSNorm and then LayerNorm, of each of the dtypes that they take, and the same again for those that quantise; the plan
- * refuses other dtypes. */
+/* The plan refuses other dtypes of rows. */
+static int variant_RowDtype(const hipcommPlanRequest* request) {
+    return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
+}
+/* RMSNorm and then LayerNorm, of each of the dtypes that they take, and the same again for those that quantise. */
 static int variant_Norm(const hipcommPlanRequest* request) {
     const bool is_layer = is_layer_norm(request->operation);
-    const int dtype = request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
-    return ((request->format != hipcommFormatNone) * 2 + is_layer) * kNormDtypes + dtype;
+    return ((request->format != hipcommFormatNone) * 2 + is_layer) * kNormDtypes + variant_RowDtype(request);
 }
 static int variant_One(const hipcommPlanRequest* request) {
     (void)request;
@@ -49,6 +52,10 @@ static int variant_One(const hipcommPlanRequest* request) {
 #define NAMES_Norm(kernel, file)                                        \
     NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer) \
     NAMES_OF_NORM(kernel, file, rms_quantised) NAMES_OF_NORM(kernel, file, layer_quantised)
+#define NAMES_RowDtype(kernel, file)                  \
+    {OBJECT(file), "hipcomm_" #kernel "_float16"},    \
+    {OBJECT(file), "hipcomm_" #kernel "_bfloat16"},   \
+    {OBJECT(file), "hipcomm_" #kernel "_float32"},
 #define NAMES_One(kernel, file) {OBJECT(file), "hipcomm_" #kernel},
 #define NAME_OF_DTYPE(Dtype, dtype, number, bytes, type, kernel, file, op, ...) \
     {REDUCTION_OBJECT(file, op), "hipcomm_" #kernel "_" #op "_" #dtype},

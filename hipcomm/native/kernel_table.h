@@ -6,7 +6,7 @@
 
 #include "hipcomm_internal.h"
 
-enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs, kArgs_hipcommGatherArgs };
+enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs, kArgs_hipcommGatherArgs, kArgs_hipcommQkNormArgs };
 
 typedef struct Kernel {
     int first; /* its variants are numbered from here on */

@@ -6,6 +6,7 @@
 #include "call_check.h"
 #include "call_log.h"
 #include "current_device.h"
+#include "row_calls.h"
 #include "row_checks.h"
 #include "row_plan.h"
 
@@ -95,12 +96,6 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
     return args;
 }
 
-/* Which rows a launch takes: where rows have owners, as many of each. */
-typedef struct LaunchRows {
-    uint64_t *first, *count;
-    uint64_t tokens;
-} LaunchRows;
-
 /* Launch after launch until all rows are done. */
 static hipcommResult_t launch_rows(hipcommComm_t comm, void* args, const LaunchRows* of_launch, const hipcommPlan* plan,
                                    hipStream_t stream) {
@@ -139,9 +134,8 @@ static uint64_t agreed(const hipcommNorm* norm, uint64_t gathered) {
     return add_to_hash(hash, 6, parts);
 }
 
-/* Compare the ranks' calls, if they are to be compared, and launch. */
-static hipcommResult_t run_rows(hipcommComm_t comm, const Call* call, const hipcommPlan* plan, void* args,
-                                const LaunchRows* rows, uint64_t hidden, hipStream_t stream) {
+hipcommResult_t run_rows(hipcommComm_t comm, const Call* call, const hipcommPlan* plan, void* args,
+                         const LaunchRows* rows, uint64_t hidden, hipStream_t stream) {
     if (call->count && plan->kernel < 0) return refuse_row(comm, call->operation, hidden);
     if (comm->log) log_call(comm, call, call->count * dtype_size(call->dtype), plan);
     if (plan->algorithm == hipcommAlgorithmLocal) return launch_rows(comm, args, rows, plan, stream); /* no peers, no order */
@@ -264,7 +258,7 @@ hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t opera
     if (!is_live(comm)) return no_comm();
     if (norm && norm->sharded) operation = sharded_operation(operation);
     if (!is_norm(operation) || !plan || !norm || !dtype_is_valid((int)norm->dtype) || norm->hidden < 1 ||
-        norm->hidden > HIPCOMM_MAX_HIDDEN ||
+        norm->hidden > most_hidden(operation) ||
         norm->tokens > HIPCOMM_MAX_MESSAGE_BYTES / (norm->hidden * dtype_size(norm->dtype)))
         return set_error(comm, hipcommInvalidArgument, "rank %u: no such norm to plan", comm->args.rank);
     QuantisedShape quantised;

@@ -256,6 +256,7 @@ static bool all_ranks_know(enum BytesOf bytes) {
 }
 
 static void plan_rows(const Case* c, hipcommPlan* plan) { plan_norm(c->request, c->row, c->max_blocks, plan); }
+static void plan_row_sums(const Case* c, hipcommPlan* plan) { plan_qk_norm(c->request, c->row, c->max_blocks, plan); }
 
 static Shape* const shapes[hipcommNumOperations][hipcommNumAlgorithms] = {
 #define SHAPE(Operation, Algorithm, kernel, shape, ...) [hipcommOp##Operation][hipcommAlgorithm##Algorithm] = plan_##shape,
@@ -267,9 +268,9 @@ void make_plan(const hipcommPlanRequest* request, const TuningRow* row, hipcommP
     memset(plan, 0, sizeof *plan);
     plan->kernel = -1;
     plan->bytes_per_launch = UINT64_MAX;
-    const bool gathers = request->operation == hipcommOpAllGatherTokens; /* a kernel even of one: layouts differ */
-    const bool local = is_norm(request->operation) && !gathers && (request->world == 1 || !operation->reduces);
-    if (request->world == 1 && !local && !gathers) {
+    const bool needs_own = has_kernel_of_one(request->operation);
+    const bool local = is_norm(request->operation) && !needs_own && (request->world == 1 || !operation->reduces);
+    if (request->world == 1 && !local && !needs_own) {
         plan->algorithm = hipcommAlgorithmCopy;
         return;
     }

@@ -64,14 +64,21 @@ static Rows part_of(const Rows* rows, const OwnRows* own) {
     return (Rows){rows->name, rows->address + own->first * rows->stride, rows->stride, rows->row_bytes, own->count};
 }
 
-static hipcommResult_t check_numbers(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm) {
-    if (!is_norm_dtype(norm->dtype))
+static hipcommResult_t check_norm_of(hipcommComm_t comm, hipcommOperation_t operation, hipcommDataType_t dtype,
+                                     size_t hidden, double eps) {
+    if (!is_norm_dtype(dtype))
         return refuse(comm, operation, "dtype %s is none of float16, bfloat16 and float32",
-                      dtype_is_valid((int)norm->dtype) ? dtype_name(norm->dtype) : "of this number");
-    if (norm->hidden < 1 || norm->hidden > HIPCOMM_MAX_HIDDEN)
-        return refuse(comm, operation, "rows of %zu elements: hidden is 1 to %u", norm->hidden, HIPCOMM_MAX_HIDDEN);
-    if (!isfinite(norm->eps) || norm->eps < 0 || !isfinite((float)norm->eps))
-        return refuse(comm, operation, "eps %g is not a finite float32 of at least 0", norm->eps);
+                      dtype_is_valid((int)dtype) ? dtype_name(dtype) : "of this number");
+    if (hidden < 1 || hidden > HIPCOMM_MAX_HIDDEN)
+        return refuse(comm, operation, "rows of %zu elements: hidden is 1 to %u", hidden, HIPCOMM_MAX_HIDDEN);
+    if (!isfinite(eps) || eps < 0 || !isfinite((float)eps))
+        return refuse(comm, operation, "eps %g is not a finite float32 of at least 0", eps);
+    return hipcommSuccess;
+}
+
+static hipcommResult_t check_numbers(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm) {
+    const hipcommResult_t result = check_norm_of(comm, operation, norm->dtype, norm->hidden, norm->eps);
+    if (result != hipcommSuccess) return result;
     if (!isfinite((float)norm->weight_offset))
         return refuse(comm, operation, "weight_offset %g is not a finite float32", norm->weight_offset);
     if (norm->weight && norm->weight_dtype != norm->dtype && norm->weight_dtype != hipcommFloat32)
@@ -260,4 +267,58 @@ hipcommResult_t check_tokens(hipcommComm_t comm, const hipcommTokens* tokens, Qu
     const bool same = from->format == to->format && from->group == to->group &&
                       (!is_fp8_format(to->format) || from->codes_dtype == to->codes_dtype);
     return same ? hipcommSuccess : refuse(comm, operation, "quantised_part and quantised are of different formats");
+}
+
+hipcommResult_t check_qk_norm(hipcommComm_t comm, const hipcommQkNorm* norm) {
+    enum { kRows = 3, kWeights = 2 };
+    const hipcommOperation_t operation = hipcommOpAllReduceQkNorm;
+    if (!norm) return refuse(comm, operation, "norm is NULL");
+    if (norm->size != sizeof *norm)
+        return refuse(comm, operation, "size %zu is not that of this library's hipcommQkNorm, %zu: was the program compiled "
+                      "with another hipcomm.h?", norm->size, sizeof *norm);
+    const hipcommDataType_t dtype = norm->dtype;
+    hipcommResult_t result = check_norm_of(comm, operation, dtype, norm->q_hidden, norm->eps);
+    if (result == hipcommSuccess) result = check_norm_of(comm, operation, dtype, norm->k_hidden, norm->eps);
+    if (result == hipcommSuccess && norm->v) result = check_norm_of(comm, operation, dtype, norm->v_hidden, norm->eps);
+    if (result != hipcommSuccess) return result;
+    const uint64_t tokens = norm->tokens;
+    if (tokens && (!norm->q || !norm->k)) return refuse(comm, operation, "%s is NULL", norm->q ? "k" : "q");
+    if (tokens && !norm->q_out && !norm->k_out)
+        return refuse(comm, operation, "q_out and k_out are both NULL: there is nothing to write");
+    if (tokens && !norm->v != !norm->v_out) return refuse(comm, operation, "of v and v_out one is NULL");
+
+    const Rows inputs[kRows] = {rows_of(dtype, norm->q_hidden, "q", norm->q, norm->q_stride, tokens),
+                                rows_of(dtype, norm->k_hidden, "k", norm->k, norm->k_stride, tokens),
+                                rows_of(dtype, norm->v_hidden, "v", norm->v, norm->v_stride, tokens)};
+    const Rows outputs[kRows] = {rows_of(dtype, norm->q_hidden, "q_out", norm->q_out, norm->q_out_stride, tokens),
+                                 rows_of(dtype, norm->k_hidden, "k_out", norm->k_out, norm->k_out_stride, tokens),
+                                 rows_of(dtype, norm->v_hidden, "v_out", norm->v_out, norm->v_out_stride, tokens)};
+    const struct {
+        const char* name;
+        const void* address;
+        hipcommDataType_t dtype;
+        size_t hidden;
+    } weights[kWeights] = {{"q_weight", norm->q_weight, norm->q_weight_dtype, norm->q_hidden},
+                           {"k_weight", norm->k_weight, norm->k_weight_dtype, norm->k_hidden}};
+    for (int i = 0; i < kRows && result == hipcommSuccess; ++i) {
+        result = check_rows(comm, operation, dtype, &inputs[i]);
+        if (result == hipcommSuccess) result = check_rows(comm, operation, dtype, &outputs[i]);
+    }
+    if (result != hipcommSuccess) return result;
+    for (int k = 0; k < kWeights; ++k)
+        if (weights[k].address && weights[k].dtype != dtype && weights[k].dtype != hipcommFloat32)
+            return refuse(comm, operation, "%s is neither of q's dtype %s nor float32", weights[k].name, dtype_name(dtype));
+    for (int i = 0; i < kRows; ++i) {
+        const Rows* output = &outputs[i];
+        for (int k = 0; k < kRows; ++k) {
+            if (share_memory(output, &inputs[k]) && !(i == k && are_same(output, &inputs[k])))
+                return refuse(comm, operation, "%s and %s overlap without being the same rows", output->name, inputs[k].name);
+            if (k > i && share_memory(output, &outputs[k]))
+                return refuse(comm, operation, "%s and %s overlap", output->name, outputs[k].name);
+        }
+        for (int k = 0; k < kWeights; ++k)
+            if (touches(output, weights[k].address, weights[k].hidden * dtype_size(weights[k].dtype)))
+                return refuse(comm, operation, "%s and %s overlap", output->name, weights[k].name);
+    }
+    return hipcommSuccess;
 }

@@ -19,6 +19,8 @@ hipcommResult_t refuse_row(hipcommComm_t comm, hipcommOperation_t operation, uin
 hipcommResult_t check_norm(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
                            QuantisedShape* quantised);
 
+hipcommResult_t check_qk_norm(hipcommComm_t comm, const hipcommQkNorm* norm);
+
 /* The same of a gather: in shapes[0] and shapes[1] this rank's part and the whole. */
 hipcommResult_t check_tokens(hipcommComm_t comm, const hipcommTokens* tokens, QuantisedShape* shapes);
 

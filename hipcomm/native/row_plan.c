@@ -32,7 +32,13 @@ enum { kManyRows = 256 };
 enum { kMostLocalBlocks = 1 << 16 };
 
 bool is_norm(hipcommOperation_t operation) {
-    return operation >= hipcommOpAddRmsNorm && operation <= hipcommOpAllGatherTokens;
+    return operation >= hipcommOpAddRmsNorm && operation <= hipcommOpAllReduceQkNorm;
+}
+bool has_kernel_of_one(hipcommOperation_t operation) {
+    return operation == hipcommOpAllGatherTokens || operation == hipcommOpAllReduceQkNorm;
+}
+uint64_t most_hidden(hipcommOperation_t operation) {
+    return operation == hipcommOpAllReduceQkNorm ? 2 * HIPCOMM_MAX_HIDDEN : HIPCOMM_MAX_HIDDEN;
 }
 bool is_layer_norm(hipcommOperation_t operation) {
     return operation == hipcommOpAddLayerNorm || operation == hipcommOpAllReduceLayerNorm ||
@@ -57,8 +63,9 @@ hipcommOperation_t sharded_operation(hipcommOperation_t operation) {
 bool has_its_rows(const hipcommPlanRequest* request) {
     if (!format_is_valid((int)request->format)) return false;
     if (!is_norm(request->operation)) return request->hidden == 0 && request->format == hipcommFormatNone;
+    if (request->operation == hipcommOpAllReduceQkNorm && request->format != hipcommFormatNone) return false;
     return is_norm_dtype(request->dtype) && request->hidden > 0 &&
-           request->hidden <= HIPCOMM_MAX_HIDDEN && request->bytes % (request->hidden * dtype_size(request->dtype)) == 0;
+           request->hidden <= most_hidden(request->operation) && request->bytes % (request->hidden * dtype_size(request->dtype)) == 0;
 }
 
 /* A row in slices (kernels/fused/slices.h). */
@@ -210,6 +217,7 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
 }
 
 bool can_norm(const hipcommPlanRequest* request, const TuningRow* row, hipcommAlgorithm_t algorithm) {
+    if (request->operation == hipcommOpAllReduceQkNorm) return true; /* its lines are of rows, however long */
     const RowShape shape = shape_of(request, row);
     const RowBlocks with = blocks_for(request, row, &shape, algorithm, 1, 1); /* the worst that there may be */
     return rows_per_launch(request, row, &shape, &with, algorithm) > 0;
@@ -238,4 +246,19 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
     plan->lane_slices = with.lane_slices;
     plan->kept_slices = with.kept_slices;
     plan->shared_bytes = kSumBytes + (uint32_t)(with.kept_slices * shape.slice_bytes);
+}
+
+/* A block a row, and a thread for each slice of it. A row's two sums go in a line of two words: two of them lie in the
+ * room of one of a pack. */
+void plan_qk_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks, hipcommPlan* plan) {
+    enum { kSumsBytes = HIPCOMM_LINE_BYTES / 2 };
+    const uint64_t world = (uint64_t)request->world;
+    const RowShape shape = shape_of(request, row); /* of q and k in one */
+    const uint64_t tokens = request->bytes / shape.bytes;
+    plan->rows_per_launch = min_u64(tokens, row->line_capacity * HIPCOMM_LINE_BYTES / kSumsBytes / world);
+    plan->bytes_per_launch = plan->rows_per_launch * shape.bytes;
+    plan->blocks = (uint32_t)min_u64(plan->rows_per_launch, max_blocks);
+    plan->threads = row->threads == 1 ? 1 : (uint32_t)min_u64(threads_of_row(&shape, 1), kMostThreads);
+    plan->shared_bytes = HIPCOMM_QK_SHARED_BYTES;
+    plan->link_bytes = (world - 1) * tokens * kSumsBytes;
 }

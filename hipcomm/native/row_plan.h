@@ -7,6 +7,13 @@
 /* Operations over rows, the gather of normed rows among them. */
 bool is_norm(hipcommOperation_t operation);
 bool is_layer_norm(hipcommOperation_t operation);
+
+/* Whether a world of one runs the operation's kernel too: layouts of what is gathered differ; q and k are two. */
+bool has_kernel_of_one(hipcommOperation_t operation);
+
+/* Elements of a row, at most: of the norm of q and k, of both together. */
+uint64_t most_hidden(hipcommOperation_t operation);
+
 bool is_norm_dtype(hipcommDataType_t dtype);
 
 /* Whether residual and residual_out, and whether the other outputs are those rows only that this rank owns. */
@@ -24,5 +31,8 @@ bool can_norm(const hipcommPlanRequest* request, const TuningRow* row, hipcommAl
 
 /* The rest of a plan whose kernel and algorithm are chosen; no kernel: not a row fits into the staging slab. */
 void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks, hipcommPlan* plan);
+
+/* The same of the norm of q and k. */
+void plan_qk_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks, hipcommPlan* plan);
 
 #endif

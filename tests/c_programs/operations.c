@@ -253,6 +253,28 @@ static void norms(void) {
     EXPECT(hipcommAddRmsNorm(&norm, comm, NULL) == hipcommInvalidArgument);
 }
 
+/* Rows of q and k of which this rank has a part, all of 2 and -2; v is copied. */
+static void a_norm_of_q_and_k(void) {
+    enum { kOfQ = 64, kOfK = 20, kOfV = kHidden - kOfQ - kOfK };
+    fill_rows();
+    for (int i = 0; i < kTokens * kHidden; ++i) x[i] = i % kHidden >= kOfQ + kOfK ? x[i] : i % 3 ? 2 : -2;
+    poison();
+    hipcommQkNorm norm = HIPCOMM_QKNORM_INITIALIZER;
+    norm.tokens = kTokens, norm.q_hidden = kOfQ, norm.k_hidden = kOfK, norm.v_hidden = kOfV, norm.dtype = hipcommFloat32;
+    norm.q = x, norm.k = x + kOfQ, norm.v = x + kOfQ + kOfK;
+    norm.q_out = out, norm.k_out = out + kOfQ, norm.v_out = out + kOfQ + kOfK;
+    norm.q_stride = norm.k_stride = norm.v_stride = norm.q_out_stride = norm.k_out_stride = norm.v_out_stride = kHidden;
+    norm.q_weight = weight, norm.q_weight_dtype = hipcommFloat32;
+    CHECK(hipcommAllReduceQkNorm(&norm, comm, NULL));
+    wait_for_results();
+    for (int i = 0; i < kTokens * kHidden; ++i) {
+        const int column = i % kHidden;
+        EXPECT(out[i] == (column >= kOfQ + kOfK ? x[i] : (i % 3 ? 1 : -1) * (column < kOfQ ? weight[column] : 1)));
+    }
+    norm.k_out = NULL, norm.q_out = NULL;
+    EXPECT(hipcommAllReduceQkNorm(&norm, comm, NULL) == hipcommInvalidArgument);
+}
+
 /* ---- what goes with them ------------------------------------------------------------------------------------------*/
 
 static void count_lines(void* lines, const char* line) { *(int*)lines += strstr(line, "all_reduce") != NULL; }
@@ -313,6 +335,7 @@ int main(void) {
         gathers();
         exchanges();
         norms();
+        a_norm_of_q_and_k();
         logged();
         a_group_that_is_dropped();
         if (round) the_end();
