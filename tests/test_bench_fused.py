@@ -271,6 +271,7 @@ def test_hipcomms_ways_are_measured_and_right(norm: str, graph: int) -> None:
         "all_reduce",
         "add-norm",
         "hipcomm:one_shot",
+        "hipcomm:two_shot",
         "hipcomm:staged",
         "hipcomm:pipelined",
     ]

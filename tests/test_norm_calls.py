@@ -19,7 +19,7 @@ from regions import arena
 import hipcomm
 from hipcomm.hip import call, hip
 
-ALGORITHMS = ("one_shot", "staged", "pipelined")
+ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
 with_every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
 

@@ -56,19 +56,18 @@ def test_every_row_has_its_place(arch):
     for operation, tokens, hidden, world, algorithm in sizes:
         plan = norm_plan(operation, tokens, hidden, world, arch, algorithm=algorithm)
         name = ALGORITHMS[plan.algorithm]
-        assert name in ("one_shot", "staged", "pipelined")
+        assert name in ("one_shot", "two_shot", "staged", "pipelined")
+        has_owners = name in ("two_shot", "pipelined")
         assert kernel_name(plan) == f"hipcomm_all_reduce_norm_{name}_{operation[11:-5]}_bfloat16"
-        rows = -(-tokens // world) if name == "pipelined" else tokens
+        rows = -(-tokens // world) if has_owners else tokens
         assert 1 <= plan.rows_per_launch <= rows and plan.blocks >= 1
-        assert plan.bytes_per_launch == plan.rows_per_launch * hidden * 2 * (
-            world if name == "pipelined" else 1
-        )
+        assert plan.bytes_per_launch == plan.rows_per_launch * hidden * 2 * (world if has_owners else 1)
         slice_elements = 512 if arch == "x86_64" else 8
         slices = -(-hidden // slice_elements)
         assert plan.shared_bytes <= SHARED_BYTES
         assert plan.kept_slices * slice_elements * 2 < plan.shared_bytes
         assert plan.threads == 1 if arch == "x86_64" else plan.threads % 64 == 0 and plan.threads <= 256
-        most = {"one_shot": 2, "pipelined": 4, "staged": 1}[name] if arch != "x86_64" else 1
+        most = {"one_shot": 2, "two_shot": 2, "pipelined": 4, "staged": 1}[name] if arch != "x86_64" else 1
         assert plan.lane_slices in (1, 2, 4)[: most.bit_length()]
         if arch != "x86_64":  # a partial sum for each piece
             assert -(-slices // (plan.lane_slices * 32)) <= PARTIALS
@@ -108,28 +107,29 @@ def test_the_local_operation_has_a_thread_for_each_pack_of_few_rows():
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_forced_algorithms_are_taken(arch):
-    for algorithm in ("one_shot", "staged", "pipelined"):
+    for algorithm in ("one_shot", "two_shot", "staged", "pipelined"):
         plan = norm_plan("all_reduce_rms_norm", 4, 1024, 4, arch, algorithm=algorithm)
         assert ALGORITHMS[plan.algorithm] == algorithm
-    assert ALGORITHMS[norm_plan("all_reduce_rms_norm", 4, 1024, 4, arch, algorithm="two_shot").algorithm] in (
+    assert ALGORITHMS[norm_plan("all_reduce_rms_norm", 4, 1024, 4, arch, algorithm="direct").algorithm] in (
         "one_shot",
         "staged",
-        "pipelined",
     )
 
 
 def test_larger_calls_take_the_algorithm_of_fewer_bytes():
-    for arch, first in (("sm_90", "one_shot"), ("gfx942", "one_shot"), ("x86_64", "staged")):
+    gpu, cpu = ("one_shot", "two_shot", "pipelined"), ("staged", "pipelined")
+    for arch, order in (("sm_90", gpu), ("gfx942", gpu), ("x86_64", cpu)):
         for world in (2, 4, 8, 16):
             taken = [norm_plan(FUSED[0], 2**n, 4096, world, arch).algorithm for n in range(14)]
             names = [ALGORITHMS[number] for number in taken]
-            assert names == sorted(names, key=(first, "pipelined").index), (arch, world)
-            assert set(names) == {first, "pipelined"}
+            assert names == sorted(names, key=order.index), (arch, world)
+            # with one peer two shots are no fewer bytes than one
+            assert set(names) == set(order) - ({"two_shot"} if world == 2 else set())
 
 
 def test_on_4_amd_gpus_the_change_is_between_16_and_32_rows_of_7168():
     names = [ALGORITHMS[norm_plan(FUSED[0], rows, 7168, 4, "gfx942").algorithm] for rows in (16, 32)]
-    assert names == ["one_shot", "pipelined"]
+    assert names == ["one_shot", "two_shot"]
 
 
 def test_a_world_of_one_and_local_norms_wait_for_nobody():

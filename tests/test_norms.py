@@ -11,7 +11,7 @@ from harness import worlds
 from norm_cases import DTYPES, FUSED, HIDDEN, KINDS, LOCAL, LONG, NormCase, draw
 from regions import arena
 
-ALGORITHMS = ("auto", "one_shot", "staged", "pipelined")
+ALGORITHMS = ("auto", "one_shot", "two_shot", "staged", "pipelined")
 everywhere = pytest.mark.parametrize("world", worlds(1, 2, 3, 4, 5, 8))
 with_every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 
@@ -66,7 +66,7 @@ def test_every_dtype_and_kind(ranks, algorithm, world):
 
 
 @pytest.mark.parametrize("world", worlds(2, 16))
-@pytest.mark.parametrize("algorithm", ("one_shot", "pipelined", "staged"))
+@pytest.mark.parametrize("algorithm", ("one_shot", "two_shot", "pipelined", "staged"))
 def test_long_rows(ranks, algorithm, world):
     """Rows that shared memory does not hold, and so many ranks that staging memory holds few of them."""
     group = ranks.world(world, algorithm=algorithm)

@@ -23,7 +23,7 @@ import hipcomm
 from hipcomm import Quantised
 from hipcomm.core import ffi, lib
 
-ALGORITHMS = ("one_shot", "staged", "pipelined")
+ALGORITHMS = ("one_shot", "two_shot", "staged", "pipelined")
 with_every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS)
 HIDDEN = (1, 7, 15, 64, 100, 512, 513, 1000, 2048, 2880, 4099, 7168)
 

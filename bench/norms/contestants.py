@@ -10,7 +10,7 @@ from hipcomm_bench.norms.others import (
     OpenMpi5NumPy,
     OpenMpiNumPy,
 )
-from hipcomm_bench.norms.ours import AddNorm, AllReduce, Hipcomm, OneShot, Pair, Pipelined, Staged
+from hipcomm_bench.norms.ours import WITH_ALGORITHM, AddNorm, AllReduce, Hipcomm, Pair
 from hipcomm_bench.norms.rows import NormContestant
 
 _KINDS: tuple[type[NormContestant], ...] = (
@@ -24,14 +24,12 @@ _KINDS: tuple[type[NormContestant], ...] = (
     Compiled,
     OpenMpiNumPy,
     OpenMpi5NumPy,
-    OneShot,
-    Staged,
-    Pipelined,
+    *WITH_ALGORITHM,
 )
 
 NORM_CONTESTANTS: dict[str, type[NormContestant]] = {kind.name: kind for kind in _KINDS}
 
 NORM_GROUPS = {
-    "algorithms": ("hipcomm:one_shot", "hipcomm:staged", "hipcomm:pipelined"),
+    "algorithms": tuple(kind.name for kind in WITH_ALGORITHM),
     "all": tuple(name for name in NORM_CONTESTANTS if not name.startswith("hipcomm:")),
 }

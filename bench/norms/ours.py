@@ -67,25 +67,12 @@ class Hipcomm(NormContestant):
         self.comm.close()
 
 
-class OneShot(Hipcomm):
-    """The fused call with HIPCOMM_ALGORITHM=one_shot, on its own communicator."""
-
-    name: ClassVar[str] = "hipcomm:one_shot"
-    algorithm: ClassVar[str | None] = "one_shot"
+def _with_algorithm(algorithm: str) -> type[Hipcomm]:
+    """Return the fused call with HIPCOMM_ALGORITHM, on its own communicator."""
+    return type(f"Hipcomm_{algorithm}", (Hipcomm,), {"name": f"hipcomm:{algorithm}", "algorithm": algorithm})
 
 
-class Staged(Hipcomm):
-    """The fused call with HIPCOMM_ALGORITHM=staged, on its own communicator."""
-
-    name: ClassVar[str] = "hipcomm:staged"
-    algorithm: ClassVar[str | None] = "staged"
-
-
-class Pipelined(Hipcomm):
-    """The fused call with HIPCOMM_ALGORITHM=pipelined, on its own communicator."""
-
-    name: ClassVar[str] = "hipcomm:pipelined"
-    algorithm: ClassVar[str | None] = "pipelined"
+WITH_ALGORITHM = tuple(map(_with_algorithm, ("one_shot", "two_shot", "staged", "pipelined")))
 
 
 class Pair(Hipcomm):

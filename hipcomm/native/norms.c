@@ -100,7 +100,7 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
 static hipcommResult_t launch_rows(hipcommComm_t comm, void* args, const LaunchRows* of_launch, const hipcommPlan* plan,
                                    hipStream_t stream) {
     const uint64_t world = comm->args.world, tokens = of_launch->tokens;
-    const uint64_t rows = plan->algorithm == hipcommAlgorithmPipelined ? (tokens + world - 1) / world : tokens;
+    const uint64_t rows = rows_have_owners(plan->algorithm) ? (tokens + world - 1) / world : tokens;
     for (*of_launch->first = 0; *of_launch->first < rows; *of_launch->first += *of_launch->count) {
         const uint64_t left = rows - *of_launch->first;
         *of_launch->count = left < plan->rows_per_launch ? left : plan->rows_per_launch;

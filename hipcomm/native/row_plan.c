@@ -54,6 +54,9 @@ bool has_own_residual(hipcommOperation_t operation) {
     return operation == hipcommOpAllReduceRmsNormSharded || operation == hipcommOpAllReduceLayerNormSharded ||
            has_own_results(operation);
 }
+bool rows_have_owners(hipcommAlgorithm_t algorithm) {
+    return algorithm == hipcommAlgorithmPipelined || algorithm == hipcommAlgorithmTwoShot;
+}
 hipcommOperation_t sharded_operation(hipcommOperation_t operation) {
     return operation == hipcommOpAllReduceRmsNorm     ? hipcommOpAllReduceRmsNormSharded
            : operation == hipcommOpAllReduceLayerNorm ? hipcommOpAllReduceLayerNormSharded
@@ -159,7 +162,7 @@ static RowBlocks blocks_for(const hipcommPlanRequest* request, const TuningRow* 
     const bool quantises = request->format != hipcommFormatNone, is_shared = !has_own_residual(request->operation) &&
                            request->operation != hipcommOpAllGatherTokens;
     if (algorithm == hipcommAlgorithmLocal) return local_blocks(shape, row, rows, quantises);
-    if (algorithm == hipcommAlgorithmOneShot)
+    if (algorithm == hipcommAlgorithmOneShot || algorithm == hipcommAlgorithmTwoShot)
         return shared_blocks(shape, row, rows, max_blocks, quantises ? 1 : kMostLineSlices);
     if (algorithm == hipcommAlgorithmPipelined && is_shared)
         return shared_blocks(shape, row, rows, max_blocks, quantises ? 1 : kMostLaneSlices);
@@ -183,6 +186,7 @@ static uint64_t link_bytes(const hipcommPlanRequest* request, const RowShape* sh
     const uint64_t peers = (uint64_t)request->world - 1, own = ceil_div(tokens, (uint64_t)request->world);
     switch (algorithm) {
         case hipcommAlgorithmOneShot: return peers * tokens * shape->packs * HIPCOMM_LINE_BYTES;
+        case hipcommAlgorithmTwoShot: return (tokens - own + peers * own) * shape->packs * HIPCOMM_LINE_BYTES;
         case hipcommAlgorithmStaged: return peers * tokens * shape->bytes;
         case hipcommAlgorithmPipelined: break;
         default: return 0;
@@ -190,6 +194,11 @@ static uint64_t link_bytes(const hipcommPlanRequest* request, const RowShape* sh
     if (request->operation == hipcommOpAllGatherTokens) return peers * own * request->gathered_bytes;
     return (tokens - own) * shape->bytes +
            peers * own * (has_own_residual(request->operation) ? request->gathered_bytes : shape->bytes);
+}
+
+/* Words that tell other blocks of a row: one for each piece of 32 packs, of quantised rows two. */
+static uint64_t words_of_row(const hipcommPlanRequest* request, const RowShape* shape) {
+    return ceil_div(shape->slices, 32) * (request->format != hipcommFormatNone ? 2 : 1);
 }
 
 /* Rows that one launch can take; where rows have owners, of each. 0: none. */
@@ -205,11 +214,15 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
              * packs, what does not fit with one slice a lane. */
             return with->lane_slices > 1 || spills(shape, with, with->blocks) ? min_u64(rows, staged) : rows;
         }
+        case hipcommAlgorithmTwoShot: {
+            /* contributions, rows that are summed up, and their words */
+            const uint64_t of_row = 2 * shape->packs + words_of_row(request, shape), of_rank = row->line_capacity / world;
+            return of_rank < 2 * kLineGroup ? 0 : (of_rank - 2 * kLineGroup) / of_row;
+        }
         case hipcommAlgorithmStaged: return staged / 2;
         case hipcommAlgorithmPipelined: {
-            /* a word for each piece of 32 packs of all owners' rows, of quantised rows two; and what is staged */
-            const uint64_t pieces = ceil_div(shape->slices, 32) * (request->format != hipcommFormatNone ? 2 : 1);
-            return min_u64(row->line_capacity / world / pieces,
+            /* the words of all owners' rows, and what is staged */
+            return min_u64(row->line_capacity / world / words_of_row(request, shape),
                            staging_of_launch(request, row) / (world * staged_of_row(request, shape)));
         }
         default: return 0;
@@ -225,7 +238,7 @@ bool can_norm(const hipcommPlanRequest* request, const TuningRow* row, hipcommAl
 
 void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t max_blocks, hipcommPlan* plan) {
     const uint64_t world = (uint64_t)request->world;
-    const bool is_local = plan->algorithm == hipcommAlgorithmLocal, has_owners = plan->algorithm == hipcommAlgorithmPipelined;
+    const bool is_local = plan->algorithm == hipcommAlgorithmLocal, has_owners = rows_have_owners(plan->algorithm);
     const RowShape shape = shape_of(request, row);
     const uint64_t tokens = request->bytes / shape.bytes;
     RowBlocks with = blocks_for(request, row, &shape, plan->algorithm, is_local ? tokens : 1, max_blocks);
@@ -238,7 +251,9 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
         }
         plan->rows_per_launch = min_u64(rows, has_owners ? ceil_div(tokens, world) : tokens);
         plan->bytes_per_launch = plan->rows_per_launch * shape.bytes * (has_owners ? world : 1);
-        with = blocks_for(request, row, &shape, plan->algorithm, plan->rows_per_launch, max_blocks);
+        /* where all owners' rows are worked on at once, blocks for all of them */
+        const uint64_t at_once = plan->rows_per_launch * (plan->algorithm == hipcommAlgorithmTwoShot ? world : 1);
+        with = blocks_for(request, row, &shape, plan->algorithm, at_once, max_blocks);
     }
     plan->link_bytes = link_bytes(request, &shape, tokens, plan->algorithm);
     plan->threads = with.threads;

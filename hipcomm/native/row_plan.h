@@ -20,6 +20,9 @@ bool is_norm_dtype(hipcommDataType_t dtype);
 bool has_own_residual(hipcommOperation_t operation);
 bool has_own_results(hipcommOperation_t operation);
 
+/* Whether rows have owners, of which a launch takes as many each. */
+bool rows_have_owners(hipcommAlgorithm_t algorithm);
+
 /* The all-reduce that has its residual sharded; others stay what they are. */
 hipcommOperation_t sharded_operation(hipcommOperation_t operation);
 

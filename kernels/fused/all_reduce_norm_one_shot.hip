@@ -41,7 +41,7 @@ DEVICE void push_rows(const Launch& launch, const hipcommNormArgs& args, const S
                 __builtin_memcpy(x, first, sizeof x);
             else
                 load_piece(row_of_x<T>(args, row), shared.pieces, piece, x);
-            send_piece<T>(launch, args, row, shared.pieces, piece, x);
+            send_piece<T>(launch, args, 1, args.common.world - 1, args.common.rank, row, shared.pieces, piece, x);
         }
     }
 }

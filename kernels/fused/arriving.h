@@ -32,9 +32,11 @@ struct SlicePacks {
     Words<kPackWords> pack[kSlicePacks<T>];
 };
 
+/* A piece of row `row` of the sender that `of` says, to the ranks first, first + 1, ... first + count - 1 behind this one. */
 template <class T, uint32_t kOfLane, bool kSimple>
-DEVICE void send_piece(const Launch& launch, const hipcommNormArgs& args, uint32_t row,
-                       const Pieces<kOfLane, kSimple>& pieces, uint32_t piece, const Slice<T> (&x)[kOfLane]) {
+DEVICE void send_piece(const Launch& launch, const hipcommNormArgs& args, uint32_t first, uint32_t count, uint32_t of,
+                       uint32_t row, const Pieces<kOfLane, kSimple>& pieces, uint32_t piece,
+                       const Slice<T> (&x)[kOfLane]) {
     const RowLines lines = row_lines<T>(args);
     const uint32_t self = launch.args.rank;
     UNROLL(2)
@@ -44,9 +46,9 @@ DEVICE void send_piece(const Launch& launch, const hipcommNormArgs& args, uint32
         for (uint32_t k = 0; k < kSlicePacks<T>; ++k) {
             const uint32_t pack = pieces.slice(piece, p) * kSlicePacks<T> + k;
             if (pack >= lines.packs) continue;
-            const uint64_t offset = uint64_t(lines.place(launch, self, self, row, pack) - launch.args.own_control);
+            const uint64_t offset = uint64_t(lines.place(launch, self, of, row, pack) - launch.args.own_control);
             NO_UNROLL
-            for (uint32_t i = 1; i < launch.args.world; ++i)
+            for (uint32_t i = first; i < first + count; ++i)
                 store_line(launch.args.control[rank_behind(self, launch.args.world, i)] + offset, packs.pack[k],
                            launch.flag());
         }
@@ -136,5 +138,42 @@ DEVICE void reduce_lines(const Launch& launch, const hipcommNormArgs& args, uint
         }
         UNROLL(2)
         for (uint32_t p = 0; p < kOfLane; ++p) v[p] = sum[p].rounded();
+    }
+}
+
+/* A piece of a row that one rank sends, which `of` says among the senders. Anything if the wait failed. */
+template <class T, uint32_t kOfLane, bool kSimple>
+DEVICE void receive_piece(const Launch& launch, const hipcommNormArgs& args, uint32_t sender, uint32_t of, uint32_t row,
+                          const Pieces<kOfLane, kSimple>& pieces, uint32_t piece, Slice<T> (&v)[kOfLane]) {
+    const RowLines lines = row_lines<T>(args);
+    if constexpr (kOneThread) {
+        SlicePacks<T> packs{};
+        for (uint32_t k = 0; k < kSlicePacks<T> && piece * kSlicePacks<T> + k < lines.packs; ++k) {
+            const char* const line = lines.place(launch, launch.args.rank, of, row, piece * kSlicePacks<T> + k);
+            wait_until(launch, sender, [&]() IN_LINE { return load_line(line, packs.pack[k], launch.flag()); });
+        }
+        v[0] = __builtin_bit_cast(Slice<T>, packs);
+    } else {
+        Words<kPackWords> in[kOfLane];
+        wait_until(launch, sender, [&]() IN_LINE {
+            LineParts<kPackWords> parts[kOfLane];
+            UNROLL(2)
+            for (uint32_t p = 0; p < kOfLane; ++p) {
+                const uint32_t pack = pieces.slice(piece, p);
+                const char* const place = lines.place(launch, launch.args.rank, of, row, pack);
+                UNROLL(4)
+                for (uint32_t i = 0; i < kPartsOf<kPackWords>; ++i)
+                    parts[p].part[i] = load_part_if(pack < lines.packs, place + i * kPartStride, launch.flag());
+            }
+            for (auto& line : parts)
+                for (LinePart& part : line.part) loaded_by_now(part);
+            bool came = true;
+            UNROLL(2)
+            for (uint32_t p = 0; p < kOfLane; ++p) came &= open_parts(parts[p], in[p], launch.flag());
+            return came;
+        });
+        UNROLL(2)
+        for (uint32_t p = 0; p < kOfLane; ++p) v[p] = __builtin_bit_cast(Slice<T>, in[p]);
+        hold(v);
     }
 }
