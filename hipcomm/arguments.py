@@ -30,7 +30,7 @@ class Arguments:
         """Of a rank whose device can be given host memory, or not."""
         self._rank = rank
         self._world_size = world_size
-        self._host_is_device = host_is_device
+        self.host_is_device = host_is_device
 
     def refusal(self, operation: str, problem: object) -> InvalidArgument:
         """The error for a call with a wrong argument."""
@@ -51,7 +51,7 @@ class Arguments:
 
         *any_order*: of an array that is dense, in any memory order.
         """
-        if type(obj) is _ndarray and self._host_is_device and count is None and dtype is None:
+        if type(obj) is _ndarray and self.host_is_device and count is None and dtype is None:
             buffer = numpy_buffer(obj, writable)
             if buffer is not None:
                 return buffer
@@ -61,7 +61,7 @@ class Arguments:
                     return obj._buffer
                 address = address_of(obj)
                 if address is None:
-                    return array_buffer(obj, name, writable, self._host_is_device, any_order)
+                    return array_buffer(obj, name, writable, self.host_is_device, any_order)
             else:
                 address = obj if type(obj) is int else address_of(obj)
                 if address is None:

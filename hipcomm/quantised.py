@@ -91,11 +91,9 @@ def described(format: Any, group: Any, arguments: Arguments, operation: str) -> 
 class QuantisedArgument:
     """One call's quantised output as the core takes it: ``struct``, a ``hipcommQuantised *``."""
 
-    def __init__(
-        self, quantised: Any, rows: Rows, arguments: Arguments, operation: str, host_is_device: bool
-    ) -> None:
+    def __init__(self, quantised: Any, rows: Rows, arguments: Arguments, operation: str) -> None:
         """Of *rows*, those that are quantised. Raises InvalidArgument."""
-        self._arguments, self._operation, self._host_is_device = arguments, operation, host_is_device
+        self._arguments, self._operation = arguments, operation
         if not isinstance(quantised, Quantised):
             raise self._refusal(f"quantised {quantised!r} is no hipcomm.Quantised")
         self._kept: list[Any] = []  # what the addresses belong to lives as long as this
@@ -151,7 +149,7 @@ class QuantisedArgument:
         if quantised.dtype is not None or quantised.codes_stride is not None:
             raise self._refusal("codes: dtype= and codes_stride= go with an address")
         try:
-            found = strided_rows(codes, "codes", True, self._host_is_device)
+            found = strided_rows(codes, "codes", True, self._arguments.host_is_device)
         except InvalidArgument as error:
             raise self._refusal(error) from None
         struct.codes_dtype, struct.codes_stride = found.dtype, found.stride

@@ -19,8 +19,8 @@ from hipcomm.core import VOID_POINTER, ffi
 from hipcomm.errors import InvalidArgument
 
 
-def numpy_buffer(array: np.ndarray[Any, Any], writable: bool) -> Buffer | None:
-    """The buffer of a NumPy array, where host memory will do; None where something else will not.
+def numpy_memory(array: np.ndarray[Any, Any], writable: bool) -> tuple[Any, int] | None:
+    """Address and dtype of a NumPy array, where host memory will do; None where something else will not.
 
     This is on the path of every call on the CPU platform; :func:`array_buffer` takes the others, or says what
     is wrong with them.
@@ -31,8 +31,14 @@ def numpy_buffer(array: np.ndarray[Any, Any], writable: bool) -> Buffer | None:
         return None
     if array.dtype in NOT_IN_BUFFER_PROTOCOL:
         # reshape, because view() changes the itemsize of arrays with a last axis only
-        return Buffer(ffi.from_buffer(array.reshape(-1).view(np.uint8)), array.size, code)
-    return Buffer(ffi.from_buffer(array), array.size, code)
+        return ffi.from_buffer(array.reshape(-1).view(np.uint8)), code
+    return ffi.from_buffer(array), code
+
+
+def numpy_buffer(array: np.ndarray[Any, Any], writable: bool) -> Buffer | None:
+    """The buffer of a NumPy array, where :func:`numpy_memory` finds one."""
+    memory = numpy_memory(array, writable)
+    return None if memory is None else Buffer(memory[0], array.size, memory[1])
 
 
 def array_buffer(obj: Any, name: str, writable: bool, host_is_device: bool, any_order: bool) -> Buffer:
@@ -53,14 +59,19 @@ def array_buffer(obj: Any, name: str, writable: bool, host_is_device: bool, any_
     return _buffer_of(view, name, any_order)
 
 
+def is_cupy(obj: Any) -> bool:
+    """Whether *obj* is an array of CuPy's, if the program has imported that."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and type(obj) is getattr(cupy, "ndarray", None)
+
+
 def view_of(obj: Any, name: str, writable: bool, host_is_device: bool) -> View:
     """The memory of an array of any library, which the device reaches.
 
     Raises:
         InvalidArgument: see :func:`array_buffer`.
     """
-    cupy = sys.modules.get("cupy")
-    if cupy is not None and type(obj) is getattr(cupy, "ndarray", None):
+    if is_cupy(obj):
         # by its attributes: its __cuda_array_interface__ takes longer to make. CuPy has no read-only arrays
         if obj.dtype not in CODES:
             raise InvalidArgument(f"{name}: dtype {obj.dtype} is not supported; these are: {names()}")

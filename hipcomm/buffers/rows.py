@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from hipcomm.buffers.arrays import numpy_buffer, view_of
+import numpy as np
+
+from hipcomm.buffers.arrays import is_cupy, numpy_memory, view_of
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.buffers.layout import View
 from hipcomm.core import VOID_POINTER, ffi
@@ -16,7 +18,7 @@ class Rows(NamedTuple):
     """A caller's rows.
 
     Attributes:
-        address: a cffi ``void *``.
+        address: a cffi ``void *`` or ``char[]``; the latter keeps its memory alive.
         tokens: how many.
         hidden: elements of each.
         stride: elements from one to the next.
@@ -32,17 +34,22 @@ class Rows(NamedTuple):
     owner: Any = None
 
 
-def numpy_rows(array: Any, writable: bool) -> Rows | None:
-    """The rows of a two-dimensional NumPy array in host memory; None where something else has to look at it.
+def quick_rows(array: Any, writable: bool, host_is_device: bool) -> Rows | None:
+    """The rows of an array of two dimensions in C order, NumPy's or CuPy's; None: something else looks at it.
 
-    As :func:`hipcomm.buffers.arrays.numpy_buffer`, on the path of every call; :func:`strided_rows` takes the
-    others.
+    On the path of every call; :func:`strided_rows` takes the others, or says what is wrong with them.
     """
-    buffer = numpy_buffer(array, writable)
-    if buffer is None:
+    if host_is_device and type(array) is np.ndarray and array.ndim == 2:
+        memory = numpy_memory(array, writable)
+        if memory is None:
+            return None
+        address, code = memory
+    elif is_cupy(array) and array.ndim == 2 and array.flags.c_contiguous and array.dtype in CODES:
+        address, code = ffi.cast(VOID_POINTER, array.data.ptr), CODES[array.dtype]
+    else:
         return None
     tokens, hidden = array.shape
-    return Rows(ffi.cast(VOID_POINTER, buffer.address), tokens, hidden, hidden, buffer.dtype, array)
+    return Rows(address, tokens, hidden, hidden, code, array)
 
 
 def strided_rows(obj: Any, name: str, writable: bool, host_is_device: bool) -> Rows:
