@@ -22,7 +22,6 @@ from hipcomm.errors import CallMismatch, Error, InvalidArgument, PeerDied, PeerT
 from hipcomm.join.session import Session
 from hipcomm.plan import REDUCTIONS
 
-_all_reduce = lib.hipcommAllReduce
 _ndarray = np.ndarray
 _NULL = ffi.NULL
 _from_buffer = functools.partial(ffi.from_buffer, require_writable=True)
@@ -42,6 +41,7 @@ class Collectives:
         self._session = session
         self._comm = session.handle()  # nothing else keeps one: close() waits until all are gone
         self._arguments = Arguments(self.rank, self.world_size, session.device.host_is_device)
+        self._all_reduce: Any = lib.hipcommAllReduce
         self._fast_dtypes = _BUFFER_CODES if session.device.host_is_device else {}
         self._gone = ""  # why no call can be made any more
         self._grouped: list[Any] | None = (
@@ -92,7 +92,9 @@ class Collectives:
                 except (BufferError, ValueError):
                     target = None
                 if target is not None:
-                    code = _all_reduce(source, target, sendbuf.size, dtype_code, op_code, self._comm, _NULL)
+                    code = self._all_reduce(
+                        source, target, sendbuf.size, dtype_code, op_code, self._comm, _NULL
+                    )
                     if code:
                         self._raise(code)
                     return
@@ -103,7 +105,9 @@ class Collectives:
             send = self._arguments.buffer(sendbuf, "sendbuf", "all_reduce", False, count, dtype, 1, True)
             if send.count != recv.count or send.dtype != recv.dtype or send.order is not recv.order:
                 self._arguments.match("all_reduce", send, recv)
-        function = _all_reduce if recv.order is None else self._ordered(_all_reduce, recv)
+        function = self._all_reduce
+        if recv.order is not None:
+            function = self._ordered(function, recv)
         code = function(  # not by _run: this one is called in decode loops
             send.address,
             recv.address,

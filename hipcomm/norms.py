@@ -503,10 +503,7 @@ class Norms(Collectives):
         eps, weight_offset = numbers
         norm.eps = self._number(eps, "eps", operation)
         norm.weight_offset = self._number(weight_offset, "weight_offset", operation)
-        handle = ffi.NULL if stream is None else self._arguments.stream(stream, operation)
-        code = function(norm, self._comm, handle)
-        if code:
-            self._raise(code)
+        self._run(function, operation, stream, norm)
 
     def _number(self, value: Any, name: str, operation: str) -> float:
         if type(value) is float:

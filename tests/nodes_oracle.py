@@ -15,10 +15,18 @@ import oracle
 Array = np.ndarray[Any, Any]
 
 
-def reduce(inputs: Sequence[Array], op: str, nodes: Sequence[Sequence[int]]) -> Array:
-    """The all-reduce of the ranks' inputs; *nodes*: the ranks of each node."""
-    dtype = inputs[0].dtype
+def reduce(
+    inputs: Sequence[Array], op: str, nodes: Sequence[Sequence[int]], world: int | None = None
+) -> Array:
+    """The all-reduce of the ranks' inputs.
+
+    *nodes*: the ranks of each node. *world*: what an average is divided by, where that is not their number.
+    """
+    dtype, world = inputs[0].dtype, world or len(inputs)
     if not oracle.is_float(dtype):
+        if op == "avg" and world != len(inputs):  # divided toward zero, of the sum that has wrapped
+            total = oracle.reduce(list(inputs), "sum")
+            return np.array([int(abs(int(t)) // world) * (1 if t >= 0 else -1) for t in total]).astype(dtype)
         return oracle.reduce([inputs[rank] for node in nodes for rank in node], op)  # wraps: any order
     wide = np.float64 if dtype == np.float64 else np.float32
     with np.errstate(all="ignore"):
@@ -32,7 +40,7 @@ def reduce(inputs: Sequence[Array], op: str, nodes: Sequence[Sequence[int]]) -> 
         for partial in partials[1:]:
             total = oracle._combine(total, partial, op)
         if op == "avg":
-            total = total / wide(len(inputs))
+            total = total / wide(world)
         return total.astype(dtype)
 
 

@@ -97,6 +97,24 @@ typedef struct hipcommSegmentArgs {
     hipcommSegment segments[HIPCOMM_MAX_RANKS];
 } hipcommSegmentArgs;
 
+/* The nodes' partial results of the elements that are in recv then; of nodes other than `node`, at send, in node order.
+ * common.bytes are those of the elements, and common.world is what an average is divided by. */
+typedef struct hipcommPartialsArgs {
+    hipcommKernelArgs common;
+    const char* own; /* that of this rank's node */
+    uint64_t stride; /* bytes from one node's at send to the next one's */
+    uint32_t nodes;
+    uint32_t node;
+} hipcommPartialsArgs;
+
+/* Rows of row_bytes bytes each, copied from send to recv; common.bytes in all. */
+typedef struct hipcommRowsArgs {
+    hipcommKernelArgs common;
+    uint64_t row_bytes;
+    uint64_t send_stride; /* bytes from one row to the next */
+    uint64_t recv_stride;
+} hipcommRowsArgs;
+
 /* For the kernel that checks calls: this rank's side, and the bytes of each pair where they differ. */
 typedef struct hipcommCheckArgs {
     hipcommKernelArgs common;

@@ -162,6 +162,36 @@ hipcommResult_t hipcommCommDescribeWait(hipcommComm_t comm, char* text, size_t s
 hipcommResult_t hipcommCommAddRegion(hipcommComm_t comm, void* const* bases, uint64_t bytes, int* number);
 hipcommResult_t hipcommCommRemoveRegion(hipcommComm_t comm, int number);
 
+/* ---- worlds over nodes --------------------------------------------------------------------------- */
+
+/* What a rank of a world over nodes does alone, on its node's communicator: enqueued on the stream, in the order of the
+ * communicator's calls, and may be captured (docs/nodes.md). */
+
+/* Elements of float16, bfloat16 or an 8-bit float, to float32. */
+hipcommResult_t hipcommCommWiden(hipcommComm_t comm, const void* send, void* recv, size_t count, hipcommDataType_t dtype,
+                                 hipcommStream_t stream);
+
+/* The nodes' partial results of `count` elements, in the type that dtype accumulates in, combined in node order and
+ * rounded once into recv: own is this node's, partials has those of nodes 0, 1, ... `stride` bytes apart, a place for
+ * this node among them. For hipcommAvg divided by divisor. Buffers do not overlap. */
+typedef struct {
+    const void* own;
+    const void* partials;
+    uint64_t stride;
+    uint32_t nodes;
+    uint32_t node;
+    uint32_t divisor;
+} hipcommPartials;
+hipcommResult_t hipcommCommFinish(hipcommComm_t comm, const hipcommPartials* partials, void* recv, size_t count,
+                                  hipcommDataType_t dtype, hipcommRedOp_t op, hipcommStream_t stream);
+
+/* Copy `rows` rows of `bytes` bytes, whose beginnings are send_stride and recv_stride bytes apart. */
+hipcommResult_t hipcommCommCopyRows(hipcommComm_t comm, const void* send, uint64_t send_stride, void* recv,
+                                    uint64_t recv_stride, uint64_t bytes, uint64_t rows, hipcommStream_t stream);
+
+/* Add one to a 64-bit number in pinned host memory, where the stream comes to it. */
+hipcommResult_t hipcommCommCountUp(hipcommComm_t comm, uint64_t* count, hipcommStream_t stream);
+
 /* cffi: end */
 
 #ifdef __cplusplus

@@ -19,6 +19,7 @@ enum {
     kNormDtypes = 3,
     kNorm = 4 * kNormDtypes,
     kRowDtype = kNormDtypes,
+    kWidening = 3,
     kOne = 1
 };
 
@@ -35,6 +36,9 @@ static int variant_RowDtype(const hipcommPlanRequest* request) {
 static int variant_Norm(const hipcommPlanRequest* request) {
     const bool is_layer = is_layer_norm(request->operation);
     return ((request->format != hipcommFormatNone) * 2 + is_layer) * kNormDtypes + variant_RowDtype(request);
+}
+static int variant_Widening(const hipcommPlanRequest* request) {
+    return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
 }
 static int variant_One(const hipcommPlanRequest* request) {
     (void)request;
@@ -56,6 +60,10 @@ static int variant_One(const hipcommPlanRequest* request) {
     {OBJECT(file), "hipcomm_" #kernel "_float16"},    \
     {OBJECT(file), "hipcomm_" #kernel "_bfloat16"},   \
     {OBJECT(file), "hipcomm_" #kernel "_float32"},
+#define NAMES_Widening(kernel, file)                  \
+    {OBJECT(file), "hipcomm_" #kernel "_float16"},    \
+    {OBJECT(file), "hipcomm_" #kernel "_bfloat16"},   \
+    {OBJECT(file), "hipcomm_" #kernel "_float8"},
 #define NAMES_One(kernel, file) {OBJECT(file), "hipcomm_" #kernel},
 #define NAME_OF_DTYPE(Dtype, dtype, number, bytes, type, kernel, file, op, ...) \
     {REDUCTION_OBJECT(file, op), "hipcomm_" #kernel "_" #op "_" #dtype},
@@ -98,6 +106,10 @@ const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorit
 }
 
 int check_kernel_index(void) { return kFirst_check_call; }
+int finish_kernel_index(const hipcommPlanRequest* request) { return kFirst_finish_partials + variant_Reducing(request); }
+int widen_kernel_index(const hipcommPlanRequest* request) { return kFirst_widen + variant_Widening(request); }
+int copy_kernel_index(void) { return kFirst_copy_rows; }
+int count_kernel_index(void) { return kFirst_count_up; }
 
 int hipcommKernelCount(void) { return kKernels; }
 

@@ -6,7 +6,8 @@
 
 #include "hipcomm_internal.h"
 
-enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs, kArgs_hipcommGatherArgs, kArgs_hipcommQkNormArgs };
+enum KernelArgsKind { kArgs_hipcommKernelArgs, kArgs_hipcommSegmentArgs, kArgs_hipcommCheckArgs, kArgs_hipcommNormArgs, kArgs_hipcommGatherArgs, kArgs_hipcommQkNormArgs,
+                      kArgs_hipcommPartialsArgs, kArgs_hipcommRowsArgs };
 
 typedef struct Kernel {
     int first; /* its variants are numbered from here on */
@@ -20,5 +21,11 @@ const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorit
 
 /* The kernel that compares the ranks' calls. */
 int check_kernel_index(void);
+
+/* Those of nodes_local.c; of a request's dtype and reduction. */
+int finish_kernel_index(const hipcommPlanRequest* request);
+int widen_kernel_index(const hipcommPlanRequest* request);
+int copy_kernel_index(void);
+int count_kernel_index(void);
 
 #endif

@@ -30,10 +30,13 @@ class Carrier(Protocol):
     Attributes:
         name: as HIPCOMM_CARRIER has it.
         link: what an exchange costs.
+        is_stream_ordered: whether an exchange is enqueued on the stream, and can be captured; else it has
+            happened on return, with host memory.
     """
 
     name: str
     link: Link
+    is_stream_ordered: bool
 
     def exchange(
         self, sends: Sequence[Transfer], receives: Sequence[Transfer], stream: Any, channel: int = COLLECTIVES
@@ -41,7 +44,7 @@ class Carrier(Protocol):
         """Send and receive, all at once; ordered after what the stream holds, and before what follows there.
 
         Between two ranks and on one channel the n-th transfer sent is the n-th received, of as many bytes.
-        With ``mpi`` it has happened on return. No memory of it is touched after an error.
+        *stream*: a cffi pointer. No memory of it is touched after an error.
 
         Raises:
             PeerDied, PeerTimeout: as of a collective, from *failures*, in bounded time.

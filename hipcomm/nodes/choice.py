@@ -13,12 +13,26 @@ from hipcomm.rendezvous.ranks import Ranks
 CARRIERS = ("auto", "mpi", "nccl", "rccl")
 
 
-def choose(settings: Settings) -> str:
-    """The carrier's name: what HIPCOMM_CARRIER says, else what there is. Raises InvalidArgument."""
+_OF_PLATFORMS = {"cpu": "mpi", "nvidia": "nccl", "amd": "rccl", "amd-software": "rccl"}
+
+
+def choose(settings: Settings, platform: str) -> str:
+    """The carrier's name: what HIPCOMM_CARRIER says, else what the platform has.
+
+    Raises:
+        InvalidArgument: there is no such carrier, or it cannot reach the platform's memory.
+    """
     name = settings.carrier
     if name not in CARRIERS:
         raise InvalidArgument(f"{settings.name_of('carrier')}={name!r}: none of {', '.join(CARRIERS)}")
-    return "mpi" if name == "auto" else name
+    if name == "auto":
+        return _OF_PLATFORMS[platform]
+    if name == "mpi" and platform != "cpu":
+        raise InvalidArgument(
+            f"{settings.name_of('carrier')}=mpi carries host memory, and the platform is {platform}: "
+            f"{_OF_PLATFORMS[platform]} does"
+        )
+    return name
 
 
 def make(name: str, ranks: Ranks, context: int, failures: Failures) -> Carrier:

@@ -1,33 +1,28 @@
-"""The collectives of a world over nodes: arguments, what every call goes through, and the norms.
+"""The calls of a world over nodes: what every one goes through, and which composition it is.
 
-What they take and raise is documented in hipcomm/collectives.py and hipcomm/norms.py; what they do is in
-:mod:`hipcomm.nodes.composition`.
+Arguments are read where they are on one node (hipcomm/collectives.py, hipcomm/norms.py), whose methods end in
+:meth:`_run`, with a function of the core and what it takes. Here that becomes a composition
+(:mod:`hipcomm.nodes.composition`), behind the checks that the core would make.
 """
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from hipcomm.buffers import Buffer
-from hipcomm.buffers.dtypes import CODES
-from hipcomm.buffers.reader import address_of
-from hipcomm.buffers.rows import strided_rows
 from hipcomm.communicator import Communicator
-from hipcomm.core import ffi
+from hipcomm.core import ffi, lib
 from hipcomm.errors import CallMismatch, Error, InvalidArgument
-from hipcomm.hip import call
 from hipcomm.nodes.carrier import Carrier
-from hipcomm.nodes.composition import Array, Composition, Parts
+from hipcomm.nodes.composition import Composition
 from hipcomm.nodes.failures import Failures
 from hipcomm.nodes.layout import Layout
+from hipcomm.nodes.local import SIZES, Elements, is_capturing
 from hipcomm.rendezvous.ranks import Ranks
 
-_DTYPES = {code: dtype for dtype, code in CODES.items()}
+_NO_STREAM = ffi.NULL
 
 
 class NodesCollectives(Communicator):
@@ -42,18 +37,39 @@ class NodesCollectives(Communicator):
 
     # ---- what every call goes through --------------------------------------------------------------------
 
+    def _run(self, function: Any, operation: str, stream: Any, *arguments: Any) -> None:
+        handle = _NO_STREAM if stream is None else self._arguments.stream(stream, operation)
+        if self._gone:
+            raise self._arguments.refusal(operation, self._gone)
+        call = _CALLS.get(function)
+        if call is None:
+            raise self._arguments.refusal(operation, "a world over nodes cannot do this")
+        made = call(self, operation, *arguments)
+        with self._calling(operation, handle):
+            made(handle)
+
+    def _ordered(self, function: Any, buffer: Buffer) -> Any:
+        return function  # HIPCOMM_CHECK compares memory orders within a node only
+
+    def _all_reduce_over_nodes(self, *arguments: Any) -> int:
+        """In the place of the core's function, which all_reduce() calls by itself."""
+        *message, _, handle = arguments
+        self._run(lib.hipcommAllReduce, "all_reduce", int(ffi.cast("uintptr_t", handle)), *message)
+        return 0
+
     @contextmanager
-    def _calling(self, operation: str, stream: Any) -> Iterator[Composition]:
-        """Around what a call does once its arguments are known to be right."""
+    def _calling(self, operation: str, stream: Any) -> Iterator[None]:
+        """Around what a call does once its arguments are known to be right; *stream*: a cffi pointer."""
         if self._gone:
             raise self._arguments.refusal(operation, self._gone)
         self._failures.operation = operation
         self._failures.check()
-        if stream is not None and self._is_capturing(stream, operation):
-            problem = "a world over nodes cannot be captured into a graph with this carrier"
+        if not self._carrier.is_stream_ordered and is_capturing(stream):
+            problem = f"with the carrier {self._carrier.name} a call cannot be captured into a graph"
             raise self._arguments.refusal(operation, problem)
         try:
-            yield self._composition
+            with self.device.current():
+                yield
         except InvalidArgument:
             raise
         except Error as error:
@@ -61,10 +77,6 @@ class NodesCollectives(Communicator):
         except BaseException as error:  # Ctrl-C while it waits: the other ranks wait for the rest of the call
             self.abort(error)
             raise
-
-    def _is_capturing(self, stream: Any, operation: str) -> bool:
-        handle = int(ffi.cast("uintptr_t", self._arguments.stream(stream, operation)))
-        return bool(handle) and int(call("hipStreamIsCapturing", handle)) != 0
 
     def _fail(self, error: Error) -> Error:
         """A call has failed: so has the communicator, on all ranks. Returns what to raise."""
@@ -76,382 +88,199 @@ class NodesCollectives(Communicator):
             self._node.abort(named)
         return named
 
-    def _array(
-        self,
-        obj: Any,
-        name: str,
-        operation: str,
-        writable: bool,
-        count: Any,
-        dtype: Any,
-        parts: int = 1,
-        any_order: bool = False,
-    ) -> tuple[Array, Buffer]:
-        """A buffer as a one-dimensional array, and as the checks take it, which keeps the memory alive."""
-        buffer = self._arguments.buffer(obj, name, operation, writable, count, dtype, parts, any_order)
-        return _view(buffer), buffer
+    # ---- checks --------------------------------------------------------------------------------------------
 
-    def _op(self, op: Any, operation: str) -> str:
-        self._arguments.op(op, operation)
-        return str(op)
+    def _member(self, rank: int, name: str, operation: str) -> int:
+        if not 0 <= rank < self.world_size:
+            raise self._arguments.refusal(operation, f"{name} {rank} is not below {self.world_size} ranks")
+        return rank
 
-    def _rank_of(self, rank: Any, name: str, operation: str) -> int:
-        number = self._arguments.peer(rank, name, operation)
-        if not 0 <= number < self.world_size:
-            raise self._arguments.refusal(operation, f"{name} {number} is not below {self.world_size} ranks")
-        return number
+    def _other(self, rank: int, name: str, operation: str) -> int:
+        if self._member(rank, name, operation) == self.rank:
+            raise self._arguments.refusal(operation, f"{name} {rank} is this rank itself")
+        return rank
 
-    def _no_overlap(self, operation: str, send: Array, recv: Array, in_place: bool) -> None:
-        """See that buffers do not overlap, unless they are the same and may be."""
-        first, second = send.ctypes.data, recv.ctypes.data
-        if in_place and (first, send.nbytes) == (second, recv.nbytes):
+    def _apart(self, operation: str, send: int, sent: int, recv: int, received: int, in_place: bool) -> None:
+        """See that buffers do not overlap, unless a call is in place."""
+        if in_place or not sent or not received:
             return
-        if first < second + recv.nbytes and second < first + send.nbytes and send.nbytes and recv.nbytes:
+        if send < recv + received and recv < send + sent:
             raise self._arguments.refusal(operation, "sendbuf and recvbuf overlap")
 
-    # ---- collectives; what they take and raise is documented in hipcomm/collectives.py ---------------------
-
-    def all_reduce(
-        self,
-        sendbuf: Any,
-        recvbuf: Any = None,
-        op: str = "sum",
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        op = self._op(op, "all_reduce")
-        target = sendbuf if recvbuf is None else recvbuf
-        recv, to = self._array(target, "recvbuf", "all_reduce", True, count, dtype, 1, True)
-        send, source = self._array(sendbuf, "sendbuf", "all_reduce", False, count, dtype, 1, True)
-        self._arguments.match("all_reduce", source, to)
-        self._no_overlap("all_reduce", send, recv, True)
-        with self._calling("all_reduce", stream) as composition:
-            composition.all_reduce(send, recv, op, stream)
-
-    def reduce_scatter(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        op: str = "sum",
-        dim: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        op, rows = self._op(op, "reduce_scatter"), 1
-        if dim != 0 or dim is False:
-            rows, _ = self._arguments.rows(recvbuf, sendbuf, ("recvbuf", "sendbuf"), dim, "reduce_scatter")
-        recv, to = self._array(recvbuf, "recvbuf", "reduce_scatter", True, count, dtype)
-        send, source = self._array(sendbuf, "sendbuf", "reduce_scatter", False, count, dtype, self.world_size)
-        self._arguments.match("reduce_scatter", source, to, sent=self.world_size)
-        own = send[self.rank * recv.size :][: recv.size]
-        if rows > 1 or own.ctypes.data != recv.ctypes.data:
-            self._no_overlap("reduce_scatter", send, recv, False)
-        with self._calling("reduce_scatter", stream) as composition:
-            composition.reduce_scatter(Parts(send, recv.size, rows, self.world_size), recv, op, stream)
-
-    def reduce(
-        self,
-        sendbuf: Any,
-        recvbuf: Any = None,
-        op: str = "sum",
-        root: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        op, root = self._op(op, "reduce"), self._rank_of(root, "root", "reduce")
-        is_root = self.rank == root
-        in_place = not is_root or recvbuf is None or recvbuf is sendbuf
-        send, source = self._array(sendbuf, "sendbuf", "reduce", is_root and in_place, count, dtype, 1, True)
-        recv, to = send, source
-        if not in_place:
-            recv, to = self._array(recvbuf, "recvbuf", "reduce", True, count, dtype, 1, True)
-        self._arguments.match("reduce", source, to)
-        self._no_overlap("reduce", send, recv, True)
-        with self._calling("reduce", stream) as composition:
-            composition.reduce(send, recv if is_root else None, op, root, stream)
-
-    def all_gather(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        dim: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        rows = 1
-        if dim != 0 or dim is False:
-            rows, _ = self._arguments.rows(sendbuf, recvbuf, ("sendbuf", "recvbuf"), dim, "all_gather")
-        send, source = self._array(sendbuf, "sendbuf", "all_gather", False, count, dtype)
-        recv, to = self._array(recvbuf, "recvbuf", "all_gather", True, count, dtype, self.world_size)
-        self._arguments.match("all_gather", source, to, received=self.world_size)
-        own = recv[self.rank * send.size :][: send.size]
-        if rows > 1 or own.ctypes.data != send.ctypes.data:
-            self._no_overlap("all_gather", send, recv, False)
-        shape = (rows, self.world_size, -1)
-        with self._calling("all_gather", stream) as composition:
-            if not send.size:
-                return
-            parts = list(recv.reshape(shape).swapaxes(0, 1))
-            composition.all_gather(send, [part if rows > 1 else part.reshape(-1) for part in parts], stream)
-
-    def all_gather_v(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        counts: Sequence[int],
-        *,
-        displacements: Sequence[int] | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        numbers, begins, extent = self._counts(counts, displacements, "", "all_gather_v")
-        own = numbers[self.rank]
-        source = self._arguments.parts_buffer(sendbuf, "sendbuf", "all_gather_v", False, own, dtype)
-        to = self._arguments.parts_buffer(recvbuf, "recvbuf", "all_gather_v", True, extent, dtype)
-        self._arguments.same_dtype("all_gather_v", source, to)
-        send, recv = _view(source)[:own], _view(to)
-        parts = [recv[begin:][:size] for begin, size in zip(begins, numbers, strict=True)]
-        if send.ctypes.data != parts[self.rank].ctypes.data:
-            self._no_overlap("all_gather_v", send, recv[:extent], False)
-        with self._calling("all_gather_v", stream) as composition:
-            composition.all_gather(send, parts, stream)
-
-    def broadcast(
-        self, buf: Any, root: int = 0, *, count: int | None = None, dtype: Any = None, stream: Any = None
-    ) -> None:
-        root = self._rank_of(root, "root", "broadcast")
-        array, _ = self._array(buf, "buf", "broadcast", self.rank != root, count, dtype, 1, True)
-        with self._calling("broadcast", stream) as composition:
-            composition.broadcast(array, root, stream)
-
-    def gather(
-        self,
-        sendbuf: Any,
-        recvbuf: Any = None,
-        root: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        root = self._rank_of(root, "root", "gather")
-        send, source = self._array(sendbuf, "sendbuf", "gather", False, count, dtype)
-        recv = None
-        if self.rank == root:
-            recv, to = self._array(recvbuf, "recvbuf", "gather", True, count, dtype, self.world_size)
-            self._arguments.match("gather", source, to, received=self.world_size)
-            if recv[self.rank * send.size :][: send.size].ctypes.data != send.ctypes.data:
-                self._no_overlap("gather", send, recv, False)
-        with self._calling("gather", stream) as composition:
-            composition.gather(send, recv, root, stream)
-
-    def scatter(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        root: int = 0,
-        *,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        root = self._rank_of(root, "root", "scatter")
-        recv, to = self._array(recvbuf, "recvbuf", "scatter", True, count, dtype)
-        send = None
-        if self.rank == root:
-            send, source = self._array(sendbuf, "sendbuf", "scatter", False, count, dtype, self.world_size)
-            self._arguments.match("scatter", source, to, sent=self.world_size)
-            if send[self.rank * recv.size :][: recv.size].ctypes.data != recv.ctypes.data:
-                self._no_overlap("scatter", send, recv, False)
-        with self._calling("scatter", stream) as composition:
-            composition.scatter(send, recv, root, stream)
-
-    def all_to_all(
-        self,
-        sendbuf: Any,
-        recvbuf: Any,
-        send_counts: Sequence[int] | None = None,
-        recv_counts: Sequence[int] | None = None,
-        *,
-        send_displacements: Sequence[int] | None = None,
-        recv_displacements: Sequence[int] | None = None,
-        count: int | None = None,
-        dtype: Any = None,
-        stream: Any = None,
-    ) -> None:
-        if send_counts is None and recv_counts is None:
-            if send_displacements is not None or recv_displacements is not None:
-                raise self._arguments.refusal("all_to_all", "displacements need send_counts and recv_counts")
-            send, source = self._array(sendbuf, "sendbuf", "all_to_all", False, count, dtype, self.world_size)
-            recv, to = self._array(recvbuf, "recvbuf", "all_to_all", True, count, dtype, self.world_size)
-            self._arguments.match("all_to_all", source, to)
-            part, rest = divmod(send.size, self.world_size)
-            if rest:
-                raise self._arguments.refusal(
-                    "all_to_all",
-                    f"sendbuf has {send.size} elements, not a multiple of {self.world_size} ranks",
-                )
-            sent = got = ([part] * self.world_size, [part * rank for rank in range(self.world_size)])
-        else:
-            if count is not None:
-                raise self._arguments.refusal("all_to_all", "count= goes with equal parts, not with counts")
-            numbers, begins, extent = self._counts(send_counts, send_displacements, "send_", "all_to_all")
-            source = self._arguments.parts_buffer(sendbuf, "sendbuf", "all_to_all", False, extent, dtype)
-            sent = (numbers, begins)
-            numbers, begins, extent = self._counts(recv_counts, recv_displacements, "recv_", "all_to_all")
-            to = self._arguments.parts_buffer(recvbuf, "recvbuf", "all_to_all", True, extent, dtype)
-            got = (numbers, begins)
-            self._arguments.same_dtype("all_to_all", source, to)
-            send, recv = _view(source), _view(to)
-        self._no_overlap("all_to_all", send, recv, False)
-        with self._calling("all_to_all", stream) as composition:
-            composition.all_to_all(send, recv, sent, got, stream)
-
-    def _counts(
-        self, counts: Any, displacements: Any, name: str, operation: str
-    ) -> tuple[list[int], list[int], int]:
-        """Counts, where parts begin, and the elements that hold all of them."""
-        numbers, _, _, extent = self._arguments.counts(counts, displacements, name, operation)
-        if displacements is not None:
-            return numbers, [int(begin) for begin in displacements], extent
-        return numbers, [sum(numbers[:rank]) for rank in range(self.world_size)], extent
-
-    def barrier(self, *, stream: Any = None) -> None:
-        with self._calling("barrier", stream) as composition:
-            composition.barrier(stream)
-
-    def send(
-        self, buf: Any, dest: int, *, count: int | None = None, dtype: Any = None, stream: Any = None
-    ) -> None:
-        array, _ = self._array(buf, "buf", "send", False, count, dtype)
-        dest = self._other(dest, "dest", "send")
-        with self._calling("send", stream) as composition:
-            composition.send(array, dest, stream)
-
-    def recv(
-        self, buf: Any, source: int, *, count: int | None = None, dtype: Any = None, stream: Any = None
-    ) -> None:
-        array, _ = self._array(buf, "buf", "recv", True, count, dtype)
-        source = self._other(source, "source", "recv")
-        with self._calling("recv", stream) as composition:
-            nbytes = composition.recv(array, source, stream)
-            if nbytes != array.nbytes:
-                raise CallMismatch(
-                    f"{self._failures.me}: recv of {array.nbytes} bytes from {self._layout.name(source)}, "
-                    f"whose message has {nbytes}"
-                )
-
-    def _other(self, rank: Any, name: str, operation: str) -> int:
-        number = self._rank_of(rank, name, operation)
-        if number == self.rank:
-            raise self._arguments.refusal(operation, f"{name} {number} is this rank itself")
-        return number
-
-    # ---- norms -------------------------------------------------------------------------------------------
-
-    def add_rms_norm(self, *arguments: Any, **keywords: Any) -> None:
-        self._alone("add_rms_norm", *arguments, **keywords)
-
-    def add_layer_norm(self, *arguments: Any, **keywords: Any) -> None:
-        self._alone("add_layer_norm", *arguments, **keywords)
-
-    def _alone(self, operation: str, *arguments: Any, **keywords: Any) -> None:
-        """What no other rank takes part in."""
-        with self._calling(operation, keywords.get("stream")):
-            getattr(self._node, operation)(*arguments, **keywords)
-
-    def all_reduce_rms_norm(
-        self,
-        x: Any,
-        residual: Any,
-        weight: Any,
-        eps: float,
-        out: Any = None,
-        residual_out: Any = None,
-        **rest: Any,
-    ) -> None:
-        outputs = {"out": out, "residual_out": residual_out}
-        self._reduced("all_reduce_rms_norm", "add_rms_norm", x, (residual, weight, eps), {**outputs, **rest})
-
-    def all_reduce_layer_norm(
-        self,
-        x: Any,
-        residual: Any,
-        weight: Any,
-        bias: Any,
-        eps: float,
-        out: Any = None,
-        residual_out: Any = None,
-        **rest: Any,
-    ) -> None:
-        outputs = {"out": out, "residual_out": residual_out}
-        self._reduced(
-            "all_reduce_layer_norm", "add_layer_norm", x, (residual, weight, bias, eps), {**outputs, **rest}
-        )
-
-    def _reduced(
-        self, operation: str, alone: str, x: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> None:
-        """The all-reduce, then the norm on this rank alone: the same bits as fused, by contract."""
-        layout = keywords.pop("residual_layout", "replicated")
+    def _is_sharded(self, layout: str, operation: str) -> bool:
         if layout != "replicated":
             problem = f"residual_layout {layout!r}: a world over nodes can only do 'replicated'"
             raise self._arguments.refusal(operation, problem)
-        address = address_of(x)
-        rows = self._rows_of(x, operation) if address is None else self._rows_at(address, operation, keywords)
-        summed, _ = self._array(rows, "x", operation, True, None, None)
-        with self._calling(operation, keywords.get("stream")) as composition:
-            composition.all_reduce(summed, summed, "sum", keywords.get("stream"))
-            getattr(self._node, alone)(rows if address is None else rows.ctypes.data, *arguments, **keywords)
+        return False
 
-    def _rows_of(self, x: Any, operation: str) -> Array:
-        """A copy of an array's rows."""
-        try:
-            found = strided_rows(x, "x", False, self.device.host_is_device)
-        except InvalidArgument as error:
-            raise self._arguments.refusal(operation, str(error)) from None
-        address = int(ffi.cast("uintptr_t", found.address))
-        return self._copied(
-            address, found.tokens, found.hidden, found.stride, _DTYPES[found.dtype], operation
-        )
+    # ---- each call: the arguments of the core's function, and what is to be done on a stream ---------------
 
-    def _rows_at(self, address: int, operation: str, keywords: dict[str, Any]) -> Array:
-        """A copy of the rows at an address; *keywords* then fit the copy."""
-        strides = dict(keywords.get("row_strides") or {})
-        try:
-            tokens, hidden = (operator.index(extent) for extent in keywords["shape"])
-            stride = operator.index(strides.pop("x", hidden))
-            if not (0 <= tokens < 1 << 40 and 0 < hidden <= stride < 1 << 40):
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            problem = f"x: the address {address:#x} needs shape=(tokens, hidden) and rows that do not overlap"
-            raise self._arguments.refusal(operation, problem) from None
-        keywords["row_strides"] = strides
-        return self._copied(address, tokens, hidden, stride, keywords.get("dtype"), operation)
+    def _make_all_reduce(
+        self, operation: str, send: Any, recv: Any, count: int, dtype: int, op: int
+    ) -> _Made:
+        first, second, nbytes = _address(send), _address(recv), count * SIZES[dtype]
+        self._apart(operation, first, nbytes, second, nbytes, first == second)
+        elements = Elements(dtype, op)
+        return lambda stream: self._composition.all_reduce(first, second, count, elements, stream)
 
-    def _copied(
-        self, address: int, tokens: int, hidden: int, stride: int, dtype: Any, operation: str
-    ) -> Array:
-        count = (tokens - 1) * stride + hidden if tokens else 0
-        elements, _ = self._array(address, "x", operation, False, count, dtype)
-        rows = np.empty((tokens, hidden), elements.dtype)
-        for token in range(tokens):
-            rows[token] = elements[token * stride :][:hidden]
-        return rows
+    def _make_reduce_scatter(
+        self, operation: str, send: Any, recv: Any, rows: int, row: int, dtype: int, op: int
+    ) -> _Made:
+        whole, part, nbytes = _address(send), _address(recv), rows * row * SIZES[dtype]
+        own = whole + self.rank * nbytes
+        self._apart(operation, whole, nbytes * self.world_size, part, nbytes, rows == 1 and part == own)
+        elements = Elements(dtype, op)
+        return lambda stream: self._composition.reduce_scatter(whole, part, rows, row, elements, stream)
+
+    def _make_reduce(
+        self, operation: str, send: Any, recv: Any, count: int, dtype: int, op: int, root: int
+    ) -> _Made:
+        self._member(root, "root", operation)
+        first, second, nbytes = _address(send), _address(recv), count * SIZES[dtype]
+        if self.rank == root:
+            self._apart(operation, first, nbytes, second, nbytes, first == second)
+        elements = Elements(dtype, op)
+        return lambda stream: self._composition.reduce(first, second, count, elements, root, stream)
+
+    def _make_all_gather(self, operation: str, send: Any, recv: Any, count: int, dtype: int) -> _Made:
+        return self._make_all_gather_rows(operation, send, recv, 1, count, dtype)
+
+    def _make_all_gather_rows(
+        self, operation: str, send: Any, recv: Any, rows: int, row: int, dtype: int
+    ) -> _Made:
+        part, whole, nbytes = _address(send), _address(recv), rows * row * SIZES[dtype]
+        own = whole + self.rank * nbytes
+        self._apart(operation, part, nbytes, whole, nbytes * self.world_size, rows == 1 and part == own)
+        return lambda stream: self._composition.all_gather(part, whole, rows, row * SIZES[dtype], stream)
+
+    def _make_all_gather_v(
+        self, operation: str, send: Any, recv: Any, counts: Any, displacements: Any, dtype: int
+    ) -> _Made:
+        sizes, begins = self._parts(counts, displacements, dtype)
+        part, whole = _address(send), _address(recv)
+        own = whole + begins[self.rank]
+        extent = max((begin + size for begin, size in zip(begins, sizes, strict=True) if size), default=0)
+        self._apart(operation, part, sizes[self.rank], whole, extent, part == own)
+        return lambda stream: self._composition.all_gather_v(part, whole, sizes, begins, stream)
+
+    def _make_broadcast(
+        self, operation: str, buffer: Any, _: Any, count: int, dtype: int, root: int
+    ) -> _Made:
+        self._member(root, "root", operation)
+        address, nbytes = _address(buffer), count * SIZES[dtype]
+        return lambda stream: self._composition.broadcast(address, nbytes, root, stream)
+
+    def _make_gather(self, operation: str, send: Any, recv: Any, count: int, dtype: int, root: int) -> _Made:
+        self._member(root, "root", operation)
+        part, whole, nbytes = _address(send), _address(recv), count * SIZES[dtype]
+        own = whole + root * nbytes
+        if self.rank == root:
+            self._apart(operation, part, nbytes, whole, nbytes * self.world_size, part == own)
+        return lambda stream: self._composition.gather(part, whole, nbytes, root, stream)
+
+    def _make_scatter(self, operation: str, send: Any, recv: Any, count: int, dtype: int, root: int) -> _Made:
+        self._member(root, "root", operation)
+        whole, part, nbytes = _address(send), _address(recv), count * SIZES[dtype]
+        own = whole + root * nbytes
+        if self.rank == root:
+            self._apart(operation, whole, nbytes * self.world_size, part, nbytes, part == own)
+        return lambda stream: self._composition.scatter(whole, part, nbytes, root, stream)
+
+    def _make_all_to_all(self, operation: str, send: Any, recv: Any, count: int, dtype: int) -> _Made:
+        counts = ffi.new("size_t[]", [count] * self.world_size)
+        return self._make_all_to_all_v(operation, send, counts, ffi.NULL, recv, counts, ffi.NULL, dtype)
+
+    def _make_all_to_all_v(
+        self,
+        operation: str,
+        send: Any,
+        send_counts: Any,
+        send_displacements: Any,
+        recv: Any,
+        recv_counts: Any,
+        recv_displacements: Any,
+        dtype: int,
+    ) -> _Made:
+        sent = self._parts(send_counts, send_displacements, dtype)
+        got = self._parts(recv_counts, recv_displacements, dtype)
+        first, second = _address(send), _address(recv)
+        extents = [
+            max((begin + size for size, begin in zip(*each, strict=True) if size), default=0)
+            for each in (sent, got)
+        ]
+        self._apart(operation, first, extents[0], second, extents[1], False)
+        return lambda stream: self._composition.all_to_all(first, second, sent, got, stream)
+
+    def _parts(self, counts: Any, displacements: Any, dtype: int) -> tuple[list[int], list[int]]:
+        """Bytes of each rank's part, and where it begins."""
+        sizes = [counts[rank] * SIZES[dtype] for rank in range(self.world_size)]
+        if displacements != ffi.NULL:
+            return sizes, [displacements[rank] * SIZES[dtype] for rank in range(self.world_size)]
+        return sizes, [sum(sizes[:rank]) for rank in range(self.world_size)]
+
+    def _make_barrier(self, operation: str) -> _Made:
+        return self._composition.barrier
+
+    def _make_send(self, operation: str, buffer: Any, count: int, dtype: int, dest: int) -> _Made:
+        self._other(dest, "dest", operation)
+        address = _address(buffer)
+        return lambda stream: self._composition.send(address, count, dtype, dest, stream)
+
+    def _make_recv(self, operation: str, buffer: Any, count: int, dtype: int, source: int) -> _Made:
+        self._other(source, "source", operation)
+        address, nbytes = _address(buffer), count * SIZES[dtype]
+
+        def receive(stream: Any) -> None:
+            got = self._composition.recv(address, count, dtype, source, stream)
+            if got != nbytes:
+                raise CallMismatch(
+                    f"{self._failures.me}: recv of {nbytes} bytes from {self._layout.name(source)}, "
+                    f"whose message has {got}"
+                )
+
+        return receive
+
+    def _make_add_rms_norm(self, operation: str, norm: Any) -> _Made:
+        return lambda stream: self._composition.norm(lib.hipcommAddRmsNorm, norm, stream)
+
+    def _make_add_layer_norm(self, operation: str, norm: Any) -> _Made:
+        return lambda stream: self._composition.norm(lib.hipcommAddLayerNorm, norm, stream)
+
+    def _make_all_reduce_rms_norm(self, operation: str, norm: Any) -> _Made:
+        return lambda stream: self._composition.all_reduce_norm(lib.hipcommAddRmsNorm, norm, stream)
+
+    def _make_all_reduce_layer_norm(self, operation: str, norm: Any) -> _Made:
+        return lambda stream: self._composition.all_reduce_norm(lib.hipcommAddLayerNorm, norm, stream)
+
+    def _make_synchronize(self, operation: str) -> _Made:
+        return self._composition.synchronize
 
 
-def _view(buffer: Buffer) -> Array:
-    """A buffer's elements, as a one-dimensional array in host memory."""
-    dtype = _DTYPES[buffer.dtype]
-    if not buffer.count:
-        return np.empty(0, dtype)
-    memory = ffi.buffer(ffi.cast("char *", buffer.address), buffer.count * dtype.itemsize)
-    return np.frombuffer(memory, np.uint8).view(dtype)
+_Made = Callable[[Any], None]
+
+#: What the methods of one node end in, and what makes of it a composition.
+_CALLS: dict[Any, Callable[..., _Made]] = {
+    lib.hipcommAllReduce: NodesCollectives._make_all_reduce,
+    lib.hipcommReduceScatterRows: NodesCollectives._make_reduce_scatter,
+    lib.hipcommReduce: NodesCollectives._make_reduce,
+    lib.hipcommAllGather: NodesCollectives._make_all_gather,
+    lib.hipcommAllGatherRows: NodesCollectives._make_all_gather_rows,
+    lib.hipcommAllGatherv: NodesCollectives._make_all_gather_v,
+    lib.hipcommBroadcast: NodesCollectives._make_broadcast,
+    lib.hipcommGather: NodesCollectives._make_gather,
+    lib.hipcommScatter: NodesCollectives._make_scatter,
+    lib.hipcommAllToAll: NodesCollectives._make_all_to_all,
+    lib.hipcommAllToAllv: NodesCollectives._make_all_to_all_v,
+    lib.hipcommBarrier: NodesCollectives._make_barrier,
+    lib.hipcommSend: NodesCollectives._make_send,
+    lib.hipcommRecv: NodesCollectives._make_recv,
+    lib.hipcommAddRmsNorm: NodesCollectives._make_add_rms_norm,
+    lib.hipcommAddLayerNorm: NodesCollectives._make_add_layer_norm,
+    lib.hipcommAllReduceRmsNorm: NodesCollectives._make_all_reduce_rms_norm,
+    lib.hipcommAllReduceLayerNorm: NodesCollectives._make_all_reduce_layer_norm,
+    lib.hipcommStreamSynchronize: NodesCollectives._make_synchronize,
+}
+
+
+def _address(buffer: Any) -> int:
+    return int(ffi.cast("uintptr_t", buffer))

@@ -12,7 +12,7 @@ from hipcomm.arguments import Arguments
 from hipcomm.communicator import Communicator
 from hipcomm.core import ffi
 from hipcomm.environment import Settings
-from hipcomm.errors import Error, InvalidArgument, PlatformError, RendezvousError
+from hipcomm.errors import Error, InvalidArgument, PeerTimeout, RendezvousError
 from hipcomm.forking import belongs_to_this_process
 from hipcomm.hip.device import Device
 from hipcomm.hip.platform import Platform
@@ -25,6 +25,8 @@ from hipcomm.nodes.collectives import NodesCollectives
 from hipcomm.nodes.composition import Composition
 from hipcomm.nodes.failures import SLACK, Failures
 from hipcomm.nodes.layout import Layout, identify
+from hipcomm.nodes.local import Local
+from hipcomm.nodes.progress import Progress
 from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
 _CLOSE_PATIENCE = 10.0  # seconds
@@ -120,30 +122,34 @@ class NodesCommunicator(NodesCollectives):
         self._arguments = Arguments(self.rank, self.world_size, device.host_is_device)
         self._ranks, self._settings, self._layout = ranks, settings, layout
         self._platform = platform
-        if not device.host_is_device:
-            raise PlatformError(
-                f"rank {self.rank}: the world has {layout.num_nodes} nodes: that is implemented for the CPU "
-                f"platform, and not yet for {platform.name}, which needs kernels that combine nodes' results"
-            )
+        self._grouped = None
+        self._all_reduce, self._fast_dtypes = self._all_reduce_over_nodes, {}
         self._failures = Failures(ranks, layout, settings.timeout)
-        self._carrier: Carrier = choice.make(choice.choose(settings), ranks, context, self._failures)
+        name = choice.choose(settings, platform.name)
+        self._carrier: Carrier = choice.make(name, ranks, context, self._failures)
         self._failures.on_failure(self._carrier.abort)
         members = ranks.subgroup(layout.members[layout.node])
         patient = settings._replace(timeout=settings.timeout + SLACK)
         self._node = Communicator(Session(members, patient, platform, device))
         self._session = self._node._session
-        self._composition = Composition(layout, self._node, self._carrier)
+        self._local = Local(self._node, layout.num_nodes, layout.node, layout.world_size)
+        self._progress = None
+        if self._carrier.is_stream_ordered:
+            self._progress = Progress(self._local, self._failures, self._fail_late)
+        self._composition = Composition(layout, self._node, self._carrier, self._local, self._progress)
         belongs_to_this_process(self)
+
+    def _fail_late(self, error: PeerTimeout) -> None:
+        """The stream does not get through an exchange; called by a thread."""
+        self._failures.note(error)
+        self._carrier.abort()
+        self._node.abort(error)
 
     # ---- parts, memory, life ---------------------------------------------------------------------------
 
-    def synchronize(self, *, stream: Any = None) -> None:
-        with self._calling("synchronize", stream):
-            self._node.synchronize(stream=stream)
-
     def split(self, color: int | None, key: int = 0) -> Communicator | None:
         color, key = self._color("color", color), self._color("key", key) or 0
-        with self._calling("split", None):
+        with self._calling("split", ffi.NULL):
             mine = wire.Split(0, 0, 0) if color is None else wire.Split(color, key, 1)
             gathered = unpack_each(wire.Split, self._ranks.all_gather(wire.TAG_SPLIT, mine.pack()))
             if color is None:
@@ -167,12 +173,12 @@ class NodesCommunicator(NodesCollectives):
 
     def empty(self, shape: int | Sequence[int], dtype: Any = "float32") -> SymmetricArray:
         """As of one node: memory that this node's ranks reach, for the calls within it."""
-        with self._calling("empty", None):
+        with self._calling("empty", ffi.NULL):
             return self._node.empty(shape, dtype)
 
     def device_memory(self) -> int:
-        with self._calling("device_memory", None) as composition:
-            return self._node.device_memory() + composition.scratch.nbytes
+        with self._calling("device_memory", ffi.NULL):
+            return self._node.device_memory() + self._local.nbytes
 
     def close(self) -> None:
         """Leave together; as of one node."""
@@ -201,6 +207,10 @@ class NodesCommunicator(NodesCollectives):
                 self._node._session.note_failure(Error("the world over nodes has failed"))
             self._carrier.close()
             self._node.close()
+            if self._progress is not None:
+                self._progress.close(is_safe=not failed)
+            if not failed:
+                self._local.free()
             self._ranks.leave(failed)
 
     def abort(self, reason: str | BaseException) -> None:
@@ -227,8 +237,21 @@ def _refused(operation: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-# What works on top of the other methods.
-_INHERITED = {"split_by_node", "cupy_allocator"}
+# What works as it is, by _run() and the other methods.
+_INHERITED = {
+    *(
+        "all_reduce",
+        "reduce_scatter",
+        "reduce",
+        "all_gather",
+        "all_gather_v",
+        "broadcast",
+        "gather",
+        "scatter",
+    ),
+    *("all_to_all", "barrier", "send", "recv", "synchronize", "split_by_node", "cupy_allocator"),
+    *("add_rms_norm", "add_layer_norm", "all_reduce_rms_norm", "all_reduce_layer_norm"),
+}
 
 _DONE = _INHERITED | vars(NodesCommunicator).keys() | vars(NodesCollectives).keys()
 

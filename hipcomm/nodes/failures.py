@@ -113,6 +113,15 @@ class Failures:
             peer,
         )
 
+    def late(self, peers: Collection[int]) -> PeerTimeout:
+        """The error of an exchange that the stream does not get through; which of the ranks is not known."""
+        names = " or ".join(map(self._layout.name, sorted(set(peers)))) or "another node"
+        return PeerTimeout(
+            f"{self.me}: an exchange between nodes has waited {self.timeout:g} s for {names}; "
+            "HIPCOMM_TIMEOUT sets how long to wait",
+            next(iter(peers), -1),
+        )
+
     def explain(self, error: Exception) -> NoReturn:
         """An engine reports an error: raise what is behind it, where that is heard of in time.
 

@@ -84,6 +84,25 @@ class Layout(NamedTuple):
         """The other nodes."""
         return [node for node in range(self.num_nodes) if node != self.node]
 
+    @property
+    def is_even(self) -> bool:
+        """Whether all nodes have as many ranks."""
+        return all(len(of_node) == self.local_size for of_node in self.members)
+
+    @property
+    def is_by_node(self) -> bool:
+        """Whether the ranks of a node follow one another, on every node as many."""
+        return self.is_even and all(
+            node * self.local_size + local == rank for rank, (node, local) in enumerate(self.places)
+        )
+
+    @property
+    def is_in_turn(self) -> bool:
+        """Whether the ranks are dealt out to the nodes in turn, to every node as many."""
+        return self.is_even and all(
+            local * self.num_nodes + node == rank for rank, (node, local) in enumerate(self.places)
+        )
+
     def partner(self, node: int, local_rank: int) -> int:
         """The rank of *node* on the rail of a local rank."""
         return self.members[node][local_rank % len(self.members[node])]
@@ -95,6 +114,10 @@ class Layout(NamedTuple):
             for local, member in enumerate(self.members[node])
             if local % self.local_size == self.local_rank
         ]
+
+    def is_here(self, rank: int) -> bool:
+        """Whether a rank is on this node."""
+        return self.places[rank][0] == self.node
 
     def name(self, rank: int) -> str:
         """A rank of the world as people are told of it."""

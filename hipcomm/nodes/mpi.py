@@ -209,6 +209,7 @@ class MpiCarrier:
     """Carries the bytes of one communicator; see :class:`~hipcomm.nodes.carrier.Carrier`."""
 
     name = "mpi"
+    is_stream_ordered = False
     # Assumed for TCP, not measured. A faster network has less of the one and more of the other; the choice
     # depends on their product alone, the bytes that are on their way during one latency.
     link = Link(latency=60e-6, bandwidth=1.2e9)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hipcomm import _wire as wire
-from hipcomm.core import VOID_POINTER, ffi
+from hipcomm.core import ffi
 from hipcomm.errors import PlatformError
 from hipcomm.nodes.carrier import COLLECTIVES, Transfer
 from hipcomm.nodes.failures import Failures
@@ -84,6 +84,7 @@ def _load(name: str) -> ctypes.CDLL:
 class NcclCarrier:
     """Carries the bytes of one communicator; see :class:`~hipcomm.nodes.carrier.Carrier`."""
 
+    is_stream_ordered = True
     link = Link(latency=20e-6, bandwidth=25e9)  # one fast network card for each node; not measured
 
     def __init__(self, name: str, ranks: Ranks, failures: Failures) -> None:
@@ -116,7 +117,7 @@ class NcclCarrier:
         self, sends: Sequence[Transfer], receives: Sequence[Transfer], stream: Any, channel: int = COLLECTIVES
     ) -> None:
         """As the interface says."""
-        library, comm, handle = self._library, self._comms[channel], _handle(stream)
+        library, comm, handle = self._library, self._comms[channel], int(ffi.cast("uintptr_t", stream))
         self._check("ncclGroupStart", library.ncclGroupStart())
         for function, transfers in (("ncclSend", sends), ("ncclRecv", receives)):
             for peer, address, nbytes in transfers:
@@ -161,13 +162,3 @@ class NcclCarrier:
             for comm in self._comms:
                 if comm:
                     self._library.ncclCommAbort(comm)
-
-
-def _handle(stream: Any) -> int:
-    """A stream as NCCL takes it; the default stream is 0."""
-    if stream is None:
-        return 0
-    handle = getattr(stream, "ptr", stream)
-    if hasattr(stream, "__cuda_stream__"):
-        handle = stream.__cuda_stream__()[1]
-    return int(ffi.cast("uintptr_t", ffi.cast(VOID_POINTER, int(handle))))
