@@ -55,6 +55,8 @@ ARGUMENT_BYTES = {
     "hipcommNormArgs": 608,
     "hipcommGatherArgs": 624,
     "hipcommQkNormArgs": 568,
+    "hipcommPartialsArgs": 424,
+    "hipcommRowsArgs": 424,
 }
 TABLE_OFFSETS = {128, 256} | {440, 448, 456, 464}
 
@@ -82,7 +84,8 @@ STAGING = ROOMS["staged"] | ROOMS["direct"] | {"exchange"}  # payload of peers i
 READING = STAGING | {"recv"}
 WRITING = STAGING - OWN_RESULTS | {"send"}
 WITHOUT_EPOCH = ROOMS["messages"]
-LOCAL = {kernel for (_, algorithm), kernel in RUNS.items() if algorithm == "local"}  # have no peers
+LOCAL = {kernel for (_, algorithm), kernel in RUNS.items() if algorithm == "local"}  # have no peers,
+LOCAL |= ROOMS["nodes"]  # nor have these
 IN_UNITS = files_with("HIPCOMM_MAX_UNIT_THREADS")
 ALONE = files_with("HIPCOMM_MAX_LOCAL_THREADS")
 
