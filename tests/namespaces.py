@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -75,6 +76,8 @@ class Namespaces:
         return f"10.77.0.{node + 1}"
 
     def __enter__(self) -> Namespaces:
+        # Open MPI names its folder after the host alone, and the end of a job removes it under another
+        self._temporary = tempfile.mkdtemp(prefix="hc")
         try:
             self._make()
         except subprocess.CalledProcessError as error:
@@ -124,6 +127,7 @@ class Namespaces:
             self.kill(node)
         for name in [*(self.name(node) for node in range(self.count)), self._switch]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def inside(self, node: int, command: Sequence[str]) -> list[str]:
         """The command that runs *command* on a node."""
@@ -164,6 +168,7 @@ class Namespaces:
         chosen = [word for name, value in mca.items() for word in ("--mca", name, value)]
         chosen += [word for name, value in launch.items() for word in (option, name, value)]
         launcher = [
+            *("env", f"TMPDIR={self._temporary}"),
             mpirun(),
             "--allow-run-as-root",
             "--oversubscribe",

@@ -215,6 +215,140 @@ def parts(comm):
     return {}
 
 
+class Fixed:
+    """One call on buffers that stay where they are, with new inputs for every run."""
+
+    def __init__(self, comm, nodes, number, operation, name, op, count):
+        self.comm, self.nodes, self.number = comm, nodes, number
+        self.operation, self.dtype, self.op = operation, oracle.dtype_of(name), op
+        self.root = 1 if operation in ("reduce", "broadcast") else 0
+        self.sends = count * (comm.world_size if operation in ("reduce_scatter", "all_to_all") else 1)
+        self.receives = len(self.expected(0)[0 if operation != "reduce" else self.root])
+        self.send = np.empty(self.sends, self.dtype)
+        self.recv, self.guards = guarded(self.receives, self.dtype)
+
+    def inputs(self, run):
+        ranks = range(self.comm.world_size)
+        return [
+            oracle.make_input((run, self.number), each, self.sends, self.dtype, "plain") for each in ranks
+        ]
+
+    def expected(self, run):
+        return nodes_oracle.results(self.operation, self.inputs(run), self.op, self.root, 1, self.nodes)
+
+    def fill(self, run):
+        self.send[...] = self.inputs(run)[self.comm.rank]
+        self.recv.view(np.uint8)[...] = POISON
+        if self.operation == "broadcast" and self.comm.rank == self.root:
+            self.recv[...] = self.send
+
+    def make(self, stream):
+        comm, handle = self.comm, int(stream)
+        if self.operation == "broadcast":
+            comm.broadcast(self.recv, self.root, stream=handle)
+        elif self.operation == "reduce":
+            comm.reduce(self.send, self.recv, self.op, self.root, stream=handle)
+        elif self.operation in REDUCING:
+            getattr(comm, self.operation)(self.send, self.recv, self.op, stream=handle)
+        else:
+            getattr(comm, self.operation)(self.send, self.recv, stream=handle)
+
+    def check(self, run):
+        self.guards()
+        expected = self.expected(run)[self.comm.rank]
+        if expected is not None:
+            expect(self.recv, expected, f"{self.operation} {self.dtype.name} in run {run}")
+
+
+def capture(stream, make):
+    """What can be launched as often as one likes."""
+    from hipcomm.hip import call, hip
+
+    call("hipStreamBeginCapture", stream, hip().hipStreamCaptureMode.hipStreamCaptureModeThreadLocal)
+    try:
+        make()
+    finally:
+        graph = call("hipStreamEndCapture", stream)
+    return call("hipGraphInstantiateWithFlags", graph, 0)
+
+
+def captured(comm):
+    """Calls in a graph, replayed, other calls in between; and a call that has not been made before."""
+    from hipcomm.hip import call, hip
+
+    nodes = members_of(comm)
+    stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
+    calls = [
+        Fixed(comm, nodes, number, *what)
+        for number, what in enumerate(
+            [
+                ("all_reduce", "bfloat16", "sum", 100),
+                ("all_reduce", "bfloat16", "avg", 160000),  # the long way
+                ("all_reduce", "float32", "sum", 160003),  # in parts that are not whole
+                ("reduce_scatter", "float16", "prod", 1001),
+                ("reduce", "float8_e4m3fn", "max", 77),
+                ("all_gather", "int32", "sum", 300),
+                ("all_to_all", "uint8", "sum", 33),
+                ("broadcast", "float64", "sum", 5000),
+            ]
+        )
+    ]
+
+    def make():
+        for each in calls:
+            each.make(stream)
+        comm.barrier(stream=int(stream))
+
+    try:
+        capture(stream, make)
+    except hipcomm.InvalidArgument as error:
+        said = str(error)
+    else:
+        said = "not refused"
+    for run in range(4):
+        for each in calls:
+            each.fill(run)
+        if run == 0:
+            make()
+            executable = capture(stream, make)
+        else:
+            call("hipGraphLaunch", executable, stream)
+        comm.synchronize(stream=int(stream))
+        for each in calls:
+            each.check(run)
+        one_call(comm, nodes, (1, run), "all_reduce", np.dtype("float32"), "sum", "plain", 1000 * run, 0, 1)
+    return {"refused": said}
+
+
+def replayed_alone(comm, directory):
+    """A graph that one rank does not replay: the others' streams must not wait for ever."""
+    from hipcomm.hip import call, hip
+
+    stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
+    x = np.ones(1000, "float32")
+
+    def make():
+        comm.all_reduce(x, stream=int(stream))
+
+    make()
+    executable = capture(stream, make)
+    comm.barrier()
+    begun = time.monotonic()
+    if comm.rank == comm.world_size - 1:
+        while (
+            len(list(Path(directory).glob("*.said"))) < comm.world_size - 1 and time.monotonic() < begun + 30
+        ):
+            time.sleep(0.02)
+        return {}
+    try:
+        call("hipGraphLaunch", executable, stream)
+        comm.synchronize(stream=int(stream))
+    except hipcomm.Error as error:
+        report = {"kind": type(error).__name__, "text": str(error), "after": time.monotonic() - begun}
+        Path(directory, f"{comm.rank}.said").touch()
+        return report
+
+
 def refused(comm):
     """What cannot be done is refused by name, and before anything was launched."""
     from hipcomm.hip import call, hip
@@ -267,6 +401,11 @@ def until_it_fails(comm, directory, victim, how):
         while True:
             if calls == 20:
                 Path(directory, f"{rank}.running").touch()
+                if rank == int(victim):  # another's 20th call must not be what fails
+                    deadline = time.monotonic() + 20
+                    while len(list(Path(directory).glob("*.running"))) < comm.world_size:
+                        assert time.monotonic() < deadline, "the others never came so far"
+                        time.sleep(0.005)
                 if rank == int(victim) and how == "killed":
                     os.kill(os.getpid(), signal.SIGKILL)
                 if rank == int(victim) and how == "leaves":
@@ -303,7 +442,10 @@ def mismatched(comm):
     return {}
 
 
-TASKS = {task.__name__: task for task in (mixed, parts, refused, until_it_fails, mismatched)}
+TASKS = {
+    task.__name__: task
+    for task in (mixed, parts, captured, replayed_alone, refused, until_it_fails, mismatched)
+}
 
 
 def main(directory, task, *arguments):

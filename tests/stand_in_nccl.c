@@ -2,8 +2,11 @@
  * strict: a wrong argument, a transfer outside a group, two streams in one group, a call while another is in
  * progress, or a length that the receiver does not expect, is an error, and a line in $STAND_IN_NCCL_LOG.
  *
- * Calls are non-blocking: what is in progress advances when ncclCommGetAsyncError asks. */
+ * Calls are non-blocking: what is in progress advances when ncclCommGetAsyncError asks. A group on a stream that is being
+ * captured becomes a host function of the graph, by the HIP library at $STAND_IN_HIP: it moves its bytes at each replay,
+ * and waits for them until ncclCommAbort. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -25,6 +28,7 @@ typedef struct { int sends, peer; char* data; Header header; size_t nbytes, done
 typedef struct {
     char directory[128];
     int rank, world, is_formed, state, num_transfers;
+    volatile int is_over; /* memory stays: a graph may come again */
     int out[MAX_RANKS], in[MAX_RANKS];
     uint64_t sent[MAX_RANKS], received[MAX_RANKS];
     Transfer transfers[MAX_TRANSFERS];
@@ -63,7 +67,9 @@ static int open_pipe(Comm* comm, int from, int to) {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/%d-%d", comm->directory, from, to);
     if (mkfifo(path, 0600) != 0 && errno != EEXIST) return -1;
-    return open(path, O_RDWR | O_NONBLOCK);
+    const int fd = open(path, O_RDWR | O_NONBLOCK);
+    if (fd >= 0) fcntl(fd, F_SETPIPE_SZ, 1 << 20);
+    return fd;
 }
 
 int ncclCommInitRankConfig(ncclComm_t* out, int world, ncclUniqueId id, int rank, ncclConfig_t* config) {
@@ -104,8 +110,15 @@ static int add(int sends, char* data, size_t count, int type, int peer, Comm* co
     if (comm->num_transfers == MAX_TRANSFERS) return complain(INVALID_USAGE, "too many transfers");
     Transfer* transfer = &comm->transfers[comm->num_transfers++];
     *transfer = (Transfer){.sends = sends, .peer = peer, .data = data, .nbytes = count};
-    if (sends) transfer->header = (Header){0x4e43434c, comm->sent[peer]++, count};
     return SUCCESS;
+}
+
+/* Numbers follow the order in which groups run, which a graph decides. */
+static void begin(Comm* comm, Transfer* transfers, int count) {
+    for (Transfer* transfer = transfers; transfer < transfers + count; transfer++) {
+        transfer->done = 0;
+        if (transfer->sends) transfer->header = (Header){0x4e43434c, comm->sent[transfer->peer]++, transfer->nbytes};
+    }
 }
 
 int ncclSend(const void* data, size_t count, int type, int peer, ncclComm_t comm, void* stream) {
@@ -114,14 +127,6 @@ int ncclSend(const void* data, size_t count, int type, int peer, ncclComm_t comm
 
 int ncclRecv(void* data, size_t count, int type, int peer, ncclComm_t comm, void* stream) {
     return add(0, data, count, type, peer, comm, stream);
-}
-
-int ncclGroupEnd(void) {
-    if (depth-- != 1) return complain(INVALID_USAGE, "the end of no group");
-    if (!grouped) return SUCCESS;
-    complain(0, "group of %d", grouped->num_transfers);
-    grouped->state = IN_PROGRESS;
-    return IN_PROGRESS;
 }
 
 /* 1: done; 0: not yet; -1: an error. In the order in which transfers of one direction with one peer were made. */
@@ -144,6 +149,56 @@ static int advance(Comm* comm, Transfer* transfer) {
     return 1;
 }
 
+/* Returns whether all are done, or -1. */
+static int advance_all(Comm* comm, Transfer* transfers, int count) {
+    int done = 0, is_blocked[2][MAX_RANKS] = {{0}};
+    for (Transfer* transfer = transfers; transfer < transfers + count; transfer++) {
+        if (is_blocked[transfer->sends][transfer->peer]) continue;
+        const int result = advance(comm, transfer);
+        if (result < 0) return -1;
+        is_blocked[transfer->sends][transfer->peer] = result == 0;
+        done += result;
+    }
+    return done == count;
+}
+
+typedef struct { Comm* comm; int count; Transfer transfers[]; } Group;
+
+static void replay(void* captured) {
+    Group* group = captured;
+    if (group->comm->is_over) return;
+    begin(group->comm, group->transfers, group->count);
+    int state = 0;
+    while (state == 0 && !group->comm->is_over)
+        if ((state = advance_all(group->comm, group->transfers, group->count)) == 0) usleep(20);
+    if (state < 0) complain(0, "a replayed group has failed");
+}
+
+/* Whether the group's stream is being captured; then it has become a part of the graph. */
+static int capture(Comm* comm) {
+    void* hip = comm->stream && getenv("STAND_IN_HIP") ? dlopen(getenv("STAND_IN_HIP"), RTLD_NOW | RTLD_NOLOAD) : NULL;
+    if (!hip) return 0;
+    int (*is_capturing)(void*, int*) = (int (*)(void*, int*))dlsym(hip, "hipStreamIsCapturing");
+    int (*launch)(void*, void (*)(void*), void*) = (int (*)(void*, void (*)(void*), void*))dlsym(hip, "hipLaunchHostFunc");
+    int status = 0;
+    if (is_capturing(comm->stream, &status) != 0 || status == 0) return 0;
+    Group* group = malloc(sizeof *group + (size_t)comm->num_transfers * sizeof(Transfer));
+    group->comm = comm, group->count = comm->num_transfers;
+    memcpy(group->transfers, comm->transfers, (size_t)comm->num_transfers * sizeof(Transfer));
+    if (launch(comm->stream, replay, group) != 0) complain(0, "hipLaunchHostFunc failed");
+    return 1;
+}
+
+int ncclGroupEnd(void) {
+    if (depth-- != 1) return complain(INVALID_USAGE, "the end of no group");
+    if (!grouped) return SUCCESS;
+    complain(0, "group of %d", grouped->num_transfers);
+    if (capture(grouped)) return SUCCESS;
+    begin(grouped, grouped->transfers, grouped->num_transfers);
+    grouped->state = IN_PROGRESS;
+    return IN_PROGRESS;
+}
+
 int ncclCommGetAsyncError(ncclComm_t comm, int* state) {
     if (comm->state == IN_PROGRESS && !comm->is_formed) {
         int present = 0;
@@ -154,23 +209,14 @@ int ncclCommGetAsyncError(ncclComm_t comm, int* state) {
         }
         if (present == comm->world) comm->is_formed = 1, comm->state = SUCCESS;
     } else if (comm->state == IN_PROGRESS) {
-        int done = 0, is_blocked[2][MAX_RANKS] = {{0}};
-        for (int i = 0; i < comm->num_transfers; i++) {
-            Transfer* transfer = &comm->transfers[i];
-            if (is_blocked[transfer->sends][transfer->peer]) continue;
-            const int result = advance(comm, transfer);
-            if (result < 0) comm->state = INVALID_USAGE;
-            is_blocked[transfer->sends][transfer->peer] = result <= 0;
-            done += result > 0;
-        }
-        if (done == comm->num_transfers) comm->state = SUCCESS;
+        const int done = advance_all(comm, comm->transfers, comm->num_transfers);
+        if (done) comm->state = done < 0 ? INVALID_USAGE : SUCCESS;
     }
     *state = comm->state;
     return SUCCESS;
 }
 
 int ncclCommAbort(ncclComm_t comm) {
-    for (int peer = 0; peer < comm->world; peer++) close(comm->out[peer]), close(comm->in[peer]);
-    free(comm);
+    comm->is_over = 1;
     return SUCCESS;
 }

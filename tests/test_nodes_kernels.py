@@ -10,12 +10,14 @@ from harness import PLATFORM
 
 from hipcomm.buffers.dtypes import CODES
 from hipcomm.core import check, ffi, lib
+from hipcomm.nodes.layout import Layout
 from hipcomm.nodes.local import Elements, Local, Partials, padded
 from hipcomm.plan import REDUCTIONS
 
 pytestmark = pytest.mark.skipif(PLATFORM != "cpu", reason="passes host memory")
 
-NODES = 3
+LAYOUT = Layout.of("aabbc", 2)  # of five ranks on three nodes; this one is on the second
+NODES = LAYOUT.num_nodes
 COUNTS = (1, 7, 64, 1000, 2500)  # 2500: several tiles of the CPU's loop
 
 
@@ -29,7 +31,7 @@ def address(array, offset=0):
 
 def finish(comm, rng, name, op):
     """Partial results of three nodes, of which one's lies elsewhere, at any alignment."""
-    dtype, local = oracle.dtype_of(name), Local(comm, NODES, 1, 5)
+    dtype, local = oracle.dtype_of(name), Local(comm, LAYOUT)
     wide = wide_of(dtype)
     for number, count in enumerate(COUNTS):
         for kind in oracle.KINDS:
@@ -62,7 +64,7 @@ def test_partial_results_are_combined_in_node_order_and_rounded_once(ranks, op):
 
 
 def widen(comm, rng, name):
-    dtype, local = oracle.dtype_of(name), Local(comm, NODES, 0, 5)
+    dtype, local = oracle.dtype_of(name), Local(comm, LAYOUT)
     for number, count in enumerate(COUNTS):
         elements = oracle.make_input((number,), 0, count + 1, dtype, "bits")[1:]  # not aligned
         out = np.full(count + 2, 7.0, np.float32)
@@ -87,7 +89,7 @@ def test_only_narrow_floats_are_widened(ranks):
 
 
 def copy(comm, rng):
-    local = Local(comm, NODES, 0, 5)
+    local = Local(comm, LAYOUT)
     for nbytes, rows, gap, other_gap in ((1, 1, 0, 0), (16, 5, 16, 0), (13, 9, 3, 6), (4096, 3, 0, 512)):
         source = rng.integers(0, 256, rows * (nbytes + gap), np.uint8)
         target = np.full(rows * (nbytes + other_gap) + 1, 0xA5, np.uint8)

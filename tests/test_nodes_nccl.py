@@ -14,6 +14,8 @@ from foreign_variables import clean_environment
 from harness import PLATFORM
 from test_nodes import PATIENCE, PROGRAM
 
+import hipcomm
+
 SOURCE = Path(__file__).with_name("stand_in_nccl.c")
 RUN = str(Path(sys.executable).with_name("hipcomm-run"))
 PORT = 29511
@@ -33,6 +35,7 @@ def library(tmp_path_factory):
 
 def environment(library, directory, **added):
     return clean_environment(
+        STAND_IN_HIP=str(Path(hipcomm.__file__).parent / "platforms/cpu/lib/libamdhip64.so"),
         LD_LIBRARY_PATH=f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         STAND_IN_NCCL_DIR=str(directory),
         STAND_IN_NCCL_LOG=str(directory / "log"),
@@ -67,6 +70,40 @@ def reports(directory, ranks, outputs):
     errors = "\n".join(report["error"] for report in found if "error" in report)
     assert not errors, f"{errors}\n{(directory / 'log').read_text()[-2000:]}"
     return found
+
+
+def on_two_nodes(directory, library, *task, **added):
+    """Run a task in 2 + 2 ranks, started by hipcomm-run on each node; what the ranks have reported."""
+    program = [sys.executable, PROGRAM, str(directory), *task]
+    with namespaces.Namespaces(2, directory) as nodes:
+        processes = []
+        for node in range(2):
+            where = ["--nnodes", "2", "--node-rank", str(node), "--master-addr", nodes.address(0)]
+            command = [RUN, "-n", "2", *where, "--master-port", str(PORT), *program]
+            processes.append(start(nodes.inside(node, command), environment(library, directory) | added))
+        outputs = finish(processes)
+    return reports(directory, 4, outputs)
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_calls_are_captured_and_replayed(tmp_path, library):
+    for rank, report in enumerate(on_two_nodes(tmp_path, library, "captured")):
+        assert report["closed"]
+        assert report["refused"].startswith(f"rank {rank}: a world over nodes needs"), report
+        assert "make it once, with as many elements, before it is captured" in report["refused"]
+    assert complaints(tmp_path) == []
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_a_replay_that_is_not_everybody_s_ends_in_time(tmp_path, library):
+    found = on_two_nodes(tmp_path, library, "replayed_alone", str(tmp_path), HIPCOMM_TIMEOUT="3")
+    for rank, report in enumerate(found[:3]):
+        assert report["text"].startswith(f"rank {rank} (node {rank // 2}): "), report
+        assert 2.9 < report["after"] < 8, report
+    text = (
+        "an exchange between nodes has waited 3 s for rank 3 (node 1); HIPCOMM_TIMEOUT sets how long to wait"
+    )
+    assert found[1]["kind"] == "PeerTimeout" and text in found[1]["text"], found
 
 
 def complaints(directory):

@@ -132,7 +132,7 @@ class NodesCommunicator(NodesCollectives):
         patient = settings._replace(timeout=settings.timeout + SLACK)
         self._node = Communicator(Session(members, patient, platform, device))
         self._session = self._node._session
-        self._local = Local(self._node, layout.num_nodes, layout.node, layout.world_size)
+        self._local = Local(self._node, layout)
         self._progress = None
         if self._carrier.is_stream_ordered:
             self._progress = Progress(self._local, self._failures, self._fail_late)

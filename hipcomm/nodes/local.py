@@ -12,6 +12,7 @@ from hipcomm.communicator import Communicator
 from hipcomm.core import VOID_POINTER, ffi, lib
 from hipcomm.errors import InvalidArgument
 from hipcomm.hip import call
+from hipcomm.nodes.layout import Layout
 
 SIZES = {code: dtype.itemsize for dtype, code in CODES.items()}
 _OWN_ACCUMULATORS = {code for dtype, code in CODES.items() if dtype.kind in "iu" or dtype.itemsize >= 4}
@@ -87,12 +88,10 @@ class Partials(NamedTuple):
 class Local:
     """Of one rank, on its node's communicator."""
 
-    def __init__(self, node: Communicator, num_nodes: int, number: int, world_size: int) -> None:
-        """Of node *number* of *num_nodes*, in a world of *world_size*."""
+    def __init__(self, node: Communicator, layout: Layout) -> None:
+        """Of a rank whose node is *node* in the layout of the world."""
         self._node = node
-        self._num_nodes = num_nodes
-        self._number = number
-        self._world_size = world_size
+        self._layout = layout
         self._memory: dict[str, tuple[Any, int]] = {}
         self._outgrown: list[Any] = []  # captured graphs may use it
 
@@ -112,7 +111,7 @@ class Local:
         if size < nbytes:
             if is_capturing(stream):
                 raise InvalidArgument(
-                    f"rank {self._node.rank}: a world over nodes needs {nbytes} bytes more for this call: "
+                    f"rank {self._layout.rank}: a world over nodes needs {nbytes} bytes more for this call: "
                     "make it once, with as many elements, before it is captured"
                 )
             if memory is not None:
@@ -143,8 +142,8 @@ class Local:
         """Combine the nodes' partial results in node order, divide an average, and round once."""
         struct = ffi.new("hipcommPartials *")
         struct.own, struct.partials = pointer(partials.own), pointer(partials.base)
-        struct.stride, struct.nodes, struct.node = partials.stride, self._num_nodes, self._number
-        struct.divisor = self._world_size
+        struct.stride, struct.divisor = partials.stride, self._layout.world_size
+        struct.nodes, struct.node = self._layout.num_nodes, self._layout.node
         dtype, op = elements
         self.run(lib.hipcommCommFinish, struct, pointer(recv), count, dtype, op, stream=stream)
 
