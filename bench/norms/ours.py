@@ -69,7 +69,8 @@ class Hipcomm(NormContestant):
 
 def _with_algorithm(algorithm: str) -> type[Hipcomm]:
     """Return the fused call with HIPCOMM_ALGORITHM, on its own communicator."""
-    return type(f"Hipcomm_{algorithm}", (Hipcomm,), {"name": f"hipcomm:{algorithm}", "algorithm": algorithm})
+    attributes = {"__module__": __name__, "name": f"hipcomm:{algorithm}", "algorithm": algorithm}
+    return type(f"Hipcomm_{algorithm}", (Hipcomm,), attributes)
 
 
 WITH_ALGORITHM = tuple(map(_with_algorithm, ("one_shot", "two_shot", "staged", "pipelined")))
