@@ -30,7 +30,7 @@ ARGUMENTS = {"count": (8, 9), "dtype": ("float32", "int32"), "op": ("sum", "max"
 DIFFERENCES = [
     (row.name, argument)
     for row in TABLE_OF_OPERATIONS.values()
-    if row.compared in ("Count", "CountAndRows") and row.bytes != "None" and row.family != "Norm"
+    if row.compared in ("Count", "CountAndRows") and row.bytes != "None" and row.name in cases.OF
     for argument in ARGUMENTS
     if (argument != "op" or row.reduces) and (argument != "root" or row.root != "None")
 ]
