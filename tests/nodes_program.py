@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -16,6 +17,7 @@ from pathlib import Path
 import nodes_oracle
 import numpy as np
 import oracle
+import regions
 
 import hipcomm
 
@@ -216,16 +218,19 @@ def parts(comm):
 
 
 class Fixed:
-    """One call on buffers that stay where they are, with new inputs for every run."""
+    """One call on device memory that stays where it is, with new inputs for every run. On any platform."""
 
-    def __init__(self, comm, nodes, number, operation, name, op, count):
+    def __init__(self, comm, nodes, memory, number, operation, name, op, count):
         self.comm, self.nodes, self.number = comm, nodes, number
         self.operation, self.dtype, self.op = operation, oracle.dtype_of(name), op
         self.root = 1 if operation in ("reduce", "broadcast") else 0
+        self.count = count
         self.sends = count * (comm.world_size if operation in ("reduce_scatter", "all_to_all") else 1)
-        self.receives = len(self.expected(0)[0 if operation != "reduce" else self.root])
-        self.send = np.empty(self.sends, self.dtype)
-        self.recv, self.guards = guarded(self.receives, self.dtype)
+        self.receives = len(self.expected(0)[self.root])
+        size = self.dtype.itemsize
+        # any alignment that elements have
+        self.send = memory.region(self.sends * size, number % 3 * size)
+        self.recv = memory.region(self.receives * size, number % 2 * size)
 
     def inputs(self, run):
         ranks = range(self.comm.world_size)
@@ -237,27 +242,29 @@ class Fixed:
         return nodes_oracle.results(self.operation, self.inputs(run), self.op, self.root, 1, self.nodes)
 
     def fill(self, run):
-        self.send[...] = self.inputs(run)[self.comm.rank]
-        self.recv.view(np.uint8)[...] = POISON
+        mine = self.inputs(run)[self.comm.rank]
+        self.send.put(mine)
+        self.recv.put(np.full(self.recv.nbytes, POISON, np.uint8))
         if self.operation == "broadcast" and self.comm.rank == self.root:
-            self.recv[...] = self.send
+            self.recv.put(mine)
 
     def make(self, stream):
-        comm, handle = self.comm, int(stream)
+        comm, send, recv = self.comm, self.send.address, self.recv.address
+        keywords = {"count": self.count, "dtype": self.dtype, "stream": int(stream)}
         if self.operation == "broadcast":
-            comm.broadcast(self.recv, self.root, stream=handle)
+            comm.broadcast(recv, self.root, **keywords)
         elif self.operation == "reduce":
-            comm.reduce(self.send, self.recv, self.op, self.root, stream=handle)
+            comm.reduce(send, recv, self.op, self.root, **keywords)
         elif self.operation in REDUCING:
-            getattr(comm, self.operation)(self.send, self.recv, self.op, stream=handle)
+            getattr(comm, self.operation)(send, recv, self.op, **keywords)
         else:
-            getattr(comm, self.operation)(self.send, self.recv, stream=handle)
+            getattr(comm, self.operation)(send, recv, **keywords)
 
     def check(self, run):
-        self.guards()
         expected = self.expected(run)[self.comm.rank]
+        got = self.recv.get(self.dtype)
         if expected is not None:
-            expect(self.recv, expected, f"{self.operation} {self.dtype.name} in run {run}")
+            expect(got, expected, f"{self.operation} {self.dtype.name} in run {run}")
 
 
 def capture(stream, make):
@@ -272,27 +279,36 @@ def capture(stream, make):
     return call("hipGraphInstantiateWithFlags", graph, 0)
 
 
-def captured(comm):
-    """Calls in a graph, replayed, other calls in between; and a call that has not been made before."""
+ON_DEVICE = (
+    ("all_reduce", "bfloat16", "sum", 100),
+    ("all_reduce", "bfloat16", "avg", 160000),  # the long way
+    ("all_reduce", "float32", "sum", 160003),  # in parts that are not whole
+    ("all_reduce", "float16", "max", 1),
+    ("reduce_scatter", "float16", "prod", 1001),
+    ("reduce", "float8_e4m3fn", "min", 77),
+    ("all_gather", "int32", "sum", 300),
+    ("all_to_all", "uint8", "sum", 33),
+    ("broadcast", "float64", "sum", 5000),
+    ("reduce_scatter", "int8", "avg", 50),
+)
+
+
+def captured(comm, most=1 << 20, runs=4):
+    """Calls in a graph, replayed, other calls in between; and a call that has not been made before.
+
+    *most*: elements; longer calls are left out.
+    """
     from hipcomm.hip import call, hip
 
-    nodes = members_of(comm)
+    memory = regions.arena(32 << 20)
+    nodes = members_on_device(comm, memory)
     stream = call("hipStreamCreateWithFlags", hip().hipStreamNonBlocking)
     calls = [
-        Fixed(comm, nodes, number, *what)
-        for number, what in enumerate(
-            [
-                ("all_reduce", "bfloat16", "sum", 100),
-                ("all_reduce", "bfloat16", "avg", 160000),  # the long way
-                ("all_reduce", "float32", "sum", 160003),  # in parts that are not whole
-                ("reduce_scatter", "float16", "prod", 1001),
-                ("reduce", "float8_e4m3fn", "max", 77),
-                ("all_gather", "int32", "sum", 300),
-                ("all_to_all", "uint8", "sum", 33),
-                ("broadcast", "float64", "sum", 5000),
-            ]
-        )
+        Fixed(comm, nodes, memory, number, *what)
+        for number, what in enumerate(ON_DEVICE)
+        if what[-1] <= int(most)
     ]
+    between = Fixed(comm, nodes, memory, 99, "all_reduce", "float32", "sum", 2000)
 
     def make():
         for each in calls:
@@ -305,7 +321,7 @@ def captured(comm):
         said = str(error)
     else:
         said = "not refused"
-    for run in range(4):
+    for run in range(int(runs)):
         for each in calls:
             each.fill(run)
         if run == 0:
@@ -316,8 +332,24 @@ def captured(comm):
         comm.synchronize(stream=int(stream))
         for each in calls:
             each.check(run)
-        one_call(comm, nodes, (1, run), "all_reduce", np.dtype("float32"), "sum", "plain", 1000 * run, 0, 1)
-    return {"refused": said}
+        between.fill(run)
+        between.make(0)
+        comm.synchronize()
+        between.check(run)
+    return {"refused": said, "nodes": nodes, "platform": comm.platform}
+
+
+def members_on_device(comm, memory):
+    """As members_of(), with buffers in device memory."""
+    own, everybody = memory.region(16), memory.region(16 * comm.world_size)
+    own.put(np.array([comm.node, comm.local_rank], "int64"))
+    comm.all_gather(own.address, everybody.address, count=2, dtype="int64")
+    comm.synchronize()
+    nodes = [[] for _ in range(comm.num_nodes)]
+    for rank, (node, local) in enumerate(everybody.get(np.dtype("int64")).reshape(-1, 2).tolist()):
+        assert len(nodes[node]) == local
+        nodes[node].append(rank)
+    return nodes
 
 
 def replayed_alone(comm, directory):
@@ -450,9 +482,13 @@ TASKS = {
 
 def main(directory, task, *arguments):
     report = {}
-    rank = os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ.get("RANK") or "alone"
+    host = os.environ.get("NODES_TEST_HOST")  # several nodes without namespaces
+    if host:
+        socket.gethostname = lambda: host
+    known = ("OMPI_COMM_WORLD_RANK", "SLURM_PROCID", "RANK")
+    rank = next((os.environ[name] for name in known if name in os.environ), "alone")
     try:
-        with hipcomm.init(platform="cpu") as comm:
+        with hipcomm.init(platform=os.environ.get("HIPCOMM_PLATFORM", "cpu")) as comm:
             report = TASKS[task](comm, *arguments)
         report["closed"] = True
     except Exception:  # noqa: BLE001  the test shows it

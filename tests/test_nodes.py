@@ -22,18 +22,34 @@ PATIENCE = 240.0
 LAYOUTS = ([2, 2], [3, 3], [3, 2], [1, 1, 1, 1])
 
 
-def run(directory, ranks, *task, options=(), fails=False, lost=0):
+# A task of srun --mpi=pmix: MPI finds its ranks by PMIx, as under mpirun; the other variables are Slurm's.
+AS_SRUN = """
+export SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_PROCID=$OMPI_COMM_WORLD_RANK
+export SLURM_LOCALID=$OMPI_COMM_WORLD_LOCAL_RANK
+export SLURM_NTASKS=$OMPI_COMM_WORLD_SIZE SLURM_STEP_NUM_TASKS=$OMPI_COMM_WORLD_SIZE
+export SLURM_NNODES=2 SLURM_STEP_NUM_NODES=2 SLURM_NODEID=9
+for name in $(env | sed -n 's/^\\(OMPI_[A-Za-z_]*\\)=.*/\\1/p'); do
+    case $name in OMPI_MCA_*) ;; *) unset $name ;; esac
+done
+test -z "$OMPI_COMM_WORLD_RANK" || exit 9
+exec "$@"
+"""
+
+
+def run(directory, ranks, *task, options=(), fails=False, lossy=False, wrapper=()):
     """Run a task of nodes_program.py in every rank, and return what each has reported.
 
-    *fails*: so mpirun may end with an error. *lost*: percent of the packets.
+    *fails*: so mpirun may end with an error. *lossy*: the network loses packets.
     """
     with namespaces.Namespaces(len(ranks), directory) as nodes:
-        problem = nodes.lose_packets(lost) if lost else ""
+        problem = nodes.lose_packets() if lossy else ""
         if problem:
             pytest.skip(problem)
-        command = nodes.mpirun(ranks, [sys.executable, PROGRAM, str(directory), *map(str, task)], options)
+        program = [*wrapper, sys.executable, PROGRAM, str(directory), *map(str, task)]
+        command = nodes.mpirun(ranks, program, options)
         environment = clean_environment(HIPCOMM_TIMEOUT="60")
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
+        assert not lossy or nodes.lost_packets() > 0
     reports = {}
     for rank in range(sum(ranks)):
         path = directory / str(rank)
@@ -66,6 +82,12 @@ def test_ranks_dealt_out_to_the_nodes_in_turn(tmp_path):
 @pytest.mark.parametrize("ranks", LAYOUTS, ids=lambda ranks: "+".join(map(str, ranks)))
 def test_counts_messages_parts_memory_and_norms(tmp_path, ranks):
     run(tmp_path, ranks, "parts")
+
+
+def test_tasks_of_srun(tmp_path):
+    wrapper = ["sh", "-c", AS_SRUN, "sh"]
+    reports = run(tmp_path, [2, 2], "mixed", 20, 5, wrapper=wrapper)
+    assert all(report["nodes"] == [[0, 1], [2, 3]] for report in reports)
 
 
 def test_what_cannot_be_done_is_refused_by_name(tmp_path):

@@ -122,4 +122,4 @@ def test_a_message_of_another_length(tmp_path):
 
 
 def test_lost_packets_are_sent_again(tmp_path):
-    run(tmp_path, [2, 2], "mixed", 60, 11, lost=5)
+    run(tmp_path, [2, 2], "mixed", 60, 11, lossy=True)

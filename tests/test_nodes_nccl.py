@@ -21,6 +21,11 @@ RUN = str(Path(sys.executable).with_name("hipcomm-run"))
 PORT = 29511
 MESSAGE = "A CPU job over several nodes is started by mpirun or srun"
 
+PACKAGE = Path(hipcomm.__file__).parent
+OBJECTS = PACKAGE / "code_objects"
+SOFTWARE_GPU = PACKAGE / "platforms/amd_software/lib/libamdhip64.so"
+ARCH = "gfx942"
+
 WHY_NOT = namespaces.why_not() or ("" if PLATFORM == "cpu" else "several nodes are the CPU platform's so far")
 
 
@@ -30,12 +35,13 @@ def library(tmp_path_factory):
     directory = tmp_path_factory.mktemp("nccl")
     flags = ["-Wall", "-Wextra", "-Werror", "-O1", "-shared", "-fPIC"]
     subprocess.run(["gcc", *flags, "-o", directory / "libnccl.so.2", SOURCE], check=True)
+    (directory / "librccl.so.1").symlink_to("libnccl.so.2")
     return directory
 
 
 def environment(library, directory, **added):
     return clean_environment(
-        STAND_IN_HIP=str(Path(hipcomm.__file__).parent / "platforms/cpu/lib/libamdhip64.so"),
+        STAND_IN_HIP=str(PACKAGE / "platforms/cpu/lib/libamdhip64.so"),
         LD_LIBRARY_PATH=f"{library}:{os.environ.get('LD_LIBRARY_PATH', '')}",
         STAND_IN_NCCL_DIR=str(directory),
         STAND_IN_NCCL_LOG=str(directory / "log"),
@@ -104,6 +110,21 @@ def test_a_replay_that_is_not_everybody_s_ends_in_time(tmp_path, library):
         "an exchange between nodes has waited 3 s for rank 3 (node 1); HIPCOMM_TIMEOUT sets how long to wait"
     )
     assert found[1]["kind"] == "PeerTimeout" and text in found[1]["text"], found
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_a_world_of_gpus_in_software(tmp_path, library):
+    """Device memory that is none of the host's, and AMD's kernels; the carrier that the platform has."""
+    needed = SOFTWARE_GPU, OBJECTS / f"{ARCH}/finish_partials_sum.co"
+    missing = [path.name for path in needed if not path.exists()]
+    if missing and not os.environ.get("CI"):  # there they are always built
+        pytest.skip(f"not built: {', '.join(missing)} (`make amd-software amd-kernels`)")
+    found = on_two_nodes(
+        tmp_path, library, "captured", "200000", "2", HIPCOMM_PLATFORM="amd-software", HIPCOMM_CARRIER="auto",
+        HIPCOMM_AMD_SOFTWARE=f"arch={ARCH}", HIPCOMM_CPU_DEVICES="2", STAND_IN_HIP=str(SOFTWARE_GPU),
+    )  # fmt: skip
+    assert all(report["platform"] == "amd-software" and report["closed"] for report in found)
+    assert complaints(tmp_path) == []
 
 
 def complaints(directory):
