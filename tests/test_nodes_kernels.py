@@ -117,3 +117,45 @@ def count_up(comm, rng):
 
 def test_the_stream_counts(ranks):
     ranks.world(1).run(count_up)
+
+
+def partial(comm, rng, name, op, rows, count):
+    """A reduce-scatter whose results are float32: combined in rank order, not rounded, not divided."""
+    dtype = oracle.dtype_of(name)
+    elements = Elements(CODES[dtype], REDUCTIONS[op])
+    sent = [
+        oracle.make_input((rows, count), rank, rows * comm.world_size * count + 1, dtype, "plain")[1:]
+        for rank in range(comm.world_size)
+    ]
+    with np.errstate(all="ignore"):
+        total = sent[0].astype(np.float32)
+        for each in sent[1:]:
+            total = oracle._combine(total, each.astype(np.float32), op if op != "avg" else "sum")
+    expected = total.reshape(rows, comm.world_size, count)[:, comm.rank].reshape(-1)
+    out = np.full(expected.size + 2, 7.0, np.float32)
+    mine = sent[comm.rank]
+    Local(comm, LAYOUT).run(
+        lib.hipcommCommReduceScatterPartial, ffi.cast("void *", address(mine)),
+        ffi.cast("void *", address(out, 4)), rows, count, *elements, stream=ffi.NULL,
+    )  # fmt: skip
+    assert oracle.difference(out[1:-1], expected) == "", (name, op, rows, count)
+    assert out[0] == out[-1] == 7, "a guard"
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_partial_results_of_a_node_are_not_rounded(ranks, world):
+    for name in ("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2fnuz"):
+        for op in ("sum", "avg", "prod"):
+            for rows, count in ((1, 1), (1, 7), (3, 64), (2, 1001), (1, 20000)):
+                ranks.world(world).run(partial, name, op, rows, count)
+
+
+def refuse_partial(comm, rng):
+    for name, op in (("float32", "sum"), ("bfloat16", "max")):
+        elements = CODES[oracle.dtype_of(name)], REDUCTIONS[op]
+        code = lib.hipcommCommReduceScatterPartial(comm._comm, ffi.NULL, ffi.NULL, 1, 1, *elements, ffi.NULL)
+        assert code == lib.hipcommInvalidArgument, name
+
+
+def test_what_has_no_partial_results_of_another_type_is_refused(ranks):
+    ranks.world(2).run(refuse_partial)

@@ -171,6 +171,12 @@ hipcommResult_t hipcommCommRemoveRegion(hipcommComm_t comm, int number);
 hipcommResult_t hipcommCommWiden(hipcommComm_t comm, const void* send, void* recv, size_t count, hipcommDataType_t dtype,
                                  hipcommStream_t stream);
 
+/* Collective: reduce-scatter of float16, bfloat16 or an 8-bit float, rows as those of hipcommReduceScatterRows(), whose
+ * results are float32, neither rounded nor, of hipcommAvg, divided. Not in place. */
+hipcommResult_t hipcommCommReduceScatterPartial(hipcommComm_t comm, const void* send, void* recv, size_t rows,
+                                                size_t count, hipcommDataType_t dtype, hipcommRedOp_t op,
+                                                hipcommStream_t stream);
+
 /* The nodes' partial results of `count` elements, in the type that dtype accumulates in, combined in node order and
  * rounded once into recv: own is this node's, partials has those of nodes 0, 1, ... `stride` bytes apart, a place for
  * this node among them. For hipcommAvg divided by divisor. Buffers do not overlap. */

@@ -45,6 +45,7 @@ static Message describe(hipcommComm_t comm, const Call* call, const Parts* sent,
 static uint64_t extent(const Message* message, enum PartsOf number, const Parts* parts) {
     if (parts) return parts->end;
     if (number == kPartsEach) return message->world * message->part_bytes;
+    if (message->call->is_partial) return message->part_bytes / dtype_size(message->call->dtype) * sizeof(float);
     if (message->received) return message->received->bytes[message->rank];
     return number == kPartsOne ? message->part_bytes : 0;
 }
@@ -126,7 +127,7 @@ hipcommResult_t check_call(hipcommComm_t comm, const Call* call) {
 
 static bool is_in_place(const Message* message) {
     const Call* call = message->call;
-    if (call->rows > 1) return false;
+    if (call->rows > 1 || call->is_partial) return false;
     const uint64_t sent = offset(message, message->operation->sent, message->sent, message->rank);
     const uint64_t received = offset(message, message->operation->received, message->received, message->rank);
     switch (message->operation->in_place) {
@@ -293,9 +294,11 @@ static hipcommResult_t run_on_device(hipcommComm_t comm, Call* call, const Parts
     request.op = call->op;
     request.bytes = message.bytes;
     hipcommKernelArgs args = comm->args;
-    request.registered = find_places(comm, &message, &args);
+    request.registered = find_places(comm, &message, &args) && !call->is_partial;
+    if (call->is_partial) request.algorithm = hipcommAlgorithmPipelined;
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
+    if (call->is_partial && plan.kernel >= 0) plan.kernel = partial_kernel_index(&request);
     if (comm->log) log_call(comm, call, request.bytes, &plan);
     if (plan.algorithm == hipcommAlgorithmCopy) {
         const hipcommSegment own = segment_of(&message, 0);

@@ -7,7 +7,8 @@ static hipcommResult_t run_equal(hipcommOperation_t operation, const void* sendb
                                  size_t count, hipcommDataType_t dtype, hipcommRedOp_t op, int root,
                                  hipcommComm_t comm, hipcommStream_t stream) {
     if (!is_live(comm)) return no_comm();
-    Call call = {operation, sendbuf, recvbuf, rows, count, dtype, op, root, 0};
+    Call call = {.operation = operation, .send = sendbuf, .recv = recvbuf, .rows = rows, .count = count, .dtype = dtype,
+                 .op = op, .root = root};
     return run(comm, &call, NULL, NULL, stream);
 }
 

@@ -20,6 +20,7 @@ enum {
     kNorm = 4 * kNormDtypes,
     kRowDtype = kNormDtypes,
     kWidening = 3,
+    kPartial = 5,
     kOne = 1
 };
 
@@ -39,6 +40,10 @@ static int variant_Norm(const hipcommPlanRequest* request) {
 }
 static int variant_Widening(const hipcommPlanRequest* request) {
     return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
+}
+static int variant_Partial(const hipcommPlanRequest* request) {
+    if (dtype_is_float8(request->dtype)) return kPartial - 1;
+    return (request->op == hipcommProd) * 2 + (request->dtype == hipcommBfloat16);
 }
 static int variant_One(const hipcommPlanRequest* request) {
     (void)request;
@@ -63,6 +68,12 @@ static int variant_One(const hipcommPlanRequest* request) {
 #define NAMES_Widening(kernel, file)                  \
     {OBJECT(file), "hipcomm_" #kernel "_float16"},    \
     {OBJECT(file), "hipcomm_" #kernel "_bfloat16"},   \
+    {OBJECT(file), "hipcomm_" #kernel "_float8"},
+#define NAMES_Partial(kernel, file)                     \
+    {OBJECT(file), "hipcomm_" #kernel "_sum_float16"},   \
+    {OBJECT(file), "hipcomm_" #kernel "_sum_bfloat16"},  \
+    {OBJECT(file), "hipcomm_" #kernel "_prod_float16"},  \
+    {OBJECT(file), "hipcomm_" #kernel "_prod_bfloat16"}, \
     {OBJECT(file), "hipcomm_" #kernel "_float8"},
 #define NAMES_One(kernel, file) {OBJECT(file), "hipcomm_" #kernel},
 #define NAME_OF_DTYPE(Dtype, dtype, number, bytes, type, kernel, file, op, ...) \
@@ -108,6 +119,9 @@ const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorit
 int check_kernel_index(void) { return kFirst_check_call; }
 int finish_kernel_index(const hipcommPlanRequest* request) { return kFirst_finish_partials + variant_Reducing(request); }
 int widen_kernel_index(const hipcommPlanRequest* request) { return kFirst_widen + variant_Widening(request); }
+int partial_kernel_index(const hipcommPlanRequest* request) {
+    return kFirst_reduce_scatter_partial + variant_Partial(request);
+}
 int copy_kernel_index(void) { return kFirst_copy_rows; }
 int count_kernel_index(void) { return kFirst_count_up; }
 

@@ -25,6 +25,7 @@ int check_kernel_index(void);
 /* Those of nodes_local.c; of a request's dtype and reduction. */
 int finish_kernel_index(const hipcommPlanRequest* request);
 int widen_kernel_index(const hipcommPlanRequest* request);
+int partial_kernel_index(const hipcommPlanRequest* request);
 int copy_kernel_index(void);
 int count_kernel_index(void);
 

@@ -15,6 +15,7 @@ typedef struct Call {
     hipcommDataType_t dtype;
     hipcommRedOp_t op;
     int root; /* or peer */
+    bool is_partial; /* a reduce_scatter whose results are float32, unrounded and undivided (nodes_local.c) */
     uint64_t details; /* a hash (add_to_hash) of what else must be the same on all ranks */
 } Call;
 

@@ -49,11 +49,28 @@ static hipcommResult_t refuse(hipcommComm_t comm, const char* what) {
     return set_error(comm, hipcommInvalidArgument, "rank %u: a world over nodes: %s", comm->args.rank, what);
 }
 
+static bool is_narrow_float(hipcommDataType_t dtype) {
+    return dtype == hipcommFloat16 || dtype == hipcommBfloat16 || dtype_is_float8(dtype);
+}
+
+/* A maximum is exact in any type, and of a world of one there is nothing to reduce: that much is widened. */
+hipcommResult_t hipcommCommReduceScatterPartial(hipcommComm_t comm, const void* send, void* recv, size_t rows,
+                                                size_t count, hipcommDataType_t dtype, hipcommRedOp_t op,
+                                                hipcommStream_t stream) {
+    if (!is_live(comm)) return no_comm();
+    if (!is_narrow_float(dtype)) return refuse(comm, "only floats of up to 16 bits have partial results of another type");
+    if (comm->args.world == 1) return hipcommCommWiden(comm, send, recv, rows * count, dtype, stream);
+    if (!dtype_is_float8(dtype) && (op == hipcommMax || op == hipcommMin))
+        return refuse(comm, "a maximum or minimum is exact in its own type");
+    Call call = {.operation = hipcommOpReduceScatter, .send = send, .recv = recv, .rows = rows,
+                 .count = rows ? count : 0, .dtype = dtype, .op = op, .is_partial = true};
+    return run(comm, &call, NULL, NULL, stream);
+}
+
 hipcommResult_t hipcommCommWiden(hipcommComm_t comm, const void* send, void* recv, size_t count, hipcommDataType_t dtype,
                                  hipcommStream_t stream) {
     if (!is_live(comm)) return no_comm();
-    if (dtype != hipcommFloat16 && dtype != hipcommBfloat16 && !dtype_is_float8(dtype))
-        return refuse(comm, "only floats of up to 16 bits are widened");
+    if (!is_narrow_float(dtype)) return refuse(comm, "only floats of up to 16 bits are widened");
     if (count == 0) return hipcommSuccess;
     const hipcommPlanRequest request = request_of(dtype, hipcommSum);
     hipcommKernelArgs args = comm->args;

@@ -182,6 +182,12 @@ class Composition:
         layout = self._layout
         mine = self._local.scratch("mine", rows * count * elements.wide_size, stream)
         whole = rows * layout.local_size * count
+        if elements.is_summed_wide:
+            self._local.run(
+                lib.hipcommCommReduceScatterPartial, pointer(send), pointer(mine), rows, count,
+                elements.dtype, elements.op, stream=stream,
+            )  # fmt: skip
+            return mine
         if elements.wide != elements.dtype:
             widened = self._local.scratch("widened", whole * elements.wide_size, stream)
             send = self._widened(send, widened, whole, elements, stream)

@@ -62,6 +62,12 @@ class Elements(NamedTuple):
         return accumulator(self.dtype)
 
     @property
+    def is_summed_wide(self) -> bool:
+        """Whether a node's kernels reduce elements to another type; a maximum is widened before."""
+        is_exact = self.op in (lib.hipcommMax, lib.hipcommMin)
+        return self.wide != self.dtype and (not is_exact or self.size == 1)
+
+    @property
     def wide_size(self) -> int:
         """Bytes of an element of a partial result."""
         return SIZES[self.wide]

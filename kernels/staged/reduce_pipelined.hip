@@ -11,12 +11,11 @@
  * where sending everything to the root would put n - 1 on the root's. It cuts its message into segments
  * as equal as it can; all ranks make the turns of the longest.
  */
-#include "../data/segments.h"
 #include "../launch/epoch.h"
 #include "../numbers/reduce_packs.h"
 #include "../numbers/reduce_run.h"
 #include "../numbers/reduction_kernels.h"
-#include "turns.h"
+#include "contributions.h"
 
 enum Stage : uint32_t { kPush, kReduce, kCollect }; /* the last is the root's, of a reduce */
 
@@ -26,19 +25,6 @@ DEVICE bool has_root(const Launch& launch) { return launch.args.root < launch.ar
 /* Contributions are cells 0 .. world - 1 of a slot; on a reduce, results are the world cells after them. */
 DEVICE SegmentCells cells_of(const Launch& launch) {
     return {launch, kRing, has_root(launch) ? 2 * launch.args.world : launch.args.world};
-}
-
-DEVICE void push_contributions(const Launch& launch, uint32_t step) {
-    const uint32_t rank = launch.args.rank, world = launch.args.world;
-    /* every rank, and every block, begins with another peer, so that all links are busy */
-    NO_UNROLL
-    for (uint32_t i = 0; i < world - 1; ++i) {
-        const uint32_t owner = (rank + 1 + (i + launch.geometry.block) % (world - 1)) % world;
-        const Launch again{reload_args(launch.args), launch.geometry, launch.epoch}; /* fewer registers */
-        const Message send = send_segment(again, owner);
-        stage_rows(again, cells_of(again).cell(owner, step, rank), in_rows(again, send),
-                   chunk_of_segment(again, packs_of(send.bytes), step));
-    }
 }
 
 /* My chunk of a step: what I have of it, and where its result goes. */
@@ -134,7 +120,7 @@ DEVICE void reduce_pipelined(const hipcommSegmentArgs& args, const Geometry& g) 
     const Weights<3> weights{{3, 3, collects ? 1u : 0u}};
     in_turns(launch, steps, has_root(launch) ? 3 : 2, 1, [&](uint32_t turn) {
         in_stage(launch, weights, kPush, turn, steps,
-                 [](const Launch& part, uint32_t step) { push_contributions(part, step); });
+                 [](const Launch& part, uint32_t step) { push_contributions(part, step, cells_of); });
         in_stage(launch, weights, kReduce, turn, steps, [](const Launch& part, uint32_t step) {
             reduce_whole_packs<T, Op>(part, step);
             reduce_other_packs<T, Op>(part, step);
