@@ -2,7 +2,8 @@
 
 Shows the all-reduce within a node, along the rails between nodes (one rank of each node), and of the whole
 world, and MPI's own Allreduce over the same network. In place, float32; the time of a call in µs: the mean of
-a run of calls on the slowest rank, of the best of some runs.
+a run of calls on the slowest rank, of the best of some runs. Then what an exchange between nodes costs, all
+rails at once: the constants of hipcomm/nodes/model.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import hipcomm
 
 _RUNS = 3
+_MANY_BYTES = 4 << 20  # from one rank to one other, for the bandwidth
 
 
 def measure(comm: hipcomm.Communicator, call: Callable[[], object], budget: float) -> float:
@@ -37,6 +39,19 @@ def measure(comm: hipcomm.Communicator, call: Callable[[], object], budget: floa
         comm.all_reduce(spent, op="max")
         best = min(best, float(spent[0]))
     return best
+
+
+def measure_link(comm: hipcomm.Communicator, rail: hipcomm.Communicator, budget: float) -> str:
+    """Return the cost of an exchange along the rails, from a few bytes and from many. Collective."""
+
+    def exchange(nbytes: int) -> float:
+        send, recv = np.zeros((2, rail.world_size * nbytes), np.uint8)
+        return measure(comm, lambda: rail.all_to_all(send, recv), budget)
+
+    latency, spent = exchange(8), exchange(_MANY_BYTES)
+    ranks = comm.world_size / comm.num_nodes
+    bandwidth = ranks * (rail.world_size - 1) * _MANY_BYTES / max(spent - latency, 1e-9)
+    return f"an exchange: {1e6 * latency:.0f} µs for 8 bytes, then {bandwidth / 1e9:.2f} GB/s out of a node"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +86,9 @@ def main(smallest: int, largest: int, factor: int, budget: float) -> None:
                 cells = [f"{1e6 * figure:.0f}" for figure in figures]
                 click.echo(f"| {nbytes} | {' | '.join(cells)} |")
             nbytes *= factor
+        link = measure_link(comm, rail, budget)
+        if comm.rank == 0:
+            click.echo(link)
         rail.close()
         inside.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,5 @@ def test_what_a_hop_costs(tmp_path):
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows] == ["bytes", "1024", "65536"], done.stdout
     assert all(int(figure) > 0 for row in rows[1:] for figure in row[1:]) and len(rows[1]) == 5
+    link = re.search(r"an exchange: (\d+) µs for 8 bytes, then ([\d.]+) GB/s out of a node", done.stdout)
+    assert link and int(link[1]) > 0 and float(link[2]) > 0, done.stdout
