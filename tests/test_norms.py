@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import norm_cases
+import norm_pairs
 import numpy as np
 import pytest
 from harness import worlds
@@ -40,11 +41,28 @@ def any_norms(comm, rng, seed, count, fixed):
     return norm_cases.run(comm, rng, [draw(shared, (seed, number), **fixed) for number in range(count)])
 
 
+def pairs(comm, rng, algorithm):
+    return norm_cases.run(comm, rng, norm_pairs.cases_for(algorithm, comm.world_size))
+
+
 @everywhere
 @with_every_algorithm
 def test_any_call(ranks, algorithm, world):
     group = ranks.world(world, algorithm=algorithm)
-    same_on_all_ranks(group.run(any_norms, ALGORITHMS.index(algorithm), 20, {}))
+    same_on_all_ranks(group.run(any_norms, ALGORITHMS.index(algorithm), 14, {}))
+    same_on_all_ranks(group.run(pairs, algorithm))
+
+
+def test_the_calls_have_every_pair_of_choices():
+    """Of dtype, outputs, layout, algorithm, world and what else there is, in some world of the test above."""
+    covered = set()
+    for algorithm, world in itertools.product(ALGORITHMS, norm_pairs.CHOICES["world"]):
+        assert (algorithm in norm_pairs.CHOICES["algorithm"]) and norm_pairs.cases_for(algorithm, world)
+    for row in norm_pairs.rows():
+        assert norm_pairs.is_possible(row)
+        covered |= norm_pairs.pairs_of(row)
+    assert norm_pairs.all_pairs() == covered & norm_pairs.all_pairs()
+    assert len(norm_pairs.rows()) < 120
 
 
 def every_dtype_and_kind(comm, rng, seed):
