@@ -255,7 +255,7 @@ NUMERICS := -ffp-contract=off -fno-fast-math
 KERNEL_FLAGS := -std=c++20 -O3 $(NUMERICS) -Wall -Wextra -Werror
 form_flags_x86_64_avx2 := -mavx2
 # On the CPU the same vector loops as with -O3, in two thirds of the time.
-CPU_FLAGS := -O2 $(if $(findstring clang,$(CXX)),,-ftree-vectorize -fvect-cost-model=dynamic) -fno-math-errno -Wno-psabi -fPIC -fvisibility=hidden
+CPU_FLAGS := -O2 $(if $(findstring clang,$(CXX)),,-ftree-vectorize -fvect-cost-model=dynamic -mmemcpy-strategy=vector_loop:8192:noalign,libcall:-1:noalign) -fno-math-errno -Wno-psabi -fPIC -fvisibility=hidden
 
 # The rules below are for one architecture, $(1), and the objects of one reduction: $(2), the end of their names; $(3),
 # the files; $(4), what tells the reduction.

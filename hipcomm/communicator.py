@@ -172,6 +172,7 @@ class Communicator(QkNorm):
         norm.tokens, norm.hidden, norm.dtype = tokens, hidden, dtype
         norm.sharded = self._is_sharded(layout, "plan")
         norm.out = ffi.cast(VOID_POINTER, int(bool(out)))
+        norm.residual_out = ffi.cast(VOID_POINTER, 1)
         if format is None:
             return norm, None
         quantised = described(format, group, self._arguments, "plan")

@@ -1,5 +1,7 @@
-"""Calls of the fused norms in which every pair of choices comes together: of any two columns of CHOICES, every
-value of the one with every value of the other, where the two go together at all."""
+"""Calls of the fused norms in which every pair of choices comes together.
+
+Of any two columns of CHOICES: every value of the one with every value of the other, where these go together.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +10,20 @@ import itertools
 from typing import Any
 
 import numpy as np
-from norm_cases import DTYPES, KINDS, PARAMETERS, NormCase
+from norm_cases import DTYPES, FUSED, KINDS, PARAMETERS, SCATTERED, NormCase
 from quantised_cases import FNUZ, FORMATS, QuantisedCase
 
 CHOICES: dict[str, tuple[Any, ...]] = {
     "algorithm": ("auto", "one_shot", "two_shot", "staged", "pipelined"),
     "world": (1, 2, 3, 4, 5, 8),
-    "operation": ("all_reduce_rms_norm", "all_reduce_layer_norm", "reduce_scatter_rms_norm", "reduce_scatter_layer_norm"),
+    "operation": (*FUSED, *SCATTERED),
     "layout": ("replicated", "sharded"),
     "format": (None, *((format, layout) for format, layouts in FORMATS.items() for layout in layouts)),
     "dtype": DTYPES,
-    "outs": (("own", "own"), ("x", "own"), ("own", "none"), ("none", "own"), ("own", "x"), ("own", "residual"), ("none", "none")),
+    "outs": (
+        ("own", "own"), ("x", "own"), ("own", "none"), ("none", "own"), ("own", "x"), ("own", "residual"),
+        ("none", "none"),
+    ),
     "residual": (True, False),
     "parameters": PARAMETERS,
     "kind": KINDS,

@@ -52,7 +52,7 @@ ARGUMENT_BYTES = {
     "hipcommKernelArgs": 400,
     "hipcommSegmentArgs": 952,
     "hipcommCheckArgs": 672,
-    "hipcommNormArgs": 608,
+    "hipcommNormArgs": 616,
     "hipcommGatherArgs": 624,
     "hipcommQkNormArgs": 568,
     "hipcommPartialsArgs": 424,

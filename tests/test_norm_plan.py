@@ -58,7 +58,9 @@ def test_every_row_has_its_place(arch):
         name = ALGORITHMS[plan.algorithm]
         assert name in ("one_shot", "two_shot", "staged", "pipelined")
         has_owners = name in ("two_shot", "pipelined")
-        assert kernel_name(plan) == f"hipcomm_all_reduce_norm_{name}_{operation[11:-5]}_bfloat16"
+        owners_norm = arch == "x86_64" and name == "pipelined"
+        kernel = "reduce_scatter_norm" if owners_norm else f"all_reduce_norm_{name}"
+        assert kernel_name(plan) == f"hipcomm_{kernel}_{operation[11:-5]}_bfloat16"
         rows = -(-tokens // world) if has_owners else tokens
         assert 1 <= plan.rows_per_launch <= rows and plan.blocks >= 1
         assert plan.bytes_per_launch == plan.rows_per_launch * hidden * 2 * (world if has_owners else 1)

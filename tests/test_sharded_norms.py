@@ -135,6 +135,10 @@ def planned(comm, rng):
         what = {"hidden": hidden, "residual_layout": "sharded", "out": False, "format": format}
         plan = comm.plan("all_reduce_rms_norm", size, "bfloat16", **what)
         assert plan.link_bytes == contributions + (world - 1) * tokens // world * of_row
+    replicated = comm.plan("all_reduce_rms_norm", size, "bfloat16", hidden=hidden)
+    if comm.device.arch == "x86_64":  # owners norm their rows there too, and send what is made of them
+        assert replicated.kernel == plain.kernel
+        assert replicated.link_bytes == contributions + (world - 1) * tokens // world * hidden * 4
     scattered = comm.plan("reduce_scatter_layer_norm", size, "bfloat16", hidden=hidden)
     assert scattered.link_bytes == contributions
     own = comm.own_rows(tokens)

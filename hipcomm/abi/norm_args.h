@@ -68,6 +68,7 @@ typedef struct hipcommNormArgs {
                                  * takes more than one piece of a row */
     hipcommQuantisedArgs quantised;
     uint64_t gathered_bytes;    /* rows that have owners: what owners send of a finished row; 0: they keep it */
+    uint64_t gathers_residual;  /* whether residual_out is in it */
 } hipcommNormArgs;
 
 /* Rows that their owners have, and that everybody gets: in the caller's dtype, quantised, or both. */

@@ -14,11 +14,16 @@
 
 static uint64_t round_up(uint64_t bytes) { return (bytes + HIPCOMM_PACK_BYTES - 1) / HIPCOMM_PACK_BYTES * HIPCOMM_PACK_BYTES; }
 
+static bool gathers_residual(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm) {
+    return owners_norm(operation, comm->row) && !has_own_residual(operation) && norm->residual_out;
+}
+
 /* What an owner sends of a finished row to each other rank: whole packs (kernels/fused/gather.h). */
-static uint64_t gathered_bytes(hipcommOperation_t operation, const hipcommNorm* norm, const QuantisedShape* quantised) {
-    const bool gathers = operation == hipcommOpAllGatherTokens || (has_own_residual(operation) && !has_own_results(operation));
-    if (!gathers) return 0;
-    return (norm->out ? round_up(norm->hidden * dtype_size(norm->dtype)) : 0) +
+static uint64_t gathered_bytes(hipcommComm_t comm, hipcommOperation_t operation, const hipcommNorm* norm,
+                               const QuantisedShape* quantised) {
+    if (operation != hipcommOpAllGatherTokens && (!owners_norm(operation, comm->row) || has_own_results(operation))) return 0;
+    const int rows = (norm->out != NULL) + gathers_residual(comm, operation, norm);
+    return (uint64_t)rows * round_up(norm->hidden * dtype_size(norm->dtype)) +
            (quantised ? round_up(quantised->code_bytes) + round_up(quantised->row_scale_bytes) : 0);
 }
 
@@ -160,12 +165,13 @@ static hipcommResult_t run_norm_on_device(hipcommComm_t comm, hipcommOperation_t
     hipcommResult_t result = check_norm(comm, operation, norm, &quantised);
     if (result == hipcommSuccess) result = check_health(comm);
     if (result != hipcommSuccess) return result;
-    const uint64_t gathered = gathered_bytes(operation, norm, norm->quantised ? &quantised : NULL);
+    const uint64_t gathered = gathered_bytes(comm, operation, norm, norm->quantised ? &quantised : NULL);
     const Call call = {.operation = operation, .send = norm->x, .recv = norm->out, .count = norm->tokens * norm->hidden,
                        .rows = 1, .dtype = norm->dtype, .details = agreed(norm, gathered)};
     const hipcommPlan plan = plan_of(comm, &call, norm, gathered);
     hipcommNormArgs args = args_of(comm, norm, &call, &plan);
     args.gathered_bytes = gathered;
+    args.gathers_residual = gathers_residual(comm, operation, norm);
     const OwnRows all = {0, norm->tokens}, rows = has_own_results(operation) ? own_rows(comm, norm->tokens) : all;
     if (norm->quantised) args.quantised = quantised_rows(norm->quantised, &quantised, rows.first, rows.count);
     const LaunchRows of_launch = {&args.first, &args.count, norm->tokens};
@@ -210,7 +216,7 @@ static hipcommResult_t gather_on_device(hipcommComm_t comm, const hipcommTokens*
     const hipcommOperation_t operation = hipcommOpAllGatherTokens;
     const hipcommNorm norm = {.hidden = tokens->hidden, .dtype = tokens->dtype, .out = tokens->whole,
                               .quantised = tokens->quantised};
-    const uint64_t gathered = gathered_bytes(operation, &norm, tokens->quantised ? &shapes[1] : NULL);
+    const uint64_t gathered = gathered_bytes(comm, operation, &norm, tokens->quantised ? &shapes[1] : NULL);
     const Call call = {.operation = operation, .send = tokens->part, .recv = tokens->whole,
                        .count = tokens->tokens * tokens->hidden, .rows = 1, .dtype = tokens->dtype,
                        .details = agreed(&norm, gathered)};
@@ -273,7 +279,7 @@ hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t opera
     request.registered = 0;
     request.hidden = (uint32_t)norm->hidden;
     request.format = norm->quantised ? norm->quantised->format : hipcommFormatNone;
-    request.gathered_bytes = gathered_bytes(operation, norm, norm->quantised ? &quantised : NULL);
+    request.gathered_bytes = gathered_bytes(comm, operation, norm, norm->quantised ? &quantised : NULL);
     request.bytes = norm->tokens * norm->hidden * dtype_size(norm->dtype);
     const hipcommResult_t result = hipcommMakePlan(&request, plan);
     if (result != hipcommSuccess)

@@ -2,6 +2,7 @@
 
 #include "../abi/norm_args.h"
 #include "../abi/slabs.h"
+#include "kernel_table.h"
 #include "quantised.h"
 #include "tables.h"
 
@@ -27,6 +28,10 @@ enum { kMostLineSlices = 2, kMostLaneSlices = 4 };
 
 /* Local operation, rows from which on many bytes on their way count for more than few steps behind one another. */
 enum { kManyRows = 256 };
+
+/* Where a device's memory is behind the caches of one core: what a launch leaves in staging memory at most, so that it is
+ * still there when it is read. */
+enum { kCachedBytes = 1 << 20 };
 
 /* Blocks of the local operation, which wait for nobody: more than are resident, so that none is idle early. */
 enum { kMostLocalBlocks = 1 << 16 };
@@ -56,6 +61,9 @@ bool has_own_residual(hipcommOperation_t operation) {
 }
 bool rows_have_owners(hipcommAlgorithm_t algorithm) {
     return algorithm == hipcommAlgorithmPipelined || algorithm == hipcommAlgorithmTwoShot;
+}
+bool owners_norm(hipcommOperation_t operation, const TuningRow* row) {
+    return has_own_residual(operation) || (row->threads == 1 && sharded_operation(operation) != operation);
 }
 hipcommOperation_t sharded_operation(hipcommOperation_t operation) {
     return operation == hipcommOpAllReduceRmsNorm     ? hipcommOpAllReduceRmsNormSharded
@@ -174,15 +182,15 @@ static uint64_t staging_of_launch(const hipcommPlanRequest* request, const Tunin
 }
 
 /* Bytes of staging memory that a row with an owner takes for each rank: a contribution, and what is made of it. */
-static uint64_t staged_of_row(const hipcommPlanRequest* request, const RowShape* shape) {
-    const uint64_t row = shape->slices * shape->slice_bytes;
+static uint64_t staged_of_row(const hipcommPlanRequest* request, const TuningRow* row, const RowShape* shape) {
+    const uint64_t row_bytes = shape->slices * shape->slice_bytes;
     if (request->operation == hipcommOpAllGatherTokens) return max_u64(1, request->gathered_bytes);
-    return row + (has_own_residual(request->operation) ? request->gathered_bytes : row);
+    return row_bytes + (owners_norm(request->operation, row) ? request->gathered_bytes : row_bytes);
 }
 
 /* Bytes that the rank with the most rows sends over its links, or its peers read from it. */
-static uint64_t link_bytes(const hipcommPlanRequest* request, const RowShape* shape, uint64_t tokens,
-                           hipcommAlgorithm_t algorithm) {
+static uint64_t link_bytes(const hipcommPlanRequest* request, const TuningRow* row, const RowShape* shape,
+                           uint64_t tokens, hipcommAlgorithm_t algorithm) {
     const uint64_t peers = (uint64_t)request->world - 1, own = ceil_div(tokens, (uint64_t)request->world);
     switch (algorithm) {
         case hipcommAlgorithmOneShot: return peers * tokens * shape->packs * HIPCOMM_LINE_BYTES;
@@ -193,7 +201,7 @@ static uint64_t link_bytes(const hipcommPlanRequest* request, const RowShape* sh
     }
     if (request->operation == hipcommOpAllGatherTokens) return peers * own * request->gathered_bytes;
     return (tokens - own) * shape->bytes +
-           peers * own * (has_own_residual(request->operation) ? request->gathered_bytes : shape->bytes);
+           peers * own * (owners_norm(request->operation, row) ? request->gathered_bytes : shape->bytes);
 }
 
 /* Words that tell other blocks of a row: one for each piece of 32 packs, of quantised rows two. */
@@ -222,8 +230,10 @@ static uint64_t rows_per_launch(const hipcommPlanRequest* request, const TuningR
         case hipcommAlgorithmStaged: return staged / 2;
         case hipcommAlgorithmPipelined: {
             /* the words of all owners' rows, and what is staged */
-            return min_u64(row->line_capacity / world / words_of_row(request, shape),
-                           staging_of_launch(request, row) / (world * staged_of_row(request, shape)));
+            const uint64_t of_row = world * staged_of_row(request, row, shape);
+            uint64_t rows = staging_of_launch(request, row) / of_row;
+            if (row->threads == 1) rows = min_u64(rows, max_u64(1, kCachedBytes / of_row));
+            return min_u64(row->line_capacity / world / words_of_row(request, shape), rows);
         }
         default: return 0;
     }
@@ -255,7 +265,11 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
         const uint64_t at_once = plan->rows_per_launch * (plan->algorithm == hipcommAlgorithmTwoShot ? world : 1);
         with = blocks_for(request, row, &shape, plan->algorithm, at_once, max_blocks);
     }
-    plan->link_bytes = link_bytes(request, &shape, tokens, plan->algorithm);
+    plan->link_bytes = link_bytes(request, row, &shape, tokens, plan->algorithm);
+    if (has_owners && owners_norm(request->operation, row)) {
+        const Kernel* const kernel = kernel_of(sharded_operation(request->operation), plan->algorithm);
+        if (kernel) plan->kernel = kernel->first + kernel->variant(request);
+    }
     plan->threads = with.threads;
     plan->blocks = with.blocks;
     plan->lane_slices = with.lane_slices;

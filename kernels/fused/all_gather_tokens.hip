@@ -16,11 +16,11 @@ DEVICE const hipcommGatherArgs& new_sweep(const hipcommGatherArgs& args) {
 
 DEVICE GatheredRow row_of_part(const hipcommGatherArgs& args, uint64_t token) {
     const Message values = message(args.part + token * args.part_stride, args.part ? args.row_bytes : 0);
-    return gathered_row(values, args.quantised_part, token, uint32_t(args.hidden));
+    return gathered_row(values, message(nullptr, 0), args.quantised_part, token, uint32_t(args.hidden));
 }
 DEVICE GatheredRow row_of_whole(const hipcommGatherArgs& args, uint64_t token) {
     const Message values = message(args.whole + token * args.whole_stride, args.whole ? args.row_bytes : 0);
-    return gathered_row(values, args.quantised, token, uint32_t(args.hidden));
+    return gathered_row(values, message(nullptr, 0), args.quantised, token, uint32_t(args.hidden));
 }
 
 /* To the peers, and to their places here. */

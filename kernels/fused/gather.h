@@ -9,17 +9,18 @@
 
 /* A row as its owner has it, or as it is wanted. */
 struct GatheredRow {
-    const Message values, codes; /* of no bytes: there are none */
+    const Message values, residual, codes; /* of no bytes: there are none */
     const hipcommQuantisedArgs& quantised;
     const uint64_t m;            /* of the scales */
     const uint32_t groups;       /* none: there are no scales */
 };
 
-/* `values` of row m of the call, and what `quantised` says. */
-DEVICE GatheredRow gathered_row(const Message& values, const hipcommQuantisedArgs& quantised, uint64_t m, uint32_t hidden) {
+/* `values` of row m of the call, the row before its norm, and what `quantised` says. */
+DEVICE GatheredRow gathered_row(const Message& values, const Message& residual, const hipcommQuantisedArgs& quantised,
+                                uint64_t m, uint32_t hidden) {
     const bool is_quantised = quantised.format != hipcommNormFormatNone;
     const uint32_t code_bytes = !is_quantised ? 0 : is_fp4(quantised) ? (hidden + 1) / 2 : hidden;
-    return {values, message(quantised.codes + m * quantised.codes_stride, code_bytes), quantised, m - quantised.first,
+    return {values, residual, message(quantised.codes + m * quantised.codes_stride, code_bytes), quantised, m - quantised.first,
             is_quantised && !has_given_scale(quantised) ? groups_of(quantised, hidden) : 0};
 }
 
@@ -61,6 +62,20 @@ DEVICE void store_scales(const GatheredRow& row, uint32_t pack, Pack scales) {
     });
 }
 
+/* What a record has, in its order; scales are behind the codes. */
+struct RecordPacks {
+    uint32_t values, residual, codes;
+
+    DEVICE_MEMBER uint64_t before_residual() const { return uint64_t(values) * HIPCOMM_PACK_BYTES; }
+    DEVICE_MEMBER uint64_t before_codes() const { return uint64_t(values + residual) * HIPCOMM_PACK_BYTES; }
+    DEVICE_MEMBER uint64_t before_scale(uint32_t pack) const {
+        return uint64_t(values + residual + codes + pack) * HIPCOMM_PACK_BYTES;
+    }
+};
+DEVICE RecordPacks record_packs(const GatheredRow& row) {
+    return {uint32_t(packs_of(row.values.bytes)), uint32_t(packs_of(row.residual.bytes)), uint32_t(packs_of(row.codes.bytes))};
+}
+
 /* Where the record of a row is that `reader` gets: row `row` of `owner` in this launch, behind `before` bytes. */
 DEVICE char* record(const Launch& launch, uint64_t before, uint64_t record_bytes, uint64_t count, uint32_t reader,
                     uint32_t owner, uint64_t row) {
@@ -73,31 +88,33 @@ template <class To>
 DEVICE void send_row(const Launch& launch, const GatheredRow& row, To to) {
     const Geometry& g = launch.geometry;
     const uint32_t self = launch.args.rank, world = launch.args.world;
-    const uint32_t values = uint32_t(packs_of(row.values.bytes)), codes = uint32_t(packs_of(row.codes.bytes));
+    const RecordPacks packs = record_packs(row);
     NO_UNROLL
     for (uint32_t k = 1; k < world; ++k) { /* every rank begins with another peer */
         const uint32_t reader = rank_after(self, k, world);
         char* const at = to(reader);
-        stage(launch, at, row.values, {0, values});
-        stage(launch, at + uint64_t(values) * HIPCOMM_PACK_BYTES, row.codes, {0, codes});
+        stage(launch, at, row.values, {0, packs.values});
+        stage(launch, at + packs.before_residual(), row.residual, {0, packs.residual});
+        stage(launch, at + packs.before_codes(), row.codes, {0, packs.codes});
     }
     NO_UNROLL
     for (uint32_t i = g.thread; i < packs_of_scales(row); i += g.threads) {
         const Pack pack = load_scales(row, i);
         NO_UNROLL
         for (uint32_t reader = 0; reader < world; ++reader)
-            if (reader != self) store_staged(to(reader) + uint64_t(values + codes + i) * HIPCOMM_PACK_BYTES, pack);
+            if (reader != self) store_staged(to(reader) + packs.before_scale(i), pack);
     }
 }
 
 /* All threads: into the caller's arrays. */
 DEVICE void receive_row(const Launch& launch, const GatheredRow& row, const char* from, uint32_t hidden) {
     const Geometry& g = launch.geometry;
-    const uint32_t values = uint32_t(packs_of(row.values.bytes)), codes = uint32_t(packs_of(row.codes.bytes));
-    unstage(launch, row.values, {0, values}, from);
-    unstage(launch, row.codes, {0, codes}, from + uint64_t(values) * HIPCOMM_PACK_BYTES);
+    const RecordPacks packs = record_packs(row);
+    unstage(launch, row.values, {0, packs.values}, from);
+    unstage(launch, row.residual, {0, packs.residual}, from + packs.before_residual());
+    unstage(launch, row.codes, {0, packs.codes}, from + packs.before_codes());
     NO_UNROLL
     for (uint32_t i = g.thread; i < packs_of_scales(row); i += g.threads)
-        store_scales(row, i, load_staged(from + uint64_t(values + codes + i) * HIPCOMM_PACK_BYTES));
+        store_scales(row, i, load_staged(from + packs.before_scale(i)));
     if (row.groups) pad_scales(row.quantised, hidden, row.m, g.thread, g.threads);
 }

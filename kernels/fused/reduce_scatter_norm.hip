@@ -1,5 +1,6 @@
 /* Reduce-scatter, residual and norm, and the all-reduce whose residual is sharded, through the staging slab, for any
- * number of rows. Rows have owners (fused/owners.h):
+ * number of rows; on the CPU also the all-reduce whose residual is not, where to copy rows costs less than to norm them.
+ * Rows have owners (fused/owners.h):
  *   push     copy each owner's rows of x into its staging memory
  *   finish   sum up, add the residual to and norm my rows; write what is wanted of them
  *   gather   copy that into everybody else's staging memory, and out of there; of an all-reduce only
@@ -61,9 +62,12 @@ DEVICE char* record_of(const Launch& launch, const hipcommNormArgs& args, uint32
 
 template <class T>
 DEVICE GatheredRow gathered(const hipcommNormArgs& args, uint64_t token) {
-    const Message out = message(static_cast<char*>(args.out) + token * args.out_stride,
-                                args.out ? uint64_t(args.hidden) * sizeof(T) : 0);
-    return gathered_row(out, args.quantised, token, args.hidden);
+    const auto row = [&](void* rows, uint64_t stride, bool wanted) IN_LINE {
+        return message(static_cast<char*>(rows) + token * stride, wanted ? uint64_t(args.hidden) * sizeof(T) : 0);
+    };
+    return gathered_row(row(args.out, args.out_stride, args.out),
+                        row(args.residual_out, args.residual_out_stride, args.gathers_residual), args.quantised, token,
+                        args.hidden);
 }
 
 template <class T, Norm kNorm>
