@@ -65,4 +65,11 @@ class Nodes(NamedTuple):
         if not is_host:
             return Server(world_size, token, join_timeout=join_timeout)
         warn_if_public(self.address)
-        return Server(world_size, token, host=self.address, port=self.port, join_timeout=join_timeout)
+        return Server(
+            world_size,
+            token,
+            host=self.address,
+            port=self.port,
+            join_timeout=join_timeout,
+            ranks_per_node=nproc,
+        )

@@ -179,6 +179,30 @@ def refusal(*arguments, **env):
     return " ".join(done.stderr.split())
 
 
+def test_who_does_not_come_is_named_with_the_node(tmp_path):
+    where = [
+        "--nnodes",
+        "2",
+        "--node-rank",
+        "0",
+        "--master-addr",
+        "127.0.0.1",
+        "--master-port",
+        str(PORT + 1),
+    ]
+    program = [sys.executable, "-c", "import hipcomm; hipcomm.init(platform='cpu')"]
+    env = clean_environment(HIPCOMM_TOKEN="t", HIPCOMM_CARRIER="nccl", HIPCOMM_JOIN_TIMEOUT="1")
+    done = subprocess.run(
+        [RUN, "-n", "2", "--platform", "cpu", *where, *program],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    said = "ranks 0, 1 of 4 came; ranks 2, 3 did not (of node 1) [said on "
+    assert done.returncode != 0 and said in done.stderr, done.stderr
+
+
 NODES = ("--nnodes", "2", "--platform", "cpu")
 NCCL = {"HIPCOMM_CARRIER": "nccl"}
 

@@ -33,7 +33,11 @@ def join(identity: Identity, settings: Settings) -> Communicator:
     Raises:
         RendezvousError, PeerDied, InvalidArgument, PlatformError: as :func:`hipcomm.init`.
     """
-    ranks = Ranks.of_job(_meet(identity, settings), settings.join_timeout)
+    try:
+        client = _meet(identity, settings)
+    except RendezvousError as error:
+        raise RendezvousError(f"{error} [said on {socket.gethostname()}]") from error
+    ranks = Ranks.of_job(client, settings.join_timeout)
     return form(ranks, settings, lambda local_rank: (choose(settings), open_device(settings, local_rank)))
 
 
@@ -87,8 +91,15 @@ def _meet_at(addresses: list[str], port: int, token: str, identity: Identity, se
 
 
 def _serve(token: str, host: str, port: int, identity: Identity, settings: Settings) -> Server:
+    on_each = os.environ.get("LOCAL_WORLD_SIZE", "")  # torchrun's
     server = Server(
-        identity.world_size, token, host=host, port=port, join_timeout=settings.join_timeout, single=True
+        identity.world_size,
+        token,
+        host=host,
+        port=port,
+        join_timeout=settings.join_timeout,
+        ranks_per_node=int(on_each) if on_each.isdecimal() else 0,
+        single=True,
     )
     for address in own_addresses() if host == _EVERY_ADDRESS else [host]:
         warn_if_public(address)
@@ -120,7 +131,7 @@ def _join_remote(
                 return Client(identity.rank, identity.world_size, sock, server_rank=0)
         if time.monotonic() >= deadline:
             raise RendezvousError(
-                f"{name} on {socket.gethostname()}: join: cannot reach rank 0's server at port {port} of "
+                f"{name}: join: cannot reach rank 0's server at port {port} of "
                 f"{', '.join(addresses)} (tried for {settings.join_timeout:g} s)"
             )
         time.sleep(_POLL_INTERVAL)

@@ -54,6 +54,7 @@ class Server:
         port: the port; 0 takes a free one.
         join_timeout: the longest that a rank may wait for the others, in seconds; a rank may ask
             for less.
+        ranks_per_node: ranks of each of several nodes, where the launcher knows; for messages.
         single: serve one world and refuse further joins; otherwise the same ranks may meet again,
             for another communicator.
 
@@ -70,6 +71,7 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 0,
         join_timeout: float = 60.0,
+        ranks_per_node: int = 0,
         single: bool = False,
     ) -> None:
         if not 1 <= world_size <= wire.MAX_WORLD:
@@ -85,6 +87,7 @@ class Server:
         self.token = token
         self._token = protocol.pad_token(token)
         self._join_timeout = join_timeout
+        self._ranks_per_node = ranks_per_node
         self._single = single
         try:
             self._listener = _listen(host, port)
@@ -371,7 +374,7 @@ class Server:
             )
         if self._worlds and self._worlds[-1].gathering:
             return self._worlds[-1]
-        return World(self.world_size)
+        return World(self.world_size, self._ranks_per_node)
 
     def _sender(self, connection: _Connection) -> Callable[[bytes], None]:
         return lambda data: self._send(connection, data)

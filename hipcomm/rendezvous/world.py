@@ -98,8 +98,9 @@ class World:
         size: how many ranks it needs.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, ranks_per_node: int = 0) -> None:
         self.size = size
+        self._ranks_per_node = ranks_per_node  # 0: nobody knows
         self.formed = False
         self.members: dict[int, Member] = {}
         self.join_deadline = float("inf")
@@ -143,6 +144,9 @@ class World:
         came = set(self.members)
         missing = name_ranks(set(range(self.size)) - came)
         text = f"{text}: {name_ranks(came)} of {self.size} came; {missing} did not"
+        if self._ranks_per_node:
+            nodes = sorted({rank // self._ranks_per_node for rank in set(range(self.size)) - came})
+            text += f" (of node {', '.join(map(str, nodes))})"
         for rank, rival in self._rivals.items():
             owner = self.members.get(rank)
             if owner is not None:
