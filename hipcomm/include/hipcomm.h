@@ -40,6 +40,7 @@ extern "C" {
 #define HIPCOMM_NORM_INITIALIZER                                                                                       \
     {sizeof(hipcommNorm), 0, 0, hipcommInt8, 0, 0, NULL, 0, NULL, 0, NULL, hipcommInt8, NULL, hipcommInt8, NULL, 0,        \
      NULL, 0, NULL, 0}
+#define HIPCOMM_NODES_INITIALIZER {sizeof(hipcommNodes), 0, 0, NULL, NULL, NULL, 0}
 #define HIPCOMM_TOKENS_INITIALIZER {sizeof(hipcommTokens), 0, 0, hipcommInt8, NULL, 0, NULL, 0, NULL, NULL}
 #define HIPCOMM_QKNORM_INITIALIZER                                                                                    \
     {sizeof(hipcommQkNorm), 0, 0, 0, 0, hipcommInt8, 0, NULL, 0, NULL, 0, NULL, 0, NULL, hipcommInt8, NULL, hipcommInt8,   \
@@ -467,6 +468,44 @@ typedef struct {
     size_t v_out_stride;
 } hipcommQkNorm;
 hipcommResult_t hipcommAllReduceQkNorm(const hipcommQkNorm* norm, hipcommComm_t comm, hipcommStream_t stream);
+
+/* ---- several nodes ----------------------------------------------------------------------------- */
+
+/* An all-reduce over several nodes, each of which has a communicator of its own, of equally many ranks; the program
+ * carries the bytes between nodes, by MPI for example. docs/nodes.md says what the bits are, and depend on: rank order
+ * within a node, node order between them, one rounding. What Python's worlds over nodes do more is Python's. */
+typedef struct {
+    int node;
+    void* address;
+    size_t bytes;
+} hipcommTransfer;
+
+/* Exchange with the ranks that have this one's number on other nodes: count pieces to them, and as many from them, of
+ * equal sizes on both sides, all at once. Memory of the platform; either it is all done on return, behind what the
+ * stream holds, or enqueued on the stream. Not 0: it failed, and so does the communicator (hipcommPlatformError). It must
+ * not wait without a bound, and must not touch the memory after it has failed. */
+typedef int (*hipcommExchange)(void* context, const hipcommTransfer* sends, const hipcommTransfer* receives, int count,
+                               hipcommStream_t stream);
+
+/* Begin with HIPCOMM_NODES_INITIALIZER. */
+typedef struct {
+    size_t size;
+    int node; /* of num_nodes, 2 to 256, in the same order on all of them */
+    int num_nodes;
+    hipcommExchange exchange;
+    void* context; /* for it */
+    void* scratch; /* memory of the platform, aligned to 16 bytes, used until the stream has passed the call */
+    size_t scratch_bytes;
+} hipcommNodes;
+
+/* How much scratch memory a call needs. */
+hipcommResult_t hipcommNodesScratch(const hipcommNodes* nodes, size_t count, hipcommDataType_t dtype, hipcommRedOp_t op,
+                                    hipcommComm_t comm, size_t* bytes);
+
+/* comm: that of this rank's node. Collective over all nodes. */
+hipcommResult_t hipcommNodesAllReduce(const void* sendbuf, void* recvbuf, size_t count, hipcommDataType_t dtype,
+                                      hipcommRedOp_t op, const hipcommNodes* nodes, hipcommComm_t comm,
+                                      hipcommStream_t stream);
 
 /* Wait for the stream, then report what went wrong on it, if anything did. */
 hipcommResult_t hipcommStreamSynchronize(hipcommComm_t comm, hipcommStream_t stream);
