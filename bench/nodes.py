@@ -17,7 +17,6 @@ import numpy as np
 import hipcomm
 
 _RUNS = 3
-_MANY_BYTES = 4 << 20  # from one rank to one other, for the bandwidth
 
 
 def measure(comm: hipcomm.Communicator, call: Callable[[], object], budget: float) -> float:
@@ -41,16 +40,16 @@ def measure(comm: hipcomm.Communicator, call: Callable[[], object], budget: floa
     return best
 
 
-def measure_link(comm: hipcomm.Communicator, rail: hipcomm.Communicator, budget: float) -> str:
+def measure_link(comm: hipcomm.Communicator, rail: hipcomm.Communicator, nbytes: int, budget: float) -> str:
     """Return the cost of an exchange along the rails, from a few bytes and from many. Collective."""
 
-    def exchange(nbytes: int) -> float:
-        send, recv = np.zeros((2, rail.world_size * nbytes), np.uint8)
+    def exchange(part: int) -> float:
+        send, recv = np.zeros((2, rail.world_size * part), np.uint8)
         return measure(comm, lambda: rail.all_to_all(send, recv), budget)
 
-    latency, spent = exchange(8), exchange(_MANY_BYTES)
+    latency, spent = exchange(8), exchange(nbytes)
     ranks = comm.world_size / comm.num_nodes
-    bandwidth = ranks * (rail.world_size - 1) * _MANY_BYTES / max(spent - latency, 1e-9)
+    bandwidth = ranks * (rail.world_size - 1) * nbytes / max(spent - latency, 1e-9)
     return f"an exchange: {1e6 * latency:.0f} µs for 8 bytes, then {bandwidth / 1e9:.2f} GB/s out of a node"
 
 
@@ -86,7 +85,7 @@ def main(smallest: int, largest: int, factor: int, budget: float) -> None:
                 cells = [f"{1e6 * figure:.0f}" for figure in figures]
                 click.echo(f"| {nbytes} | {' | '.join(cells)} |")
             nbytes *= factor
-        link = measure_link(comm, rail, budget)
+        link = measure_link(comm, rail, largest, budget)
         if comm.rank == 0:
             click.echo(link)
         rail.close()

@@ -65,8 +65,9 @@ def run(directory, ranks, *task, options=(), fails=False, lossy=False, wrapper=(
 
 
 @pytest.mark.parametrize("ranks", LAYOUTS, ids=lambda ranks: "+".join(map(str, ranks)))
-def test_every_dtype_and_reduction(tmp_path, ranks):
-    reports = run(tmp_path, ranks, "mixed", 250, 20261201)
+def test_every_operation(tmp_path, ranks):
+    """Every dtype and reduction; then counts, messages, parts of the world, memory and norms."""
+    reports = run(tmp_path, ranks, "everything", 250, 20261201)
     expected, begin = [], 0
     for count in ranks:
         expected.append(list(range(begin, begin + count)))
@@ -76,13 +77,8 @@ def test_every_dtype_and_reduction(tmp_path, ranks):
 
 def test_ranks_dealt_out_to_the_nodes_in_turn(tmp_path):
     """Not the numbers that the launcher gives decide on the order, but which ranks are on which node."""
-    reports = run(tmp_path, [2, 2], "mixed", 100, 3, options=["--map-by", "node"])
+    reports = run(tmp_path, [2, 2], "mixed", 60, 3, options=["--map-by", "node"])
     assert all(report["nodes"] == [[0, 2], [1, 3]] for report in reports)
-
-
-@pytest.mark.parametrize("ranks", LAYOUTS, ids=lambda ranks: "+".join(map(str, ranks)))
-def test_counts_messages_parts_memory_and_norms(tmp_path, ranks):
-    run(tmp_path, ranks, "parts")
 
 
 def test_tasks_of_srun(tmp_path):

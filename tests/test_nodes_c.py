@@ -41,13 +41,17 @@ def program(tmp_path_factory):
     return target
 
 
-def run(directory, program, ranks, name, op, count, *more):
-    """The inputs and the results of all ranks, and what mpirun said."""
-    dtype = oracle.dtype_of(name)
-    inputs = [oracle.make_input((count,), rank, count, dtype, "plain") for rank in range(sum(ranks))]
-    for rank, each in enumerate(inputs):
-        (directory / f"in.{rank}").write_bytes(each.tobytes())
-    arguments = [program, directory, CODES[dtype], REDUCTIONS[op], count, *more]
+def run(directory, program, ranks, cases, fails=0):
+    """The inputs of all ranks, of each case, and what mpirun said."""
+    inputs, arguments = [], [program, directory, fails]
+    for number, (name, op, count) in enumerate(cases):
+        dtype = oracle.dtype_of(name)
+        inputs.append(
+            [oracle.make_input((count,), rank, count, dtype, "plain") for rank in range(sum(ranks))]
+        )
+        for rank, each in enumerate(inputs[-1]):
+            (directory / f"in.{number}.{rank}").write_bytes(each.tobytes())
+        arguments += [CODES[dtype], REDUCTIONS[op], count]
     with namespaces.Namespaces(len(ranks), directory) as nodes:
         command = nodes.mpirun(ranks, [str(argument) for argument in arguments])
         environment = clean_environment(HIPCOMM_PLATFORM="cpu", HIPCOMM_TIMEOUT="30")
@@ -55,22 +59,20 @@ def run(directory, program, ranks, name, op, count, *more):
     return inputs, done
 
 
-@pytest.mark.parametrize("name, op, count", CASES)
-def test_bits_are_those_of_the_contract(tmp_path, program, name, op, count):
-    ranks = [1, 1, 1] if name == "int32" else [2, 2]
-    inputs, done = run(tmp_path, program, ranks, name, op, count)
+@pytest.mark.parametrize("ranks", [[2, 2], [1, 1, 1]], ids=lambda ranks: "+".join(map(str, ranks)))
+def test_bits_are_those_of_the_contract(tmp_path, program, ranks):
+    inputs, done = run(tmp_path, program, ranks, CASES)
     assert done.returncode == 0, done.stderr
-    groups, begin = [], 0
-    for size in ranks:
-        groups.append(list(range(begin, begin + size)))
-        begin += size
-    expected = nodes_oracle.reduce(inputs, op, groups)
-    for rank in range(sum(ranks)):
-        got = np.frombuffer((tmp_path / f"out.{rank}").read_bytes(), expected.dtype)
-        assert oracle.difference(got, expected) == "", rank
+    size = ranks[0]
+    groups = [list(range(node * size, node * size + size)) for node in range(len(ranks))]
+    for number, (name, op, count) in enumerate(CASES):
+        expected = nodes_oracle.reduce(inputs[number], op, groups)
+        for rank in range(sum(ranks)):
+            got = np.frombuffer((tmp_path / f"out.{number}.{rank}").read_bytes(), expected.dtype)
+            assert oracle.difference(got, expected) == "", (name, op, count, rank)
 
 
 def test_an_exchange_that_fails(tmp_path, program):
-    _, done = run(tmp_path, program, [1, 1], "float32", "sum", 100, "fail")
+    _, done = run(tmp_path, program, [1, 1], [("float32", "sum", 100)], fails=1)
     assert done.returncode != 0
     assert "all_reduce over nodes: the program's exchange returned 42" in done.stderr, done.stderr

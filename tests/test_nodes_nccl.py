@@ -112,10 +112,10 @@ def test_a_replay_that_is_not_everybody_s_ends_in_time(tmp_path, library):
     for rank, report in enumerate(found[:3]):
         assert report["text"].startswith(f"rank {rank} (node {rank // 2}): "), report
         assert 2.9 < report["after"] < 8, report
-    text = (
-        "an exchange between nodes has waited 3 s for rank 3 (node 1); HIPCOMM_TIMEOUT sets how long to wait"
-    )
-    assert found[1]["kind"] == "PeerTimeout" and text in found[1]["text"], found
+    # whose time is over first says so; the others may hear of it before theirs is
+    said = [report["text"] for report in found[:3] if report["kind"] == "PeerTimeout"]
+    assert any("an exchange between nodes has waited 3 s for rank " in text for text in said), found
+    assert all("waited 3 s for rank " in report["text"] for report in found[:3]), found
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -138,10 +138,9 @@ def complaints(directory):
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-@pytest.mark.parametrize("task", [("mixed", "120", "8"), ("parts",)], ids=lambda task: task[0])
 @pytest.mark.parametrize("launcher", ["hipcomm-run", "torchrun"])
-def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher, task):
-    program = [sys.executable, PROGRAM, str(tmp_path), *task]
+def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher):
+    program = [sys.executable, PROGRAM, str(tmp_path), "everything", "100", "8"]
     with namespaces.Namespaces(2, tmp_path) as nodes:
         processes = []
         for node in range(2):
@@ -167,7 +166,7 @@ def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher, task):
     assert complaints(tmp_path) == []
     # all that an exchange sends and receives is one group: with one rank of the other node, with both
     sizes = {int(line.rsplit(" ", 1)[1]) for line in log_of(tmp_path).splitlines()}
-    assert 2 in sizes and (task != ("parts",) or max(sizes) > 2), sizes
+    assert 2 in sizes and max(sizes) > 2, sizes
 
 
 def refusal(*arguments, **env):

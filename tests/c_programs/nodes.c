@@ -1,5 +1,5 @@
-/* A rank in C of an all-reduce over several nodes, whose bytes MPI carries: nodes DIRECTORY DTYPE OP COUNT.
- * Reads DIRECTORY/in.RANK, once more in place, writes DIRECTORY/out.RANK; argument "fail": the exchange fails. */
+/* A rank in C of an all-reduce over several nodes, whose bytes MPI carries: nodes DIRECTORY FAILS [DTYPE OP COUNT]...
+ * Case after case it reads DIRECTORY/in.CASE.RANK and writes DIRECTORY/out.CASE.RANK. FAILS: 1: the exchange fails. */
 #include <hipcomm.h>
 #include <mpi.h>
 #include <stdio.h>
@@ -35,16 +35,53 @@ static int exchange(void* context, const hipcommTransfer* sends, const hipcommTr
     return MPI_Waitall(2 * count, requests, MPI_STATUSES_IGNORE);
 }
 
+static int run_case(const char* directory, int number, int rank, hipcommDataType_t dtype, hipcommRedOp_t op, size_t count,
+                    hipcommNodes* nodes, hipcommComm_t comm) {
+    size_t bytes, scratch;
+    char path[512], *send, *recv;
+    FILE* file;
+
+    snprintf(path, sizeof path, "%s/in.%d.%d", directory, number, rank);
+    file = fopen(path, "rb");
+    if (!file) return 1;
+    fseek(file, 0, SEEK_END);
+    bytes = (size_t)ftell(file);
+    rewind(file);
+    send = malloc(bytes + 1);
+    recv = malloc(bytes + 1);
+    if (fread(send, 1, bytes, file) != bytes) return 1;
+    fclose(file);
+
+    nodes->scratch = NULL;
+    nodes->scratch_bytes = 0;
+    if (hipcommNodesAllReduce(send, recv, count, dtype, op, nodes, comm, NULL) != hipcommInvalidArgument ||
+        !strstr(hipcommGetLastError(comm), "scratch is too small"))
+        return 1;
+    CHECK(hipcommNodesScratch(nodes, count, dtype, op, comm, &scratch));
+    nodes->scratch = aligned_alloc(16, scratch);
+    nodes->scratch_bytes = scratch;
+    memset(recv, 0xa5, bytes);
+    CHECK(hipcommNodesAllReduce(send, recv, count, dtype, op, nodes, comm, NULL));
+    CHECK(hipcommNodesAllReduce(send, send, count, dtype, op, nodes, comm, NULL)); /* in place */
+    if (memcmp(send, recv, bytes) != 0) return 1;
+    snprintf(path, sizeof path, "%s/out.%d.%d", directory, number, rank);
+    file = fopen(path, "wb");
+    if (!file) return 1;
+    fwrite(recv, 1, bytes, file);
+    fclose(file);
+    free(send);
+    free(recv);
+    free(nodes->scratch);
+    return 0;
+}
+
 int main(int argc, char** argv) {
     hipcommComm_t comm = NULL;
     hipcommUniqueId id;
     hipcommNodes nodes = HIPCOMM_NODES_INITIALIZER;
-    Rail rail = {MPI_COMM_NULL, argc > 5};
+    Rail rail = {MPI_COMM_NULL, atoi(argv[2])};
     MPI_Comm node;
-    int rank, local, size;
-    size_t count, bytes, scratch;
-    char path[512], *send, *recv;
-    FILE* file;
+    int rank, local, size, i;
 
     MPI_Init(&argc, &argv);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
@@ -60,35 +97,10 @@ int main(int argc, char** argv) {
     if (local == 0) CHECK(hipcommGetUniqueId(&id));
     MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, node);
     CHECK(hipcommInitRank(&comm, size, id, local, NULL));
-
-    count = (size_t)atol(argv[4]);
-    snprintf(path, sizeof path, "%s/in.%d", argv[1], rank);
-    file = fopen(path, "rb");
-    fseek(file, 0, SEEK_END);
-    bytes = (size_t)ftell(file);
-    rewind(file);
-    send = malloc(bytes + 1);
-    recv = malloc(bytes + 1);
-    if (fread(send, 1, bytes, file) != bytes) return 1;
-    fclose(file);
-
-    if (hipcommNodesAllReduce(send, recv, count, (hipcommDataType_t)atoi(argv[2]), (hipcommRedOp_t)atoi(argv[3]), &nodes,
-                              comm, NULL) != hipcommInvalidArgument ||
-        !strstr(hipcommGetLastError(comm), "scratch is too small"))
-        return 1;
-    CHECK(hipcommNodesScratch(&nodes, count, (hipcommDataType_t)atoi(argv[2]), (hipcommRedOp_t)atoi(argv[3]), comm, &scratch));
-    nodes.scratch = aligned_alloc(16, scratch);
-    nodes.scratch_bytes = scratch;
-    memset(recv, 0xa5, bytes);
-    CHECK(hipcommNodesAllReduce(send, recv, count, (hipcommDataType_t)atoi(argv[2]), (hipcommRedOp_t)atoi(argv[3]), &nodes,
-                                comm, NULL));
-    CHECK(hipcommNodesAllReduce(send, send, count, (hipcommDataType_t)atoi(argv[2]), (hipcommRedOp_t)atoi(argv[3]), &nodes,
-                                comm, NULL));
-    if (memcmp(send, recv, bytes) != 0) return 1;
-    snprintf(path, sizeof path, "%s/out.%d", argv[1], rank);
-    file = fopen(path, "wb");
-    fwrite(recv, 1, bytes, file);
-    fclose(file);
+    for (i = 3; i + 2 < argc; i += 3)
+        if (run_case(argv[1], i / 3 - 1, rank, (hipcommDataType_t)atoi(argv[i]), (hipcommRedOp_t)atoi(argv[i + 1]),
+                     (size_t)atol(argv[i + 2]), &nodes, comm))
+            return 1;
     CHECK(hipcommDestroy(comm));
     return MPI_Finalize();
 }
