@@ -62,7 +62,8 @@ DEVICE void store_scales(const GatheredRow& row, uint32_t pack, Pack scales) {
     });
 }
 
-/* What a record has, in its order; scales are behind the codes. */
+/* What a record has, in its order; scales are behind the codes. Rows before their norm are sent where a block is one
+ * thread alone: elsewhere they would cost registers for nothing. */
 struct RecordPacks {
     uint32_t values, residual, codes;
 
@@ -73,7 +74,8 @@ struct RecordPacks {
     }
 };
 DEVICE RecordPacks record_packs(const GatheredRow& row) {
-    return {uint32_t(packs_of(row.values.bytes)), uint32_t(packs_of(row.residual.bytes)), uint32_t(packs_of(row.codes.bytes))};
+    return {uint32_t(packs_of(row.values.bytes)), kOneThread ? uint32_t(packs_of(row.residual.bytes)) : 0,
+            uint32_t(packs_of(row.codes.bytes))};
 }
 
 /* Where the record of a row is that `reader` gets: row `row` of `owner` in this launch, behind `before` bytes. */
@@ -94,7 +96,7 @@ DEVICE void send_row(const Launch& launch, const GatheredRow& row, To to) {
         const uint32_t reader = rank_after(self, k, world);
         char* const at = to(reader);
         stage(launch, at, row.values, {0, packs.values});
-        stage(launch, at + packs.before_residual(), row.residual, {0, packs.residual});
+        if (kOneThread) stage(launch, at + packs.before_residual(), row.residual, {0, packs.residual});
         stage(launch, at + packs.before_codes(), row.codes, {0, packs.codes});
     }
     NO_UNROLL
@@ -111,7 +113,7 @@ DEVICE void receive_row(const Launch& launch, const GatheredRow& row, const char
     const Geometry& g = launch.geometry;
     const RecordPacks packs = record_packs(row);
     unstage(launch, row.values, {0, packs.values}, from);
-    unstage(launch, row.residual, {0, packs.residual}, from + packs.before_residual());
+    if (kOneThread) unstage(launch, row.residual, {0, packs.residual}, from + packs.before_residual());
     unstage(launch, row.codes, {0, packs.codes}, from + packs.before_codes());
     NO_UNROLL
     for (uint32_t i = g.thread; i < packs_of_scales(row); i += g.threads)
