@@ -29,7 +29,7 @@ class Carrier(Protocol):
 
     Attributes:
         name: as HIPCOMM_CARRIER has it.
-        link: what an exchange costs.
+        link: what an exchange costs; the world sets it to what it has measured.
         is_stream_ordered: whether an exchange is enqueued on the stream, and can be captured; else it has
             happened on return, with host memory.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -10,7 +12,7 @@ import numpy as np
 from hipcomm import _wire as wire
 from hipcomm.arguments import Arguments
 from hipcomm.communicator import Communicator
-from hipcomm.core import ffi
+from hipcomm.core import ffi, lib
 from hipcomm.environment import Settings
 from hipcomm.errors import Error, InvalidArgument, PeerTimeout, RendezvousError
 from hipcomm.forking import belongs_to_this_process
@@ -25,11 +27,16 @@ from hipcomm.nodes.collectives import NodesCollectives
 from hipcomm.nodes.composition import Composition
 from hipcomm.nodes.failures import SLACK, Failures
 from hipcomm.nodes.layout import Layout, identify
-from hipcomm.nodes.local import Local
+from hipcomm.nodes.local import Elements, Local
+from hipcomm.nodes.model import Link
 from hipcomm.nodes.progress import Progress
 from hipcomm.rendezvous.ranks import Ranks, unpack_each
 
 _CLOSE_PATIENCE = 10.0  # seconds
+_MEASUREMENTS = 4  # runs, of which the best counts
+_MEASURED_BYTES = 256 << 10  # from one rank to one other
+_LEAST_SECONDS = 1e-6
+_LINK = struct.Struct("<dd")  # seconds of a small and of a large exchange
 
 _next_context = 0  # communicators over nodes that this process has been in
 
@@ -137,7 +144,30 @@ class NodesCommunicator(NodesCollectives):
         if self._carrier.is_stream_ordered:
             self._progress = Progress(self._local, self._failures, self._fail_late)
         self._composition = Composition(layout, self._node, self._carrier, self._local, self._progress)
+        if not self._carrier.is_stream_ordered:
+            self._carrier.link = self._measured_link()
         belongs_to_this_process(self)
+
+    def _measured_link(self) -> Link:
+        """What an exchange costs here: the worst of all ranks, the same on all of them. Collective."""
+        self._failures.operation = "init"
+        nbytes, elements = _MEASURED_BYTES, Elements(lib.hipcommUint8, lib.hipcommMax)
+        memory = self._local.scratch("measured", self.num_nodes * nbytes, ffi.NULL)
+        small = self._timed(lambda: self._composition.all_reduce(memory, memory, 1, elements, ffi.NULL))
+        large = self._timed(lambda: self._composition.exchange_along_rails(memory, nbytes))
+        gathered = self._ranks.agree(wire.TAG_CARRIER, "", _LINK.pack(small, large))
+        worst = [max(times) for times in zip(*map(_LINK.unpack, gathered), strict=True)]
+        bytes_out = nbytes * max(map(len, self._layout.members)) * (self.num_nodes - 1)
+        return Link(worst[0], bytes_out / max(worst[1] - worst[0], _LEAST_SECONDS))
+
+    def _timed(self, run: Callable[[], object]) -> float:
+        """Seconds, of the best of some runs."""
+        best = float("inf")
+        for _ in range(_MEASUREMENTS):
+            begun = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - begun)
+        return best
 
     def _fail_late(self, error: PeerTimeout) -> None:
         """The stream does not get through an exchange; called by a thread."""

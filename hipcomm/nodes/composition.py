@@ -413,6 +413,17 @@ class Composition:
         """Have the host wait for the stream."""
         self._local.run(lib.hipcommStreamSynchronize, stream=stream)
 
+    def exchange_along_rails(self, memory: int, nbytes: int) -> None:
+        """Exchange *nbytes* with every node on this rail, each with its place in *memory*: to measure."""
+        layout = self._layout
+        mine = memory + layout.node * nbytes
+        places = [
+            (layout.partner(node, layout.local_rank), memory + node * nbytes, nbytes)
+            for node in layout.others
+        ]
+        sends = [(member, mine, nbytes) for node in layout.others for member in layout.fed(node)]
+        self._exchange(sends, places, ffi.NULL)
+
     # ---- messages between two ranks ------------------------------------------------------------------------
 
     def send(self, address: int, count: int, dtype: int, dest: int, stream: Any) -> None:

@@ -11,7 +11,7 @@ class Link(NamedTuple):
     """What an exchange between nodes costs.
 
     Attributes:
-        latency: seconds for an exchange of a few bytes.
+        latency: seconds for an exchange of a few bytes, and what a node's ranks do around it.
         bandwidth: bytes a second out of one node, all its ranks together.
     """
 
