@@ -27,7 +27,7 @@ def main(names: tuple[str, ...]) -> None:
         click.echo(f"{place}: {_KINDS[name].package} and mpi4py")
         venv.create(place, with_pip=True, clear=True)
         python = str(place / "bin" / "python")
-        packages = [_KINDS[name].package, "mpi4py>=4.1"]
+        packages = [*_KINDS[name].package.split(), "mpi4py>=4.1"]
         subprocess.run(
             [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages], check=True
         )

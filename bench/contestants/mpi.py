@@ -55,7 +55,7 @@ class Mpi(Contestant):
 
     Attributes:
         kind: which MPI.
-        package: on PyPI; empty: what is in PATH.
+        package: on PyPI, or several; empty: what is in PATH.
     """
 
     platforms: ClassVar[tuple[str, ...]] = ("cpu",)
@@ -200,4 +200,4 @@ class IntelMpi(Mpi):
 
     name: ClassVar[str] = "intel-mpi"
     kind: ClassVar[str] = INTEL
-    package: ClassVar[str] = "impi-rt"
+    package: ClassVar[str] = "impi-rt impi-devel"

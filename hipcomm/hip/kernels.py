@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,13 @@ def _code_object_directory(arch: str) -> Path:
 def _read_code_object(directory: Path, file: str, arch: str) -> bytes:
     base = arch.split(":", maxsplit=1)[0]
     exact = directory.name == base or directory.name.startswith(base + "_")
-    for suffix in ("so", "co", "cubin", "ptx") if exact else ("ptx",):  # machine code fits its own chip only
+    text = ("ptx", "ptx.gz")  # a checkout's, a wheel's
+    for suffix in ("so", "co", "cubin", *text) if exact else text:  # machine code fits its own chip only
         path = directory / f"{file}.{suffix}"
         if path.exists():
+            image = path.read_bytes()
+            if suffix == "ptx.gz":
+                image = zlib.decompress(image, wbits=zlib.MAX_WBITS | 16)  # 16: gzip's format
             # PTX is text and has to end in a zero byte
-            return path.read_bytes() + (b"\0" if suffix == "ptx" else b"")
+            return image + b"\0" if suffix in text else image
     raise PlatformError(f"{directory} has no code object for {file}. To get it {how_to_get_code_objects()}")

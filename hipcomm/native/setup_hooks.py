@@ -1,11 +1,14 @@
 """What ``pip install .`` does beyond copying Python files: run ``make native amd-software wheel-kernels``.
 
 The Makefile has all the build rules; this file calls it, collects what was built, says which code objects are
-missing, and marks the wheel as one for this machine. pyproject.toml names the classes.
+missing, compresses PTX, and marks the wheel as one for the machines that its libraries fit. pyproject.toml
+names the classes.
 """
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -32,11 +35,21 @@ class BuildPy(build_py):  # type: ignore[misc]  # setuptools has no types here
             shutil.rmtree(Path(self.build_lib) / _CODE_OBJECTS, ignore_errors=True)
             self.data_files = self._get_data_files()  # setuptools listed them before they existed
         super().run()
+        if not self.editable_mode:
+            compress_ptx(Path(self.build_lib) / _CODE_OBJECTS)
 
     def _get_data_files(self) -> list[Any]:
         """Return (package, source, target, files), less the code objects that HIPCOMM_ARCHS leaves out."""
         found = super()._get_data_files()
         return [(*place, [name for name in files if _is_wanted(name)]) for *place, files in found]
+
+
+def compress_ptx(code_objects: Path) -> None:
+    """Put ``.ptx.gz``, a sixth of the size, in place of each ``.ptx``; what loads them unpacks them."""
+    for text in code_objects.glob("sm_*/*.ptx"):
+        # no time in it: the same PTX makes the same wheel
+        text.with_suffix(".ptx.gz").write_bytes(gzip.compress(text.read_bytes(), mtime=0))
+        text.unlink()
 
 
 def _is_wanted(name: str) -> bool:
@@ -80,8 +93,21 @@ class BdistWheel(bdist_wheel):  # type: ignore[misc]  # likewise
         return bool(self.get_finalized_command("build_py").editable_mode)
 
     def get_tag(self) -> tuple[str, str, str]:
-        """The wheel's tag."""
-        return "py3", "none", super().get_tag()[2]
+        """The wheel's tag: manylinux where its libraries allow that, else this kind of machine."""
+        place = super().get_tag()[2]
+        built = Path(self.get_finalized_command("build_py").build_lib)
+        if place.startswith("linux_") and not self.editable_mode:
+            place = _manylinux().tag(built, place.removeprefix("linux_")) or place
+        return "py3", "none", place
+
+
+def _manylinux() -> Any:
+    """Return the module beside this one; importing hipcomm itself would need what is being built."""
+    spec = importlib.util.spec_from_file_location("manylinux", Path(__file__).with_name("manylinux.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def what_is_missing(code_objects: Path, chosen: str) -> str:

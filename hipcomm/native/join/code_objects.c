@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compressed.h"
 #include "errors.h"
 
 /* The code objects of an architecture on a device; on GPUs a module is one device's. */
@@ -112,15 +113,20 @@ static char* read_file(const char* path) {
 }
 
 static hipcommResult_t load_module(const Directory* directory, const char* file, hipModule_t* module) {
-    static const char* const endings[] = {"so", "co", "cubin", "ptx"};
+    static const char* const endings[] = {"so", "co", "cubin", "ptx", "ptx.gz"};
+    enum { kPtx = 3, kCompressed, kEndings };
     char path[PATH_MAX + 128];
-    for (size_t i = directory->is_exact ? 0 : 3; i < 4; ++i) {
+    for (size_t i = directory->is_exact ? 0 : kPtx; i < kEndings; ++i) {
         snprintf(path, sizeof path, "%s/%s.%s", directory->path, file, endings[i]);
         if (access(path, R_OK) != 0) continue;
-        char* image = read_file(path);
-        if (!image)
-            return set_error(NULL, hipcommPlatformError, "cannot read %.900s: %s", path, strerror(errno));
-        const hipcommResult_t result = HIP_CALL(ModuleLoadData, module, image);
+        char* image = NULL;
+        hipcommResult_t result = hipcommSuccess;
+        if (i == kCompressed) {
+            result = read_compressed(path, &image);
+        } else if (!(image = read_file(path))) {
+            result = set_error(NULL, hipcommPlatformError, "cannot read %.900s: %s", path, strerror(errno));
+        }
+        if (result == hipcommSuccess) result = HIP_CALL(ModuleLoadData, module, image);
         free(image);
         return result;
     }
