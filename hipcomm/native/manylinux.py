@@ -1,7 +1,7 @@
 """Which manylinux tag a wheel's libraries allow, by the versions of the symbols that they take from others.
 
-PEP 600: manylinux_X_Y means that a wheel works with glibc X.Y and newer. libstdc++ and libgcc have versions of
-their own; auditwheel's manylinux-policy.json says which of them go with which glibc.
+PEP 600: manylinux_X_Y means that a wheel works with glibc X.Y and newer. libstdc++ and libgcc have versions
+of their own; auditwheel's manylinux-policy.json says which of them go with which glibc.
 """
 
 from __future__ import annotations
