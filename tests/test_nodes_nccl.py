@@ -75,7 +75,7 @@ def log_of(directory):
 
 def reports(directory, ranks, outputs):
     found = []
-    for rank in range(ranks):
+    for rank in ranks:
         path = directory / str(rank)
         assert path.exists(), f"rank {rank} has not reported: {outputs}"
         found.append(json.loads(path.read_text()))
@@ -84,7 +84,7 @@ def reports(directory, ranks, outputs):
     return found
 
 
-def on_two_nodes(directory, library, *task, **added):
+def on_two_nodes(directory, library, *task, survivors=range(4), **added):
     """Run a task in 2 + 2 ranks, started by hipcomm-run on each node; what the ranks have reported."""
     program = [sys.executable, PROGRAM, str(directory), *task]
     with namespaces.Namespaces(2, directory) as nodes:
@@ -94,7 +94,7 @@ def on_two_nodes(directory, library, *task, **added):
             command = [RUN, "-n", "2", *where, "--master-port", str(PORT), *program]
             processes.append(start(nodes.inside(node, command), environment(library, directory) | added))
         outputs = finish(processes)
-    return reports(directory, 4, outputs)
+    return reports(directory, survivors, outputs)
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -116,6 +116,15 @@ def test_a_replay_that_is_not_everybody_s_ends_in_time(tmp_path, library):
     said = [report["text"] for report in found[:3] if report["kind"] == "PeerTimeout"]
     assert any("an exchange between nodes has waited 3 s for rank " in text for text in said), found
     assert all("waited 3 s for rank " in report["text"] for report in found[:3]), found
+
+
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+def test_a_killed_rank(tmp_path, library):
+    task = ("until_it_fails", str(tmp_path), "3", "killed")
+    for rank, report in enumerate(on_two_nodes(tmp_path, library, *task, survivors=range(3))):
+        assert report["kind"] == report["again"] == "PeerDied" and report["peer"] == 3, report
+        assert report["text"].startswith(f"rank {rank} (node {rank // 2}): "), report
+        assert "rank 3 (node 1) died" in report["text"] and report["after"] < 4, report
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -161,7 +170,7 @@ def test_the_stand_in_moves_the_bytes(tmp_path, library, launcher):
                 env = environment(library, tmp_path, **variables)
                 processes.append(start(nodes.inside(node, program), env))
         outputs = finish(processes)
-    assert all(report["closed"] for report in reports(tmp_path, 4, outputs))
+    assert all(report["closed"] for report in reports(tmp_path, range(4), outputs))
     assert [process.returncode for process in processes] == [0] * len(processes), outputs
     assert complaints(tmp_path) == []
     # all that an exchange sends and receives is one group: with one rank of the other node, with both
