@@ -18,11 +18,11 @@ import click
 import hipcomm
 from hipcomm_bench import mpirun, spellings
 from hipcomm_bench.contestants.base import Launcher
-from hipcomm_bench.contestants.mpi import VENVS, IntelMpi, Mpi, Mpich, OpenMpi, OpenMpi5, flavour
+from hipcomm_bench.contestants.mpi import VENVS, IntelMpi, Mpi, Mpich, OpenMpi, OpenMpi4, OpenMpi5, flavour
 from hipcomm_bench.sizes import format_size
 
 _SOURCE = Path(__file__).parent / "contestants" / "all_reduce_mpi.c"
-_KINDS: tuple[type[Mpi], ...] = (OpenMpi, OpenMpi5, Mpich, IntelMpi)
+_KINDS: tuple[type[Mpi], ...] = (OpenMpi, OpenMpi4, OpenMpi5, Mpich, IntelMpi)
 
 
 def launchers(names: tuple[str, ...]) -> dict[str, Launcher]:

@@ -1,6 +1,6 @@
 """Virtual environments with one MPI each, from PyPI, for hipcomm-bench to compare with.
 
-``python -m hipcomm_bench.mpi_venvs`` makes build/mpi/openmpi5, build/mpi/mpich and build/mpi/intel-mpi in the
+``python -m hipcomm_bench.mpi_venvs`` makes openmpi4, openmpi5, mpich and intel-mpi in build/mpi of the
 current directory. Everything but MPI and mpi4py they take from the environment of this Python.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import click
 
-from hipcomm_bench.contestants.mpi import VENVS, IntelMpi, Mpi, Mpich, OpenMpi5
+from hipcomm_bench.contestants.mpi import VENVS, IntelMpi, Mpi, Mpich, OpenMpi4, OpenMpi5
 
-_KINDS: dict[str, type[Mpi]] = {kind.name: kind for kind in (OpenMpi5, Mpich, IntelMpi)}
+_KINDS: dict[str, type[Mpi]] = {kind.name: kind for kind in (OpenMpi4, OpenMpi5, Mpich, IntelMpi)}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

