@@ -29,6 +29,8 @@ def norm_plan(
     staging=0,
     nbytes=None,
     most_blocks=0,
+    whole_packs=False,
+    format=0,
 ):
     """hipcommMakePlan; None where it refuses the request."""
     request, name = ffi.new("hipcommPlanRequest *"), ffi.new("char[]", arch.encode())
@@ -36,7 +38,7 @@ def norm_plan(
     request.operation, request.dtype = ALL_OPERATIONS[operation], CODES[oracle.dtype_of(dtype)]
     request.bytes = tokens * hidden * size if nbytes is None else nbytes
     request.hidden, request.world, request.arch = hidden, world, name
-    request.max_blocks = most_blocks
+    request.max_blocks, request.whole_packs, request.format = most_blocks, whole_packs, format
     request.algorithm, request.staging_bytes = ALGORITHMS.index(algorithm), staging
     plan = ffi.new("hipcommPlan *")
     return plan if lib.hipcommMakePlan(request, plan) == lib.hipcommSuccess else None
@@ -60,7 +62,8 @@ def test_every_row_has_its_place(arch):
         has_owners = name in ("two_shot", "pipelined")
         owners_norm = arch == "x86_64" and name == "pipelined"
         kernel = "reduce_scatter_norm" if owners_norm else f"all_reduce_norm_{name}"
-        assert kernel_name(plan) == f"hipcomm_{kernel}_{operation[11:-5]}_bfloat16"
+        kind = "" if name == "staged" or owners_norm else "_any"
+        assert kernel_name(plan) == f"hipcomm_{kernel}{kind}_bfloat16"
         rows = -(-tokens // world) if has_owners else tokens
         assert 1 <= plan.rows_per_launch <= rows and plan.blocks >= 1
         assert plan.bytes_per_launch == plan.rows_per_launch * hidden * 2 * (world if has_owners else 1)
@@ -75,6 +78,23 @@ def test_every_row_has_its_place(arch):
             assert -(-slices // (plan.lane_slices * 32)) <= PARTIALS
         if name == "staged" or arch == "x86_64":
             assert plan.blocks <= plan.rows_per_launch
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_simple_rows_have_kernels_of_their_own(arch):
+    """Whole packs, one piece of a row for each warp, nothing quantised, and not on the CPU."""
+    where = {"hidden": 4096, "world": 4, "arch": arch, "tokens": 4, "whole_packs": True}
+    for operation, algorithm in itertools.product(FUSED, ("one_shot", "two_shot", "staged", "pipelined")):
+        kind = "" if algorithm == "staged" else "_any" if arch == "x86_64" else f"_{operation[11:-5]}"
+        name = f"hipcomm_all_reduce_norm_{algorithm}"
+        assert kernel_name(norm_plan(operation, **where, algorithm=algorithm)) == f"{name}{kind}_bfloat16"
+        for other in (
+            {"whole_packs": False},
+            {"format": 1},
+            {"hidden": 65536, "dtype": "float32", "most_blocks": 1},
+        ):
+            plan = norm_plan(operation, **{**where, **other}, algorithm=algorithm)
+            assert "_rms_" not in kernel_name(plan) and "_layer_" not in kernel_name(plan)
 
 
 def pieces_at_once(plan, warp):
@@ -138,7 +158,7 @@ def test_a_world_of_one_and_local_norms_wait_for_nobody():
     for operation, world in ((LOCAL[0], 4), (LOCAL[1], 1), (FUSED[0], 1), (FUSED[1], 1)):
         plan = norm_plan(operation, 100, 7168, world, "sm_90", algorithm="pipelined")
         assert ALGORITHMS[plan.algorithm] == "local" and plan.blocks == 100
-        assert kernel_name(plan) == f"hipcomm_add_norm_{'rms' if 'rms' in operation else 'layer'}_bfloat16"
+        assert kernel_name(plan) == "hipcomm_add_norm_any_bfloat16"
 
 
 def test_no_rows_no_kernel():

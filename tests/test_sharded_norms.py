@@ -128,7 +128,7 @@ def planned(comm, rng):
     tokens, hidden, world = 64, 4096, comm.world_size
     size = tokens * hidden * 2
     plain = comm.plan("all_reduce_rms_norm", size, "bfloat16", hidden=hidden, residual_layout="sharded")
-    assert plain.kernel == "hipcomm_reduce_scatter_norm_rms_bfloat16"
+    assert plain.kernel == "hipcomm_reduce_scatter_norm_bfloat16"
     contributions = (tokens - tokens // world) * hidden * 2
     assert plain.link_bytes == contributions + (world - 1) * tokens // world * hidden * 2
     for format, of_row in (("fp8_per_token", hidden + 16), ("mxfp4", hidden // 2 + hidden // 32)):

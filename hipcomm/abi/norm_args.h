@@ -64,8 +64,7 @@ typedef struct hipcommNormArgs {
     uint32_t bias_is_float32;
     uint32_t kept_slices;       /* slices of a row that a block's shared memory holds (kernels/fused/epilogue.h) */
     uint32_t lane_slices;       /* of a piece (kernels/fused/pieces.h) */
-    uint32_t simple_rows;       /* rows of x, residual and outputs, weight and bias are whole, aligned packs, and nobody
-                                 * takes more than one piece of a row */
+    uint32_t is_layer;          /* which norm, in kernels for any rows */
     hipcommQuantisedArgs quantised;
     uint64_t gathered_bytes;    /* rows that have owners: what owners send of a finished row; 0: they keep it */
     uint64_t gathers_residual;  /* whether residual_out is in it */

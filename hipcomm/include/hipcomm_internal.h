@@ -32,6 +32,7 @@ typedef struct {
     int registered;               /* the buffers that the direct algorithm touches are registered */
     uint32_t hidden;              /* norms: elements of a row, of which bytes are whole ones; others: 0 */
     hipcommFormat_t format;       /* norms: of the quantised output */
+    int whole_packs;              /* norms: all rows and parameters are whole, aligned packs */
     uint64_t gathered_bytes;      /* norms whose rows have owners: what these send of a finished row to each rank */
 } hipcommPlanRequest;
 

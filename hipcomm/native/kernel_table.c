@@ -17,7 +17,7 @@ enum {
     kDtypes = 0 HIPCOMM_DTYPES(COUNT),
     kReducing = kReductions * kDtypes + 1,
     kNormDtypes = 3,
-    kNorm = 4 * kNormDtypes,
+    kNorm = 3 * kNormDtypes,
     kRowDtype = kNormDtypes,
     kWidening = 3,
     kPartial = 5,
@@ -33,11 +33,8 @@ static int variant_Reducing(const hipcommPlanRequest* request) {
 static int variant_RowDtype(const hipcommPlanRequest* request) {
     return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
 }
-/* RMSNorm and then LayerNorm, of each of the dtypes that they take, and the same again for those that quantise. */
-static int variant_Norm(const hipcommPlanRequest* request) {
-    const bool is_layer = is_layer_norm(request->operation);
-    return ((request->format != hipcommFormatNone) * 2 + is_layer) * kNormDtypes + variant_RowDtype(request);
-}
+/* RMSNorm of simple rows, LayerNorm of them, and the one for any rows, which is taken where the plan does not say simple. */
+static int variant_Norm(const hipcommPlanRequest* request) { return 2 * kNormDtypes + variant_RowDtype(request); }
 static int variant_Widening(const hipcommPlanRequest* request) {
     return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
 }
@@ -59,8 +56,7 @@ static int variant_One(const hipcommPlanRequest* request) {
     {OBJECT(file), "hipcomm_" #kernel "_" #norm "_bfloat16"},    \
     {OBJECT(file), "hipcomm_" #kernel "_" #norm "_float32"},
 #define NAMES_Norm(kernel, file)                                        \
-    NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer) \
-    NAMES_OF_NORM(kernel, file, rms_quantised) NAMES_OF_NORM(kernel, file, layer_quantised)
+    NAMES_OF_NORM(kernel, file, rms) NAMES_OF_NORM(kernel, file, layer) NAMES_OF_NORM(kernel, file, any)
 #define NAMES_RowDtype(kernel, file)                  \
     {OBJECT(file), "hipcomm_" #kernel "_float16"},    \
     {OBJECT(file), "hipcomm_" #kernel "_bfloat16"},   \
@@ -114,6 +110,11 @@ static const Kernel* const runs[hipcommNumOperations][hipcommNumAlgorithms] = {
 
 const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorithm) {
     return runs[operation][algorithm];
+}
+
+int kernel_for_simple_rows(const Kernel* kernel, const hipcommPlanRequest* request) {
+    if (kernel->variant != variant_Norm) return kernel->first + kernel->variant(request);
+    return kernel->first + is_layer_norm(request->operation) * kNormDtypes + variant_RowDtype(request);
 }
 
 int check_kernel_index(void) { return kFirst_check_call; }

@@ -19,6 +19,9 @@ typedef struct Kernel {
 /* NULL where the operation has no such algorithm. */
 const Kernel* kernel_of(hipcommOperation_t operation, hipcommAlgorithm_t algorithm);
 
+/* Of a norm's kernels that for simple rows (kernels/fused/pieces.h); where one kernel is for all rows, that one. */
+int kernel_for_simple_rows(const Kernel* kernel, const hipcommPlanRequest* request);
+
 /* The kernel that compares the ranks' calls. */
 int check_kernel_index(void);
 

@@ -27,6 +27,14 @@ static uint64_t gathered_bytes(hipcommComm_t comm, hipcommOperation_t operation,
            (quantised ? round_up(quantised->code_bytes) + round_up(quantised->row_scale_bytes) : 0);
 }
 
+/* Whether everything may be moved in packs. */
+static bool is_in_whole_packs(const hipcommNorm* norm) {
+    const uint64_t addresses = (uint64_t)(uintptr_t)norm->x | (uintptr_t)norm->residual | (uintptr_t)norm->weight |
+                               (uintptr_t)norm->bias | (uintptr_t)norm->out | (uintptr_t)norm->residual_out;
+    const uint64_t strides = norm->hidden | norm->x_stride | norm->residual_stride | norm->out_stride | norm->residual_out_stride;
+    return (addresses | strides * dtype_size(norm->dtype)) % HIPCOMM_PACK_BYTES == 0;
+}
+
 static hipcommPlan plan_of(hipcommComm_t comm, const Call* call, const hipcommNorm* norm, uint64_t gathered) {
     hipcommPlanRequest request = comm->request;
     request.operation = call->operation;
@@ -35,19 +43,12 @@ static hipcommPlan plan_of(hipcommComm_t comm, const Call* call, const hipcommNo
     request.bytes = call->count * dtype_size(call->dtype);
     request.hidden = (uint32_t)norm->hidden;
     request.format = norm->quantised ? norm->quantised->format : hipcommFormatNone;
+    request.whole_packs = is_in_whole_packs(norm);
     request.gathered_bytes = gathered;
     request.registered = 0;
     hipcommPlan plan;
     make_plan(&request, comm->row, &plan);
     return plan;
-}
-
-/* Whether everything may be moved in packs. */
-static bool is_in_whole_packs(const hipcommNormArgs* args, uint64_t row_bytes) {
-    const uint64_t all = (uint64_t)(uintptr_t)args->common.send | (uintptr_t)args->residual | (uintptr_t)args->weight |
-                         (uintptr_t)args->bias | (uintptr_t)args->out | (uintptr_t)args->residual_out |
-                         args->x_stride | args->residual_stride | args->out_stride | args->residual_out_stride | row_bytes;
-    return all % HIPCOMM_PACK_BYTES == 0;
 }
 
 /* An address that counts from an earlier row than the array's first; NULL stays NULL. */
@@ -87,6 +88,7 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
         .bias_is_float32 = norm->bias_dtype == hipcommFloat32,
         .kept_slices = plan->kept_slices,
         .lane_slices = plan->lane_slices,
+        .is_layer = is_layer_norm(call->operation),
     };
     const OwnRows own = own_rows(comm, norm->tokens);
     if (has_own_residual(call->operation)) { /* kernels count all rows from the call's first */
@@ -97,7 +99,6 @@ static hipcommNormArgs args_of(hipcommComm_t comm, const hipcommNorm* norm, cons
     fill_args(&args.common, call, plan);
     args.common.send = norm->x;
     args.common.bytes = call->count * size;
-    args.simple_rows = plan->kept_slices == 0 && is_in_whole_packs(&args, row);
     return args;
 }
 
@@ -279,6 +280,7 @@ hipcommResult_t hipcommCommPlanNorm(hipcommComm_t comm, hipcommOperation_t opera
     request.registered = 0;
     request.hidden = (uint32_t)norm->hidden;
     request.format = norm->quantised ? norm->quantised->format : hipcommFormatNone;
+    request.whole_packs = is_in_whole_packs(norm);
     request.gathered_bytes = gathered_bytes(comm, operation, norm, norm->quantised ? &quantised : NULL);
     request.bytes = norm->tokens * norm->hidden * dtype_size(norm->dtype);
     const hipcommResult_t result = hipcommMakePlan(&request, plan);

@@ -274,6 +274,9 @@ void plan_norm(const hipcommPlanRequest* request, const TuningRow* row, uint32_t
     plan->blocks = with.blocks;
     plan->lane_slices = with.lane_slices;
     plan->kept_slices = with.kept_slices;
+    /* kernels/fused/pieces.h; what keeps slices has several pieces of a row */
+    if (request->whole_packs && request->format == hipcommFormatNone && with.threads > 1 && with.kept_slices == 0)
+        plan->kernel = kernel_for_simple_rows(kernel_of(request->operation, plan->algorithm), request);
     plan->shared_bytes = kSumBytes + (uint32_t)(with.kept_slices * shape.slice_bytes);
 }
 

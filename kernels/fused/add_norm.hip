@@ -36,15 +36,14 @@ DEVICE void add_norm_in_pieces(const hipcommNormArgs& args, const Geometry& g) {
 
 template <class T, Norm kNorm>
 DEVICE void add_norm(const hipcommNormArgs& args, const Geometry& g) {
-    if constexpr (!kOneThread && !kNorm.quantises) {
-        if (args.simple_rows) {
-            if constexpr (!kNorm.is_layer) /* of a LayerNorm with so many threads registers run out */
-                if (args.lane_slices == 4) return add_norm_in_pieces<T, kNorm, 4, true>(args, g);
-            if (args.lane_slices == 2) return add_norm_in_pieces<T, kNorm, 2, true>(args, g);
-            return add_norm_in_pieces<T, kNorm, 1, true>(args, g);
-        }
+    if constexpr (kNorm.is_any) {
+        add_norm_in_pieces<T, kNorm, 1, false>(args, g);
+    } else {
+        if constexpr (!kNorm.is_layer) /* of a LayerNorm with so many threads registers run out */
+            if (args.lane_slices == 4) return add_norm_in_pieces<T, kNorm, 4, true>(args, g);
+        if (args.lane_slices == 2) return add_norm_in_pieces<T, kNorm, 2, true>(args, g);
+        add_norm_in_pieces<T, kNorm, 1, true>(args, g);
     }
-    add_norm_in_pieces<T, kNorm, 1, false>(args, g);
 }
 
 NORM_KERNELS(add_norm, HIPCOMM_MAX_LOCAL_THREADS)

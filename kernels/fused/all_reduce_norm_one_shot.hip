@@ -71,13 +71,12 @@ DEVICE void all_reduce_norm_in_pieces(const hipcommNormArgs& args, const Geometr
 
 template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_one_shot(const hipcommNormArgs& args, const Geometry& g) {
-    if constexpr (!kOneThread && !kNorm.quantises) {
-        if (args.simple_rows) {
-            if (args.lane_slices == 2) return all_reduce_norm_in_pieces<T, kNorm, 2, true>(args, g);
-            return all_reduce_norm_in_pieces<T, kNorm, 1, true>(args, g);
-        }
+    if constexpr (kNorm.is_any) {
+        all_reduce_norm_in_pieces<T, kNorm, 1, false>(args, g);
+    } else {
+        if (args.lane_slices == 2) return all_reduce_norm_in_pieces<T, kNorm, 2, true>(args, g);
+        all_reduce_norm_in_pieces<T, kNorm, 1, true>(args, g);
     }
-    all_reduce_norm_in_pieces<T, kNorm, 1, false>(args, g);
 }
 
 NORM_KERNELS(all_reduce_norm_one_shot, HIPCOMM_MAX_UNIT_THREADS)

@@ -128,18 +128,14 @@ template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_pipelined(const hipcommNormArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     if (is_behind_failure(launch)) return end_launch(launch);
-    if constexpr (kNorm.quantises) {
+    if constexpr (kNorm.is_any)
         all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
-    } else if (!kOneThread && args.simple_rows) {
-        if (args.lane_slices == 4)
-            all_reduce_norm_in_pieces<T, kNorm, 4, true>(launch, args);
-        else if (args.lane_slices == 2)
-            all_reduce_norm_in_pieces<T, kNorm, 2, true>(launch, args);
-        else
-            all_reduce_norm_in_pieces<T, kNorm, 1, true>(launch, args);
-    } else {
-        all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
-    }
+    else if (args.lane_slices == 4)
+        all_reduce_norm_in_pieces<T, kNorm, 4, true>(launch, args);
+    else if (args.lane_slices == 2)
+        all_reduce_norm_in_pieces<T, kNorm, 2, true>(launch, args);
+    else
+        all_reduce_norm_in_pieces<T, kNorm, 1, true>(launch, args);
     end_launch(launch);
 }
 

@@ -60,4 +60,4 @@ DEVICE void all_reduce_norm_staged(const hipcommNormArgs& args, const Geometry& 
     end_launch(launch);
 }
 
-NORM_KERNELS(all_reduce_norm_staged, HIPCOMM_MAX_UNIT_THREADS)
+ANY_NORM_KERNELS(all_reduce_norm_staged, HIPCOMM_MAX_UNIT_THREADS)

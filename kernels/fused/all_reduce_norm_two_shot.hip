@@ -112,16 +112,12 @@ template <class T, Norm kNorm>
 DEVICE void all_reduce_norm_two_shot(const hipcommNormArgs& args, const Geometry& g) {
     const Launch launch = begin_launch(args.common, g);
     if (is_behind_failure(launch)) return end_launch(launch);
-    if constexpr (!kOneThread && !kNorm.quantises) {
-        if (args.simple_rows && args.lane_slices == 2)
-            all_reduce_norm_in_pieces<T, kNorm, 2, true>(launch, args);
-        else if (args.simple_rows)
-            all_reduce_norm_in_pieces<T, kNorm, 1, true>(launch, args);
-        else
-            all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
-    } else {
+    if constexpr (kNorm.is_any)
         all_reduce_norm_in_pieces<T, kNorm, 1, false>(launch, args);
-    }
+    else if (args.lane_slices == 2)
+        all_reduce_norm_in_pieces<T, kNorm, 2, true>(launch, args);
+    else
+        all_reduce_norm_in_pieces<T, kNorm, 1, true>(launch, args);
     end_launch(launch);
 }
 

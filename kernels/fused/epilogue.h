@@ -72,6 +72,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     const auto post = [&](uint32_t which, uint32_t piece, auto term) IN_LINE {
         return sums.post(of_sums, which, of_row, piece, sum_of_piece<T>(pieces, piece, hidden, v, term));
     };
+    const bool centres = is_layer<kNorm>(args);
     const bool first_posted = pieces.each([&](uint32_t piece) IN_LINE {
         Slice<T> residual[kOfLane];
         const bool adds = !Source::kWithResidual && args.residual;
@@ -80,7 +81,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
         if (adds) add_residual_piece<T>(v, residual);
         hold(v);
         if (several) kept.put(piece, v);
-        return post(0, piece, [](float x) { return !kNorm.is_layer ? x * x : x; });
+        return centres ? post(0, piece, [](float x) { return x; }) : post(0, piece, [](float x) { return x * x; });
     });
     if (!first_posted) return false;
 
@@ -92,13 +93,13 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
         for (uint32_t p = 0; p < kOfLane; ++p) affine[p].load(args, pieces.slice(piece, p));
     };
     const bool early = kEarly && !several && pieces.first < of_row;
-    if (!kNorm.is_layer && early) load_affine(pieces.first);
+    if (!centres && early) load_affine(pieces.first);
 
     Statistics statistics{0.0f, 0.0f};
     float squares;
     if (!sums.total(of_sums, 0, of_row, squares)) return false;
     hold(v);
-    if constexpr (kNorm.is_layer) {
+    if (centres) {
         const float mean = statistics.mean = mean_of(squares, hidden);
         const bool second_posted = pieces.each([&](uint32_t piece) IN_LINE {
             if (several) kept.get(piece, v);
@@ -110,14 +111,15 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     }
     statistics.s = inverse_deviation(squares, hidden, args.eps);
 
-    if constexpr (kNorm.quantises) {
-        return write_quantised<T>(args, pieces, row, of_sums, v, sums, [&](uint32_t piece, Slice<T>(&y)[kOfLane]) IN_LINE {
+    if constexpr (kNorm.is_any) {
+        const auto make = [&](uint32_t piece, Slice<T>(&y)[kOfLane]) IN_LINE {
             if (several) kept.get(piece, v);
             if (!early) load_affine(piece);
             UNROLL(4)
             for (uint32_t p = 0; p < kOfLane; ++p)
                 norm_slice<T, kNorm>(new_sweep(args), v[p], affine[p], statistics, y[p]);
-        });
+        };
+        if (quantises<kNorm>(args)) return write_quantised<T>(args, pieces, row, of_sums, v, sums, make);
     }
     pieces.each([&](uint32_t piece) IN_LINE {
         if (several) kept.get(piece, v);
@@ -136,15 +138,16 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     return true;
 }
 
-/* One kernel for each norm and type, named <algorithm>_<norm>_<dtype>, and one that quantises as well. */
-#define NORM_KERNEL(algorithm, norm, kNorm, dtype, T, most_threads) \
-    KERNEL(hipcomm_##algorithm##_##norm##_##dtype, (algorithm<T, kNorm>), hipcommNormArgs, most_threads)
-#define NORM_KERNELS_OF(algorithm, norm, kNorm, most_threads)              \
-    NORM_KERNEL(algorithm, norm, kNorm, float16, float16, most_threads)    \
-    NORM_KERNEL(algorithm, norm, kNorm, bfloat16, bfloat16, most_threads)  \
-    NORM_KERNEL(algorithm, norm, kNorm, float32, float, most_threads)
-#define NORM_KERNELS(algorithm, most_threads)                                         \
-    NORM_KERNELS_OF(algorithm, rms, kRmsNorm, most_threads)                           \
-    NORM_KERNELS_OF(algorithm, layer, kLayerNorm, most_threads)                       \
-    NORM_KERNELS_OF(algorithm, rms_quantised, quantising(kRmsNorm), most_threads)     \
-    NORM_KERNELS_OF(algorithm, layer_quantised, quantising(kLayerNorm), most_threads)
+/* Kernels <algorithm>_<norm>_<dtype>, and for what only one kind of kernel does <algorithm>_<dtype>. Where a block is one
+ * thread no rows are simple: those kernels are that for any rows. */
+#define NORM_KERNEL(algorithm, name, kNorm, dtype, T, most_threads) \
+    KERNEL(hipcomm_##algorithm##name##_##dtype, (algorithm<T, kNorm>), hipcommNormArgs, most_threads)
+#define NORM_KERNELS_OF(algorithm, name, kNorm, most_threads)           \
+    NORM_KERNEL(algorithm, name, kNorm, float16, float16, most_threads)   \
+    NORM_KERNEL(algorithm, name, kNorm, bfloat16, bfloat16, most_threads) \
+    NORM_KERNEL(algorithm, name, kNorm, float32, float, most_threads)
+#define NORM_KERNELS(algorithm, most_threads)                                                   \
+    NORM_KERNELS_OF(algorithm, _rms, (kOneThread ? kAnyNorm : kRmsNorm), most_threads)     \
+    NORM_KERNELS_OF(algorithm, _layer, (kOneThread ? kAnyNorm : kLayerNorm), most_threads) \
+    NORM_KERNELS_OF(algorithm, _any, kAnyNorm, most_threads)
+#define ANY_NORM_KERNELS(algorithm, most_threads) NORM_KERNELS_OF(algorithm, , kAnyNorm, most_threads)

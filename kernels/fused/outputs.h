@@ -3,12 +3,22 @@
 
 #include "slices.h"
 
-/* What a kernel makes of a row. */
+/* What a kernel makes of which rows: one of the norms, of simple rows (pieces.h); or of any rows what its arguments say,
+ * either norm, with or without quantised outputs. One kernel for all of that: as one each they took most of the time in
+ * which the norms were compiled. */
 struct Norm {
-    bool is_layer, quantises;
+    bool is_layer, is_any;
 };
-constexpr Norm kRmsNorm = {false, false}, kLayerNorm = {true, false};
-constexpr Norm quantising(Norm norm) { return {norm.is_layer, true}; }
+constexpr Norm kRmsNorm = {false, false}, kLayerNorm = {true, false}, kAnyNorm = {false, true};
+
+template <Norm kNorm>
+DEVICE bool is_layer(const hipcommNormArgs& args) {
+    return kNorm.is_any ? args.is_layer : kNorm.is_layer;
+}
+template <Norm kNorm>
+DEVICE bool quantises(const hipcommNormArgs& args) {
+    return kNorm.is_any && args.quantised.format != hipcommNormFormatNone;
+}
 
 /* A slice of the weight or the bias as it lies in memory. To be loaded before what it is needed after, so that its
  * latency is hidden; widened only then, for that waits for it. */
@@ -52,15 +62,15 @@ struct Affine {
     Parameters<T> weight, bias;
 
     DEVICE_MEMBER void load(const hipcommNormArgs& args, uint32_t i) {
-        if (!args.out && !kNorm.quantises) return;
+        if (!args.out && !quantises<kNorm>(args)) return;
         weight.template load<kSimple>(args.weight, args.weight_is_float32, args.hidden, i);
-        if (kNorm.is_layer) bias.template load<kSimple>(args.bias, args.bias_is_float32, args.hidden, i);
+        if (is_layer<kNorm>(args)) bias.template load<kSimple>(args.bias, args.bias_is_float32, args.hidden, i);
     }
 };
 
 /* What a row's sums make of its elements. */
 struct Statistics {
-    float mean; /* of LayerNorm only */
+    float mean; /* of RMSNorm 0: to subtract that changes no bit */
     float s;
 };
 
@@ -72,10 +82,10 @@ DEVICE void norm_slice(const hipcommNormArgs& args, const Slice<T>& v, const Aff
     affine.weight.widen_to(args.weight, args.weight_is_float32, 1.0f, y);
     UNROLL(8)
     for (uint32_t e = 0; e < kSlice<T>; ++e) {
-        const float centred = !kNorm.is_layer ? widen(v.at[e]) : widen(v.at[e]) - of_row.mean;
+        const float centred = !kNorm.is_layer && !kNorm.is_any ? widen(v.at[e]) : widen(v.at[e]) - of_row.mean;
         y[e] = scaled(centred, of_row.s, y[e] + args.weight_offset);
     }
-    if (kNorm.is_layer && args.bias) {
+    if (is_layer<kNorm>(args) && args.bias) {
         affine.bias.widen_to(args.bias, args.bias_is_float32, 0.0f, bias);
         UNROLL(8)
         for (uint32_t e = 0; e < kSlice<T>; ++e) y[e] = y[e] + bias[e];

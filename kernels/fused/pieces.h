@@ -7,7 +7,7 @@
 #include "slices.h"
 
 /* Those of a row that this warp takes: first, first + stride, ... kSimple: rows, outputs and parameters are whole packs,
- * and there is one piece at most (args.simple_rows). What any other row needs, in each access, costs registers and
+ * and there is one piece at most. What any other row needs, in each access, costs registers and
  * instructions, so it has code of its own. */
 template <uint32_t kOfLane, bool kSimple>
 struct Pieces {
@@ -80,8 +80,10 @@ DEVICE float sum_of_piece(const Pieces<kOfLane, kSimple>& pieces, uint32_t piece
         UNROLL(8)
         for (uint32_t e = 0; e < kSlice<T>; ++e) {
             const float t = term(widen(v[p].at[e]));
-            terms[e] = kSimple || e < left ? t : 0.0f;
+            terms[e] = kOneThread || kSimple || e < left ? t : 0.0f;
         }
+        if constexpr (kOneThread) /* behind the loop, which a condition would keep from being vectorised */
+            for (uint32_t e = left; e < kSlice<T>; ++e) terms[e] = 0.0f;
         sums[p] = subtree(terms);
         if (kSimple && left == 0) sums[p] = 0.0f; /* simple: all of a slice, or nothing */
         one_by_one();

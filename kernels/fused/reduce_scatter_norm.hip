@@ -114,4 +114,4 @@ DEVICE void reduce_scatter_norm(const hipcommNormArgs& args, const Geometry& g) 
     end_launch(launch);
 }
 
-NORM_KERNELS(reduce_scatter_norm, HIPCOMM_MAX_UNIT_THREADS)
+ANY_NORM_KERNELS(reduce_scatter_norm, HIPCOMM_MAX_UNIT_THREADS)
