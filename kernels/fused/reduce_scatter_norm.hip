@@ -15,17 +15,20 @@
 
 enum Phase : uint32_t { kPushed, kGathered };
 
-/* A row of this rank's, of which the peers' parts are in its staging memory. */
+/* A row of this rank's, of which the peers' parts are in its staging memory. What is kept has the place of its own part,
+ * which nobody sends. */
 template <class T>
-struct OwnedRow {
+struct OwnedRow : KeptInStaging<T> {
     const Launch& launch;
     const uint64_t row, token;
     static constexpr bool kWithResidual = false;
 
-    DEVICE_MEMBER void sum_of_slice(uint32_t i, Slice<T> (&sum)[1]) const {
+    DEVICE_MEMBER void load(const Pieces<1, false>& pieces, uint32_t piece, Slice<T> (&sum)[1]) const {
+        sum[0] = {};
         const Launch now = new_phase(launch);
         const auto& args = reinterpret_cast<const hipcommNormArgs&>(now.args);
-        const uint32_t self = now.args.rank;
+        const uint32_t self = now.args.rank, i = pieces.slice(piece, 0);
+        if (i >= slices_of<T>(args.hidden)) return;
         sum_pieces<T>(
             now.args,
             [&](uint32_t rank, Slice<T> (&slice)[1]) IN_LINE {
@@ -35,22 +38,6 @@ struct OwnedRow {
                     load_staged_slice(contribution<T>(now, args, self, row, rank), i, slice[0]);
             },
             sum);
-    }
-    DEVICE_MEMBER void load(const Pieces<1, false>& pieces, uint32_t piece, Slice<T> (&sum)[1]) const {
-        sum[0] = {};
-        const auto& args = reinterpret_cast<const hipcommNormArgs&>(launch.args);
-        if (pieces.slice(piece, 0) < slices_of<T>(args.hidden)) sum_of_slice(pieces.slice(piece, 0), sum);
-    }
-    DEVICE_MEMBER void keep(uint32_t, const Slice<T>&) const {}
-    DEVICE_MEMBER void again(uint32_t i, Slice<T>& v) const {
-        Slice<T> sum[1];
-        sum_of_slice(i, sum);
-        v = sum[0];
-        const auto& args = reinterpret_cast<const hipcommNormArgs&>(launch.args);
-        if (!args.residual) return;
-        Slice<T> residual;
-        load_slice<false>(row_of<T>(args.residual, args.residual_stride, token, args.hidden), i, residual);
-        add_residual_slice(v, residual);
     }
 };
 
@@ -80,7 +67,8 @@ DEVICE void finish_rows(const Launch& launch, const hipcommNormArgs& args) {
     NO_UNROLL
     for (uint64_t row = g.block; row < args.count && args.first + row < owners.rows(self); row += g.blocks) {
         const uint64_t token = owners.first(self) + args.first + row;
-        finish_row<T, kNorm>(args, g, pieces, token, 0, OwnedRow<T>{launch, row, token}, sums);
+        const OwnedRow<T> source{{contribution<T>(launch, args, self, row, self)}, launch, row, token};
+        finish_row<T, kNorm>(args, g, pieces, token, 0, source, sums);
         if (args.gathered_bytes == 0) continue;
         block_barrier(); /* what all threads have written of the row is read by others */
         const Launch now = new_phase(launch);
