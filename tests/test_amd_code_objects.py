@@ -62,7 +62,7 @@ TABLE_OFFSETS = {128, 256} | {440, 448, 456, 464}
 
 # Kernels whose rows may be quantised, and the places where they store the codes of eight elements, at most:
 # with a given scale, and with one that is made
-MAY_QUANTISE = ("_norm_any_", "_norm_staged_", "_reduce_scatter_norm_")
+MAY_QUANTISE = ("_any_", "_norm_staged_", "_reduce_scatter_norm_")
 MOST_STORES_OF_CODES = 2
 
 # Scalars that may be kept in lanes of a vector register, which is no memory access: the kernels for 8-bit

@@ -86,7 +86,7 @@ DEVICE bool finish_row(const hipcommNormArgs& args, const Geometry& g, const Pie
     if (!first_posted) return false;
 
     /* The parameters are loaded before the wait for the sum: early, if they have their place in registers meanwhile. */
-    constexpr bool kEarly = !kOneThread && kOfLane <= 2;
+    constexpr bool kEarly = !kOneThread && kOfLane <= 2 && !kNorm.is_any;
     Affine<T, kNorm, kSimple> affine[kOfLane];
     const auto load_affine = [&](uint32_t piece) IN_LINE {
         UNROLL(4)
