@@ -127,15 +127,16 @@ def run_bounded(
 
 def _run(command: list[str], timeout: float, progress: bool, environment: Mapping[str, str]) -> int:
     """Run `command` to its end; return its exit code. Raises JobFailed where it took too long."""
-    process = subprocess.Popen(
-        command,
-        env={"OMP_NUM_THREADS": "1", **os.environ, **environment},  # the ranks are the parallelism
-        start_new_session=True,
-        stdout=subprocess.PIPE if progress else None,
-        text=True,
-    )
-    reader = None
+    process = reader = None
     try:
+        with _signals_put_off():
+            process = subprocess.Popen(
+                command,
+                env={"OMP_NUM_THREADS": "1", **os.environ, **environment},  # the ranks are the parallelism
+                start_new_session=True,
+                stdout=subprocess.PIPE if progress else None,
+                text=True,
+            )
         if process.stdout is not None:
             reader = threading.Thread(target=Bar().show, args=(process.stdout,), daemon=True)
             reader.start()
@@ -143,7 +144,8 @@ def _run(command: list[str], timeout: float, progress: bool, environment: Mappin
     except subprocess.TimeoutExpired:
         raise JobFailed(f"not done after {timeout:g} s: {' '.join(command)}") from None
     finally:
-        _end(process)
+        if process is not None:
+            _end(process)
         if reader is not None:
             reader.join(_GRACE)
 
@@ -156,6 +158,21 @@ def _ended_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Deliver SIGTERM and SIGINT afterwards: raised within Popen they would lose the process it has started."""
+    came: list[int] = []
+    put_off = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in put_off}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _leave(number: int, _frame: object) -> None:

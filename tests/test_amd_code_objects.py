@@ -69,8 +69,8 @@ MOST_STORES_OF_CODES = 2
 # floats, and norms that may quantise, have the conditions of many conversions to keep.
 SCALARS_ALLOWED = (
     ("_float8", 16),
-    *((part, 32) for part in MAY_QUANTISE),
-    ("_norm_", 10),
+    *((part, 40) for part in MAY_QUANTISE),
+    ("_norm_", 14),
     ("hipcomm_reduce_pipelined_", 4),
 )
 

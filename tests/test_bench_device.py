@@ -431,6 +431,24 @@ def test_a_benchmark_that_is_terminated_ends_its_ranks(tmp_path: Path) -> None:
     assert not _is_alive(int(file.read_text()))
 
 
+def test_a_benchmark_that_is_terminated_while_it_starts_ranks_ends_them() -> None:
+    script = """if True:
+        import os, signal, subprocess, time
+        from hipcomm_bench.launch import run_bounded
+        class Slow(subprocess.Popen):
+            def __init__(self, *arguments, **keywords):
+                super().__init__(*arguments, **keywords)
+                print(self.pid, flush=True)
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(0.01)
+        subprocess.Popen = Slow
+        run_bounded(["sleep", "60"], 60, False)
+    """
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 143
+    assert not _is_alive(int(ended.stdout))
+
+
 def _is_alive(pid: int) -> bool:
     """Whether there is such a process, other than one that its new parent has yet to reap."""
     try:
