@@ -162,7 +162,7 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _signals_put_off() -> Iterator[None]:
-    """Deliver SIGTERM and SIGINT afterwards: raised within Popen they would lose the process it has started."""
+    """Deliver SIGTERM and SIGINT afterwards: raised within Popen they would lose the process it started."""
     came: list[int] = []
     put_off = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in put_off}
