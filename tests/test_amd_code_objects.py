@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -44,7 +44,10 @@ needs_objdump = pytest.mark.skipif(
     not IN_CI and find_tool("llvm-objdump") is None,
     reason="no llvm-objdump that knows all targets (Debian: llvm-22)",
 )
-on_every_target = pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+# those of a target in one process, which disassembles its objects once
+on_every_target = pytest.mark.parametrize(
+    "target", [pytest.param(t, marks=pytest.mark.xdist_group(t.name), id=t.name) for t in TARGETS]
+)
 
 # Bytes of the structs that kernels are launched with (kernel_args.h, norm_args.h), which begin with
 # hipcommKernelArgs; and where their tables are: the mapped slabs, and the segments' offsets and lengths
@@ -233,8 +236,7 @@ def test_words_of_peers_go_past_the_caches(target: Target) -> None:
     for _, name, instructions in all_instructions(target):
         unscoped: list[str] = []
         for instruction in instructions:
-            scoped = has_scope(instruction, target.store_scope)
-            if STORE_64.match(instruction) and not scoped:
+            if STORE_64.match(instruction) and not has_scope(instruction, target.store_scope):
                 unscoped.append(instruction)
             if LOAD_64.match(instruction) and not has_scope(instruction, target.load_scope):
                 offset = OFFSET.search(instruction)
@@ -289,7 +291,7 @@ def test_a_release_waits_for_its_write_back(target: Target) -> None:
     assert not problems, failures(problems)
 
 
-def reached(target: Target, program: Program, starts: list[int], blocked_by: str) -> set[int]:
+def reached(target: Target, program: Program, starts: Collection[int], blocked_by: str) -> set[int]:
     """Positions that some path from one of `starts` leads to before the next barrier. Paths end at
     instructions that match `blocked_by`; a barrier is reached, and ends them too."""
     found: set[int] = set()
@@ -329,7 +331,7 @@ def test_stores_are_complete_when_one_wave_signals(target: Target) -> None:
     problems = []
     for file, name, program in programs(target):
         text = program.text
-        stores = [i for i, instruction in enumerate(text) if STORE.match(instruction)]
+        stores = {i for i, instruction in enumerate(text) if STORE.match(instruction)}
         barriers = [i for i, instruction in enumerate(text) if instruction.split()[0] == target.barrier]
         assert stores and barriers, name
         unfinished = reached(target, program, stores, blocked_by=target.store_wait)
