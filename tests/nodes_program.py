@@ -342,6 +342,7 @@ def captured(comm, most=1 << 20, runs=4):
         between.make(0)
         comm.synchronize()
         between.check(run)
+    call("hipGraphExecDestroy", executable)  # NCCL's communicator waits for it
     return {"refused": said, "nodes": nodes, "platform": comm.platform}
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import namespaces
 import pytest
@@ -15,6 +19,7 @@ from harness import PLATFORM
 from test_nodes import PATIENCE, PROGRAM
 
 import hipcomm
+from hipcomm.nodes import nccl
 
 SOURCE = Path(__file__).with_name("stand_in_nccl.c")
 RUN = str(Path(sys.executable).with_name("hipcomm-run"))
@@ -254,3 +259,19 @@ def test_what_the_ranks_of_a_node_are_told():
         ):
             assert word in line.split(), line
     assert len(lines) == 2 and "HIPCOMM_TOKEN='<hidden>'" in lines[0]
+
+
+def test_a_library_that_does_not_let_go_is_not_waited_for(monkeypatch, caplog):
+    """NCCL waits for graphs that have its calls in them, and close() waited with it: on an H200, for ever."""
+    released = threading.Event()
+    carrier = object.__new__(nccl.NcclCarrier)
+    carrier.name, carrier._lock, carrier._is_over = "nccl", threading.Lock(), False
+    carrier._comms = [ctypes.c_void_p(1)]
+    carrier._library = SimpleNamespace(ncclCommAbort=lambda comm: released.wait(60))
+    monkeypatch.setattr(nccl, "_MOST_CLOSING", 0.05)
+    monkeypatch.setattr(logging.getLogger("hipcomm"), "propagate", True)
+    with caplog.at_level(logging.WARNING, "hipcomm"):
+        carrier.close()
+    assert not released.is_set()
+    assert "destroy the graphs that calls of a world over nodes have been captured in" in caplog.text
+    released.set()

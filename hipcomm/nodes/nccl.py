@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from hipcomm.nodes.model import Link
 from hipcomm.rendezvous.ranks import Ranks
 from hipcomm.waiting import pause
 
+log = logging.getLogger("hipcomm")
+
+_MOST_CLOSING = 5.0  # seconds that close() gives the library; a second is ample where no graphs are left
 _LIBRARIES = {"nccl": ("libnccl.so.2", "libnccl.so"), "rccl": ("librccl.so.1", "librccl.so")}
 _SUCCESS, _IN_PROGRESS = 0, 7  # ncclResult_t
 _UINT8 = 1  # ncclDataType_t
@@ -148,17 +152,33 @@ class NcclCarrier:
 
     def abort(self) -> None:
         """Have the library's kernels leave, in a thread: it may take its time."""
-        threading.Thread(target=self._end, name=f"hipcomm-{self.name}-abort", daemon=True).start()
+        self._start_to_end()
 
     def close(self) -> None:
-        """Free the communicator; ncclCommDestroy would wait for all ranks."""
-        self._end()
+        """Free the communicator; ncclCommDestroy would wait for all ranks.
+
+        The library waits, without a bound, for graphs that have its calls in them. This does not: it then
+        leaves the library to its thread, and says what to do.
+        """
+        ending = self._start_to_end()
+        ending.join(_MOST_CLOSING)
+        if ending.is_alive():
+            log.warning(
+                "%s has not freed its communicator after %g s: destroy the graphs that calls of a world over "
+                "nodes have been captured in, before close()",
+                self.name,
+                _MOST_CLOSING,
+            )
+
+    def _start_to_end(self) -> threading.Thread:
+        ending = threading.Thread(target=self._end, name=f"hipcomm-{self.name}-abort", daemon=True)
+        ending.start()
+        return ending
 
     def _end(self) -> None:
-        with self._lock:
-            if self._is_over:
-                return
+        with self._lock:  # _await() asks about none of them from here on
+            comms = [] if self._is_over else self._comms
             self._is_over = True
-            for comm in self._comms:
-                if comm:
-                    self._library.ncclCommAbort(comm)
+        for comm in comms:
+            if comm:
+                self._library.ncclCommAbort(comm)

@@ -26,6 +26,8 @@ def test_calls_over_nccl(tmp_path: Path, local: int) -> None:
     if devices == 0:
         pytest.skip("needs an NVIDIA GPU")
     shared = devices < 2 * local
+    if shared and local > 1:
+        pytest.skip("NCCL takes no two ranks of one host on one GPU")
     processes = []
     for node in range(2):
         mine = range(local) if shared else range(node * local, (node + 1) * local)
