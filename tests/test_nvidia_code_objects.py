@@ -68,7 +68,7 @@ def test_a_kernel_that_may_begin_early_waits_before_it_touches_memory(arch, file
         assert "griddepcontrol.launch_dependents" not in body, name
 
 
-NOT_INLINED = ("all_reduce_pipelined_float8", "reduce_pipelined_float8", "send")
+NOT_INLINED = ("all_reduce_pipelined_float8", "reduce_pipelined_float8")
 
 
 @on_every_arch

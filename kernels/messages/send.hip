@@ -15,7 +15,7 @@ DEVICE bool give_up_if_refused(const Launch& whole_launch) {
 
 template <class Ready>
 DEVICE void wait_for_receiver(const Launch& launch, Ready ready) {
-    spin_until(launch, ready, [&](uint32_t, uint64_t& started) {
+    spin_until(launch, ready, [&](uint32_t, uint64_t& started) IN_LINE {
         return give_up_if_refused(launch) || give_up_if_late(launch, started);
     });
 }
@@ -28,7 +28,7 @@ DEVICE bool wait_until_taken(const Launch& whole_launch, uint32_t number) {
     const uint64_t* taken = taken_words(launch, launch.args.rank, launch.args.root);
     for (uint32_t word = g.thread; word < launch.args.epoch_slots; word += g.threads)
         wait_for_receiver(launch,
-                          [&] { return says_done(load_relaxed(taken + word), number, HIPCOMM_CHANNEL_DONE); });
+                          [&]() IN_LINE { return says_done(load_relaxed(taken + word), number, HIPCOMM_CHANNEL_DONE); });
     if (g.thread == 0) give_up_if_refused(launch);
     acquire_system();
     block_barrier();
@@ -60,7 +60,7 @@ DEVICE bool wait_for_room(const Launch& whole_launch, uint32_t step) {
     if (launch.geometry.thread == 0) {
         const uint64_t* taken =
             taken_words(launch, launch.args.rank, launch.args.root) + launch.geometry.block;
-        wait_for_receiver(launch, [&] {
+        wait_for_receiver(launch, [&]() IN_LINE {
             return says_done(load_relaxed(taken), launch.epoch, step + 1 - HIPCOMM_CHANNEL_RING);
         });
         acquire_system();
