@@ -53,6 +53,7 @@ SELECTION = (
     Part(("failures",), "never_calls and all_reduce or test_abort or killed_between", devices=3),
     Part(("norms", "sharded_norms"), "any_call or equals or every_dtype", weak="any_call"),
     Part(("quantised",), "fused or local and 1"),
+    Part(("qk_norm",), "any_call or every_dtype"),
     Part(("mixed",), "small_staging and auto", devices=3),
 )
 
