@@ -259,6 +259,27 @@ except hipcomm.PeerDied:
     assert "waiting for rank 1, which makes no more calls" in second or "rank 1 died: " in second
 
 
+def test_a_reason_to_abort_is_no_wait():
+    code = """if True:
+        import time
+        import hipcomm
+        comm = hipcomm.init()
+        comm.barrier()
+        comm.synchronize()
+        if comm.rank == 1:
+            comm.abort("the model diverged")
+        try:
+            comm.barrier()
+            comm.synchronize()
+        except hipcomm.Error:
+            time.sleep(60)
+    """
+    result = hipcomm_run("-n", 2, "--timeout", 5, *python(code))
+    assert result.returncode == 124
+    assert "    rank 1: the model diverged\n" in result.stderr
+    assert "waiting for the model" not in result.stderr
+
+
 def test_rank_that_tells_its_peers_first_is_blamed_though_it_ends_last():
     code = (
         JOIN

@@ -219,7 +219,8 @@ class Session:
         """A collective has failed here: closing must not wait for the others."""
         is_first = not self._failed and not self.ranks.has_failed
         self._failed = True
-        self.ranks.waiting(str(error))
+        own, text = f"rank {self.ranks.number_in_job}: ", str(error)
+        self.ranks.waiting(text if text.startswith(own) else own + text)  # a reason to abort() is not a wait
         if not is_first or not isinstance(error, PeerDied):
             return
         # a rank was missed that makes no more calls, and those who wait for this one would not hear of it

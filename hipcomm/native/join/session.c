@@ -40,7 +40,10 @@ static void describe_waiting(void* context, char* text, size_t size) {
 static void note_failed_call(void* context, hipcommResult_t result, int peer, const char* message) {
     Session* session = context;
     Ranks* ranks = &session->ranks;
-    client_waiting(ranks->client, message);
+    char own[32], text[1024]; /* a reason to abort is not a wait */
+    snprintf(own, sizeof own, "rank %u: ", ranks->members[ranks->rank]);
+    snprintf(text, sizeof text, "%s%s", strncmp(message, own, strlen(own)) == 0 ? "" : own, message);
+    client_waiting(ranks->client, text);
     if (session->has_failed || client_has_failed(ranks->client)) return;
     session->has_failed = true;
     if (result != hipcommPeerDied) return;
