@@ -263,12 +263,10 @@ def test_a_reason_to_abort_is_no_wait():
     code = """if True:
         import time
         import hipcomm
-        comm = hipcomm.init()
-        comm.barrier()
-        comm.synchronize()
-        if comm.rank == 1:
-            comm.abort("the model diverged")
         try:
+            comm = hipcomm.init()
+            if comm.rank == 1:
+                comm.abort("the model diverged")
             comm.barrier()
             comm.synchronize()
         except hipcomm.Error:
