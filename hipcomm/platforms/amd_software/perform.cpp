@@ -111,6 +111,12 @@ void perform(Wave& wave, Access& access, unsigned lane) {
         u8 data[16];
         memory.load(first_level_of(wave), address, bytes, instruction.scope, data);
         write_result(wave, instruction, instruction.result.index + begin / 4, bytes, lane, data);
+        // Lanes that all load one address get one value: LLVM takes such a load for uniform, and leaves a loop when any
+        // lane has seen what it waits for (recv on gfx1201, whose lanes then differed).
+        if (!is_torn && access.end - access.begin == access.bytes)
+            for (; access.lanes != 0; access.lanes &= access.lanes - 1)
+                write_result(wave, instruction, instruction.result.index, bytes,
+                             unsigned(__builtin_ctzll(access.lanes)), data);
     } else if (access.action == Action::kStore) {
         u32 data[4];
         for (unsigned word = 0; word < (bytes + 3) / 4; ++word)
