@@ -35,9 +35,8 @@ static int variant_RowDtype(const hipcommPlanRequest* request) {
 }
 /* RMSNorm of simple rows, LayerNorm of them, and the one for any rows, which is taken where the plan does not say simple. */
 static int variant_Norm(const hipcommPlanRequest* request) { return 2 * kNormDtypes + variant_RowDtype(request); }
-static int variant_Widening(const hipcommPlanRequest* request) {
-    return request->dtype == hipcommFloat16 ? 0 : request->dtype == hipcommBfloat16 ? 1 : 2;
-}
+/* The same, with the 8-bit floats in float32's place, which needs no widening. */
+static int variant_Widening(const hipcommPlanRequest* request) { return variant_RowDtype(request); }
 static int variant_Partial(const hipcommPlanRequest* request) {
     if (dtype_is_float8(request->dtype)) return kPartial - 1;
     return (request->op == hipcommProd) * 2 + (request->dtype == hipcommBfloat16);
